@@ -48,13 +48,35 @@ export async function setUp({
   /** @type {import('./setup/redis-server.mjs').RedisSource | undefined} */
   let redisSource;
   let cache = '';
+  /** @type {import('./setup/run-steps.mjs').Step} */
   const redisStep = {
     name: 'Redis',
-    async run(/** @type {import('./setup/run-steps.mjs').Progress} */ progress) {
+    async run(progress) {
       const { source, origin } = await findRedis({ cache: cacheDir(env), env, progress });
       redisSource = source;
       return origin;
     },
+  };
+  /** @type {import('./setup/run-steps.mjs').Step} */
+  const cudaStep = {
+    name: 'CUDA engine',
+    async run(progress) {
+      const { library } = await findTensorflowLibrary({ cache, env, progress });
+      const engine = await installCudaEngine(library, { cache, env, progress, emulated: cuda === 'emulated' });
+      return `addon ${engine}; ${await installCudaKernels({ cache, env, progress })}`;
+    },
+  };
+  /** @type {import('./setup/run-steps.mjs').Step} */
+  const cublasStep = {
+    name: 'cuBLAS',
+    run: async (progress) => (await installCublas({ cache, env, progress })).origin,
+  };
+  /** @type {import('./setup/run-steps.mjs').Step} */
+  const browserStep = { name: 'Chromium', run: (progress) => describeBrowser({ cache, env, progress }) };
+  /** @type {import('./setup/run-steps.mjs').Step} */
+  const modelStep = {
+    name: 'Demo model',
+    run: (progress) => importDemoModel({ cache, env, modelsDir, progress }),
   };
   if (!mayWriteCheckout()) {
     checkSetUpByOwner();
@@ -76,58 +98,32 @@ export async function setUp({
         return await installNodePackages({ cache, env, progress });
       },
     },
+    // Fetching and unpacking leave cores to what compiles.
     {
-      name: 'TensorFlow and its Node addon',
-      async run(progress) {
-        const { library, origin } = await findTensorflowLibrary({ cache, env, progress });
-        const addon = await installEngineAddon(library, { cache, env, progress });
-        const fusedOps = await installFusedOps(library, { cache, env, progress, instructionSets });
-        return `${origin}; addon ${addon}; fused ops ${fusedOps}`;
-      },
-    },
-    { name: 'Addon for weights', run: (progress) => installWeightIo({ cache, env, progress }) },
-    ...(cuda !== 'none'
-      ? [
+      atOnce: [
+        [
           {
-            name: 'CUDA engine',
-            async run(/** @type {import('./setup/run-steps.mjs').Progress} */ progress) {
-              const { library } = await findTensorflowLibrary({ cache, env, progress });
-              const engine = await installCudaEngine(library, { cache, env, progress, emulated: cuda === 'emulated' });
-              return `addon ${engine}; ${await installCudaKernels({ cache, env, progress })}`;
+            name: 'TensorFlow and its Node addon',
+            async run(progress) {
+              const { library, origin } = await findTensorflowLibrary({ cache, env, progress });
+              const addon = await installEngineAddon(library, { cache, env, progress });
+              const fusedOps = await installFusedOps(library, { cache, env, progress, instructionSets });
+              return `${origin}; addon ${addon}; fused ops ${fusedOps}`;
             },
           },
-        ]
-      : []),
-    ...(cuda === 'gpu'
-      ? [
-          {
-            name: 'cuBLAS',
-            run: async (/** @type {import('./setup/run-steps.mjs').Progress} */ progress) =>
-              (await installCublas({ cache, env, progress })).origin,
-          },
-        ]
-      : []),
-    ...(redis ? [redisStep] : []),
-    ...(browser
-      ? [
-          {
-            name: 'Chromium',
-            run: (/** @type {import('./setup/run-steps.mjs').Progress} */ progress) =>
-              describeBrowser({ cache, env, progress }),
-          },
-        ]
-      : []),
-    { name: 'Compile', run: (progress) => compilePackages({ env, progress }) },
-    ...(page ? [{ name: 'Web page', run: () => buildPage(env) }] : []),
-    ...(demoModel
-      ? [
-          {
-            name: 'Demo model',
-            run: (/** @type {import('./setup/run-steps.mjs').Progress} */ progress) =>
-              importDemoModel({ cache, env, modelsDir, progress }),
-          },
-        ]
-      : []),
+          { name: 'Addon for weights', run: (progress) => installWeightIo({ cache, env, progress }) },
+          ...(cuda === 'none' ? [] : [cudaStep]),
+          ...(cuda === 'gpu' ? [cublasStep] : []),
+        ],
+        [
+          ...(redis ? [redisStep] : []),
+          ...(browser ? [browserStep] : []),
+          { name: 'Compile', run: (progress) => compilePackages({ env, progress }) },
+          ...(page ? [{ name: 'Web page', run: () => buildPage(env) }] : []),
+        ],
+      ],
+    },
+    ...(demoModel ? [modelStep] : []),
   ]);
   return { modelsDir, redis: redisSource };
 }

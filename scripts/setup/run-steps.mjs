@@ -7,22 +7,28 @@ import { SetupError } from './setup-error.mjs';
  * @typedef {object} Step
  * @property {string} name a few words, shown before the step's result and in its failure
  * @property {(progress: Progress) => Promise<string>} run performs the step unless it is already done, and returns one line about it
+ *
+ * @typedef {Step | { atOnce: Step[][] }} Stage a step, or rows of steps at once, those of a row one after the other
  */
 
 /** The time between two updates without a terminal, where each is a line in a log. */
 const LINE_INTERVAL_MS = 5_000;
 
 /**
- * Runs set-up steps one after the other and reports each of them.
+ * Runs set-up steps one stage after the other and reports each of them.
  *
- * @param {Step[]} steps
+ * @param {Stage[]} stages
  * @param {{ output?: NodeJS.WritableStream & { isTTY?: boolean }, now?: () => number }} [options] `output` defaults to
  *   standard error, so that standard output belongs to the command after set-up
- * @throws {SetupError} the first failure, its message naming the step; later steps do not run
+ * @throws {SetupError} the first failure, its message naming the step, once the rows beside it have ended; later steps do not run
  */
-export async function runSteps(steps, { output = process.stderr, now = Date.now } = {}) {
-  for (const [index, step] of steps.entries()) {
-    const label = `[${index + 1}/${steps.length}] ${step.name}`;
+export async function runSteps(stages, { output = process.stderr, now = Date.now } = {}) {
+  const rowsOf = (/** @type {Stage} */ stage) => ('atOnce' in stage ? stage.atOnce : [[stage]]);
+  const steps = stages.flatMap((stage) => rowsOf(stage).flat());
+  const runRow = async (/** @type {Step[]} */ row) => {
+    for (const step of row) await runStep(step, `[${steps.indexOf(step) + 1}/${steps.length}] ${step.name}`);
+  };
+  const runStep = async (/** @type {Step} */ step, /** @type {string} */ label) => {
     const startedAt = now();
     try {
       const result = await step.run(createProgress(label, output, now));
@@ -33,6 +39,10 @@ export async function runSteps(steps, { output = process.stderr, now = Date.now 
       clearLine(output);
       throw failureOf(step.name, error);
     }
+  };
+  for (const stage of stages) {
+    const rows = await Promise.allSettled(rowsOf(stage).map(runRow));
+    for (const row of rows) if (row.status === 'rejected') throw row.reason;
   }
 }
 

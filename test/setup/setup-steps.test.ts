@@ -67,6 +67,35 @@ test('a failure shows the step, the reason, the remedy and the output of the com
   );
 });
 
+test('rows of steps run at once, each in its order; after a failure in one the others end, and no later step runs', async () => {
+  const ran: string[] = [];
+  let open = () => {};
+  const gate = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  const step = (name: string, run = async () => {}) => ({
+    name,
+    run: async () => {
+      await run();
+      ran.push(name);
+      return 'done';
+    },
+  });
+  const fails = async () => {
+    open();
+    throw new Error('a full disk');
+  };
+  const rows = [
+    [step('Waits', () => gate), step('Ends')],
+    [step('Begins'), step('Fails', fails), step('Is left out')],
+  ];
+  const output = new PassThrough();
+  const failure = await runSteps([{ atOnce: rows }, step('Later')], { output }).catch((error: unknown) => error);
+  expect(ran).toEqual(['Begins', 'Waits', 'Ends']);
+  expect(await textOf(output)).toBe('[3/6] Begins: done\n[1/6] Waits: done\n[2/6] Ends: done\n');
+  expect(describeFailure(failure)).toContain('Set-up failed at the step "Fails": a full disk');
+});
+
 test('progress is written to a log at most every five seconds', async () => {
   const output = new PassThrough();
   let time = 0;
