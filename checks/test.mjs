@@ -61,14 +61,11 @@ async function runAll(options) {
   if (!tests.passed) failures.push('tests');
   failures.push(...(await checks));
   console.log(`\n${lines.join('\n')}`);
-  // The fault suite mostly waits, and the emulated card computes.
-  const [emulated, faults] = await Promise.all([
-    withCard ? times.of('emulated card', runEmulatedTests(withFaults ? [] : ['--kernels'], env)) : null,
-    withFaults
-      ? times.of('faults', runVitest(['--config', 'vitest.faults.config.ts'], env, { holdsOutput: true }))
-      : null,
-  ]);
+  const emulated = withCard
+    ? await times.of('emulated card', runEmulatedTests(withFaults ? [] : ['--kernels'], env))
+    : null;
   if (emulated?.passed === false) failures.push('tests on the emulated card');
+  const faults = withFaults ? await times.of('faults', runVitest(['--config', 'vitest.faults.config.ts'], env)) : null;
   if (faults?.passed === false) failures.push('faults');
   const fuzz = options.has('--fuzz')
     ? await times.of('API fuzzer', runApiFuzzer({ minutes: FUZZ_MINUTES }, env))

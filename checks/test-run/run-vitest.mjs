@@ -20,11 +20,10 @@ const VITEST = path.join(ROOT_DIR, 'node_modules/vitest/vitest.mjs');
  *
  * @param {string[]} args after `vitest run`
  * @param {NodeJS.ProcessEnv} env
- * @param {{ holdsOutput?: boolean }} [options] `holdsOutput`: its output comes as a whole once it has ended
  * @returns {Promise<{ passed: boolean, counts: import('./test-counts.mjs').TestCounts }>} a run without a report
  *   counts as one failed test
  */
-export async function runVitest(args, env, { holdsOutput = false } = {}) {
+export async function runVitest(args, env) {
   const reportDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-test-'));
   try {
     const reportFile = path.join(reportDir, 'report.json');
@@ -36,8 +35,7 @@ export async function runVitest(args, env, { holdsOutput = false } = {}) {
     ];
     const timesFile = path.join(reportDir, 'times.jsonl');
     const before = slowness();
-    const program = ['run', ...reporters, ...args];
-    const passed = await runProgram(VITEST, program, { ...env, TEST_TIMES_FILE: timesFile }, { holdsOutput });
+    const passed = await runProgram(VITEST, ['run', ...reporters, ...args], { ...env, TEST_TIMES_FILE: timesFile });
     const counts = existsSync(reportFile) ? await readTestCounts(reportFile) : NO_REPORT;
     const times = readTimes(timesFile);
     if (times.length > 1) console.log(timesText(times));
@@ -58,16 +56,14 @@ export async function runVitest(args, env, { holdsOutput = false } = {}) {
  * @param {string} file
  * @param {string[]} args
  * @param {NodeJS.ProcessEnv} env
- * @param {{ holdsOutput?: boolean }} [options] `holdsOutput`: its output comes as a whole once it has ended
  * @returns {Promise<boolean>} whether it exited with 0
  */
-export async function runProgram(file, args, env, { holdsOutput = false } = {}) {
-  const output = holdsOutput ? 'pipe' : 'inherit';
-  const child = spawn(process.execPath, [file, ...args], { cwd: ROOT_DIR, env, stdio: ['ignore', output, output] });
-  /** @type {Buffer[]} */
-  const held = [];
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => held.push(chunk));
-  const [code] = await once(child, 'close');
-  process.stdout.write(Buffer.concat(held));
+export async function runProgram(file, args, env) {
+  const child = spawn(process.execPath, [file, ...args], {
+    cwd: ROOT_DIR,
+    env,
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  const [code] = await once(child, 'exit');
   return code === 0;
 }

@@ -176,7 +176,7 @@ test('a worker compares its engine with the CPU, trains as the CPU does, and say
   for (const [step, loss] of resultOf(onCpu).losses.entries()) {
     expect(Math.abs(resultOf(onGpu).losses[step]! - loss)).toBeLessThan(1e-4);
   }
-}, 300_000);
+});
 
 test('the next worker remembers the test; a second one on the same card is refused by name', async () => {
   const first = await startWorkerProcess('first');
