@@ -11,8 +11,6 @@ import { createClient } from '../src/index.js';
 
 // `lora datasets pull`, with a real api and a server that answers as the hub does.
 
-vi.setConfig({ testTimeout: 60_000 });
-
 const FIXTURES = path.join(import.meta.dirname, '../../row-files/src/fixtures');
 const REPO = 'org/rows';
 const TOKEN = 'hf_aSecretToken';

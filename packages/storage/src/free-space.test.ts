@@ -28,4 +28,4 @@ test('a write that fails each time ends with storage_full, one that fails otherw
   });
   const other = new Error('EACCES');
   await expect(writeWithinSpace(folder, 1, vi.fn().mockRejectedValue(other))).rejects.toBe(other);
-}, 20_000);
+});

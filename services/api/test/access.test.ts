@@ -4,16 +4,13 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Dataset, Job } from '@lorasmith/contracts';
 import { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
 import { createKeyStore, type KeyStore, type NewKeyOptions } from '../src/access/key-store.js';
 import type { AccessLimits } from '../src/access/limits.js';
 import type { WithoutKeys } from '../src/access/without-keys.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
-
-// Real processes and threads, possibly on a busy machine.
-vi.setConfig({ testTimeout: 120_000 });
 
 let server: RealRedis;
 let redis: Redis;

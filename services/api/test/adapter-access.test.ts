@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers';
 import { localModels } from '@lorasmith/base-models';
 import type { Adapter, Dataset, ErrorBody, Job, KeyId, Paged, Report } from '@lorasmith/contracts';
 import { Redis } from 'ioredis';
-import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from '../../registry/test/published-adapter.js';
 import { tarOf } from '../../registry/test/tar-bytes.js';
@@ -16,9 +16,6 @@ import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
 import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';
-
-// Real processes and threads, possibly on a busy machine.
-vi.setConfig({ testTimeout: 120_000 });
 
 // The api with keys, in front of a real registry process.
 

@@ -2,16 +2,13 @@ import type { ChildProcess } from 'node:child_process';
 import { type AdapterManifest, AdapterPage, DatasetPage, JobPage } from '@lorasmith/contracts';
 import { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
-import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { adapterId, publishReferenceAdapter } from '../../registry/test/published-adapter.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
 import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';
-
-// Real processes and threads, possibly on a busy machine.
-vi.setConfig({ testTimeout: 120_000 });
 
 // Filters of lists, and names, tags and notes of jobs, datasets and adapters: the api with keys, in front of a real registry process.
 

@@ -796,7 +796,7 @@ test('40 requests at once, of a key that may have two in progress, are all answe
   const asked = Promise.all(Array.from({ length: 40 }, () => client.chat.completions.create(CHAT)));
   for (let i = 0; i < 40; i++) await answering(...said(), END);
   for (const { choices } of await asked) expect(choices[0]?.message.content).toBe('Hi!');
-}, 60_000);
+});
 
 test('where too many requests of a key wait already, the next is 429 and says when to try again', async () => {
   const leaving = new AbortController();
@@ -812,4 +812,4 @@ test('where too many requests of a key wait already, the next is 429 and says wh
   expect(Number((refused as APIError).headers?.get('retry-after'))).toBeGreaterThan(0);
   leaving.abort();
   await Promise.all([...inProgress, ...others]);
-}, 60_000);
+});

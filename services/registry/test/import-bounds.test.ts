@@ -23,9 +23,6 @@ import { faultyProgram, importProgram } from './merge-program.js';
 import { tarOf } from './tar-bytes.js';
 import { storedBytesOf, unevenAdapter } from './uneven-adapter.js';
 
-// Real processes, possibly on a busy machine.
-vi.setConfig({ testTimeout: 120_000 });
-
 // The size limits of an import, and imports whose client disconnects.
 
 useImportingRegistry();

@@ -1,12 +1,9 @@
 import type { Adapter, AdapterManifest, KeyId } from '@lorasmith/contracts';
 import { type Caller, callerHeaders } from '@lorasmith/service-kit';
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { adapters, peftFiles, post, url, useImportingRegistry } from './importing-registry.js';
 import { adapterId, publishReferenceAdapter } from './published-adapter.js';
 import { tarOf } from './tar-bytes.js';
-
-// Real processes and threads, possibly on a busy machine.
-vi.setConfig({ testTimeout: 120_000 });
 
 const ONE: KeyId = 'key_000000000000000000000001';
 const OTHER: KeyId = 'key_000000000000000000000002';

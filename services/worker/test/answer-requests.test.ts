@@ -11,7 +11,7 @@ import { createMetrics } from '@lorasmith/service-kit';
 import { openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
-import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { answerRequests } from '../src/generation/answer-requests.js';
 import { createGenerationMetrics } from '../src/generation/generation-metrics.js';
@@ -20,8 +20,6 @@ import { DEFAULT_TRAINER_LIMITS, startTrainer } from '../src/trainer/trainer-pro
 import { aTrainOrder } from './a-train-order.js';
 
 // A real Redis, pool and trainer process, whose child side answers with the name of the base model.
-
-vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 const PROGRAM = fileURLToPath(new URL('fixtures/waiting-trainer.mjs', import.meta.url));
 const BASE = fileURLToPath(new URL('../../../test/fixtures/reference/llama-tied/base', import.meta.url));

@@ -13,7 +13,7 @@ import {
 import { ModelTexts } from '@lorasmith/model-folder';
 import { BaseModelCache, chooseKernels, PassScheduler } from '@lorasmith/training';
 import { Ajv2020 } from 'ajv/dist/2020.js';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { HAS_ALL_CASES } from '../../../test/usual-cases.js';
 import { GenerationHost } from '../src/generation/generation-host.js';
@@ -52,8 +52,6 @@ afterAll(async () => {
 });
 
 const MEMORY = { cacheBytes: 2 ** 22, adapterBytes: 2 ** 20 };
-vi.setConfig({ testTimeout: 120_000 });
-
 function makeHost(memory = MEMORY) {
   host?.yieldMemory();
   cache?.dispose();
