@@ -1,12 +1,15 @@
 import {
+  type BesideMlp,
   type BesideMlpNames,
+  besideNames,
   type DecoderArchitecture,
   type ExpertParameter,
   type Experts,
   expertParameters,
-  expertsOf,
   expertTensors,
   fusedTensorNames,
+  hasExperts,
+  type SparseMlp,
 } from '@lorasmith/model-folder';
 import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
 import type { GgufFamily } from './families/gguf-family.js';
@@ -55,10 +58,10 @@ export function stackedExperts(
   layer: number,
   fusesGateUp: boolean,
 ): StackedExperts[] {
-  const experts = expertsOf(architecture, layer);
-  if (experts === null) return [];
-  const { hiddenSize, names } = architecture;
-  const { count, intermediateSize, files } = experts;
+  const { hiddenSize, layers } = architecture;
+  const { mlp } = layers[layer]!;
+  if (!hasExperts(mlp)) return [];
+  const { count, intermediateSize, files } = mlp.experts;
   const [gateUp, down] = expertParameters(architecture, layer);
   const [ofGateUp, ofDown] = fusedTensorNames(architecture, layer);
   const isEach = files === 'each';
@@ -93,7 +96,7 @@ export function stackedExperts(
       isEach ? down.tensors[expert]!.name : ofDown,
     ),
     // llama.cpp multiplies by the scales of experts before it adds what an adapter gives.
-    withoutAdapter: names.experts!.beside !== null,
+    withoutAdapter: mlp.kind === 'beside',
   };
   if (!fusesGateUp) return [gate, up, last];
   const matrices = gate.matrices.flatMap((matrix, expert) => [matrix, up.matrices[expert]!]);
@@ -103,8 +106,9 @@ export function stackedExperts(
 
 /** The biases of the experts of a layer; nothing for experts without. */
 export function expertBiases(architecture: DecoderArchitecture, layer: number): LayerTensor[] {
-  const biases = expertsOf(architecture, layer) && expertTensors(architecture, layer).biases;
-  if (!biases) return [];
+  if (!hasExperts(architecture.layers[layer]!.mlp)) return [];
+  const { biases } = expertTensors(architecture, layer);
+  if (biases === null) return [];
   return [
     { source: biases.gateUp.name, name: 'ffn_gate_exps.bias', numberOfEach: { index: 0, of: 2 } },
     { source: biases.gateUp.name, name: 'ffn_up_exps.bias', numberOfEach: { index: 1, of: 2 } },
@@ -113,16 +117,16 @@ export function expertBiases(architecture: DecoderArchitecture, layer: number): 
 }
 
 /** The router of a layer, the expert that all tokens pass, and what experts have beside an MLP. */
-export function sparseParts({ names, experts }: DecoderArchitecture): LayerPart[] {
-  const { router, shared, correction, beside } = names.experts!;
+export function sparseParts(architecture: DecoderArchitecture, own: SparseMlp | BesideMlp): LayerPart[] {
+  const { router, shared, correction } = architecture.names.experts!;
   const ofRouter: LayerPart[] = [
     { path: router, name: 'ffn_gate_inp' },
     { path: correction, name: 'exp_probs_b.bias', isTensor: true },
-    ...(beside === null ? [] : besideParts(beside)),
+    ...(own.kind === 'beside' ? besideParts(besideNames(architecture)) : []),
   ];
   if (shared === null) return ofRouter;
   const [first, second] = shared.gateUp;
-  const width = experts!.shared!.intermediateSize;
+  const width = own.experts.shared!.intermediateSize;
   const halves = ['ffn_gate_shexp', 'ffn_up_shexp'] as const;
   const gateUp =
     second === undefined
@@ -153,7 +157,10 @@ export function isRouter(name: string): boolean {
 }
 
 /** The settings of experts, beside those of every decoder. */
-export function expertSettings({ count, perToken, intermediateSize, shared }: Experts): Setting[] {
+export function expertSettings(architecture: DecoderArchitecture): Setting[] {
+  const experts = expertsIn(architecture);
+  if (experts === undefined) return [];
+  const { count, perToken, intermediateSize, shared } = experts;
   return [
     ['expert_count', uint(count)],
     ['expert_used_count', uint(perToken)],
@@ -162,18 +169,28 @@ export function expertSettings({ count, perToken, intermediateSize, shared }: Ex
   ];
 }
 
+/** The experts of a model, which are alike in all layers; undefined: it has none. */
+export function expertsIn({ layers }: DecoderArchitecture): Experts | undefined {
+  return layers.map(({ mlp }) => mlp).find(hasExperts)?.experts;
+}
+
+/** The index of the first layer with experts; -1: there is none. */
+export function firstSparse({ layers }: DecoderArchitecture): number {
+  return layers.findIndex(({ mlp }) => hasExperts(mlp));
+}
+
 /** Checks that the layers have experts that llama.cpp computes. */
 export function checkExperts(
-  { experts }: DecoderArchitecture,
+  architecture: DecoderArchitecture,
   { renormalized, firstDense = false, optional = false }: NonNullable<GgufFamily['experts']>,
   refuseIf: RefuseIf,
 ): void {
-  refuseIf(experts === null && !optional, 'layers without experts');
-  if (experts === null) return;
-  const { layers } = experts;
-  const first = firstDense ? layers.indexOf(true) : 0;
+  const experts = expertsIn(architecture);
+  refuseIf(experts === undefined && !optional, 'layers without experts');
+  if (experts === undefined) return;
+  const first = firstDense ? firstSparse(architecture) : 0;
   refuseIf(
-    layers.slice(first).includes(false),
+    architecture.layers.slice(first).some(({ mlp }) => !hasExperts(mlp)),
     'layers without experts behind others with them (mlp_only_layers, decoder_sparse_step)',
   );
   if (renormalized === null) return;

@@ -1,4 +1,4 @@
-import { type DecoderArchitecture, expertsOf, tensorName } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, hasExperts, tensorName } from '@lorasmith/model-folder';
 import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
 import { expertBiases, type StackedExperts, sparseParts, stackedExperts } from './experts.js';
 import { GGUF_FAMILIES } from './families/gguf-families.js';
@@ -72,14 +72,14 @@ export function shapesOf(
 function layerParts(architecture: DecoderArchitecture, layer: number): LayerPart[] {
   const { family, names } = architecture;
   const norm = (path: string | null, name: string): LayerPart => ({ path, name, isNorm: true });
-  const isSparse = expertsOf(architecture, layer) !== null;
+  const { mlp } = architecture.layers[layer]!;
   return [
     norm(names.attentionNorm, 'attn_norm'),
     ...mixerParts(architecture, layer),
     norm(names.attentionBranchNorm, 'post_attention_norm'),
     norm(names.mlpNorm, GGUF_FAMILIES[family]?.mlpNorm ?? 'ffn_norm'),
-    ...(isSparse && names.experts!.beside === null ? [] : mlpParts(architecture)),
-    ...(isSparse ? sparseParts(architecture) : []),
+    ...(mlp.kind === 'sparse' ? [] : mlpParts(architecture)),
+    ...(hasExperts(mlp) ? sparseParts(architecture, mlp) : []),
     norm(names.mlpBranchNorm, 'post_ffw_norm'),
     { path: names.layerInputs?.gate ?? null, name: 'inp_gate' },
     { path: names.layerInputs?.output ?? null, name: 'proj' },

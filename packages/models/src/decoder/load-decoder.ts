@@ -1,10 +1,12 @@
 import {
+  besideNames,
+  besideScales,
   type DecoderArchitecture,
   type ExpertParameter,
   expertParameters,
   expertsOf,
   expertTensors,
-  isBesideExperts,
+  hasExperts,
   layerInputProjection,
   layerLinears,
   type ModelFolder,
@@ -51,14 +53,14 @@ async function loadLayer(
   architecture: DecoderArchitecture,
   index: number,
 ): Promise<DecoderLayer> {
-  const { names, branchScale, hiddenSize } = architecture;
+  const { names, branchScale, hiddenSize, layers } = architecture;
   const normIfAny = (path: string | null) => loadNormIfAny(source, architecture, index, path);
   const [attentionNorm, mixer, attentionBranchNorm, mlpNorm, mlp, mlpBranchNorm, inputBlock, scale] = await Promise.all(
     [
       normIfAny(names.attentionNorm),
       loadMixer(source, architecture, index),
       normIfAny(names.attentionBranchNorm),
-      isBesideExperts(architecture, index) ? unitNorm(source, architecture, hiddenSize) : normIfAny(names.mlpNorm),
+      layers[index]!.mlp.kind === 'beside' ? unitNorm(source, architecture, hiddenSize) : normIfAny(names.mlpNorm),
       loadMlp(source, architecture, index),
       normIfAny(names.mlpBranchNorm),
       loadInputBlock(source, architecture, index),
@@ -73,10 +75,11 @@ async function loadLayer(
 }
 
 async function loadMlp(source: WeightSource, architecture: DecoderArchitecture, index: number): Promise<Sublayer> {
-  if (expertsOf(architecture, index) === null) return await loadFeedForward(source, architecture, index);
-  if (!isBesideExperts(architecture, index)) return await loadSparseMlp(source, architecture, index);
-  const { names } = architecture;
-  const beside = names.experts!.beside!;
+  const { names, layers } = architecture;
+  const { mlp: own } = layers[index]!;
+  if (!hasExperts(own)) return await loadFeedForward(source, architecture, index);
+  if (own.kind === 'sparse') return await loadSparseMlp(source, architecture, index);
+  const beside = besideNames(architecture);
   const normOf = (path: string) => loadNorm(source, architecture, `${names.layers}.${index}.${path}`);
   const [ofMlp, mlp, mlpBranchNorm, experts, branchNorm] = await Promise.all([
     normOf(names.mlpNorm!),
@@ -108,15 +111,17 @@ async function loadSparseMlp(
   architecture: DecoderArchitecture,
   index: number,
 ): Promise<SparseMlp> {
-  const experts = expertsOf(architecture, index)!;
+  const experts = expertsOf(architecture, index);
   const tensors = expertTensors(architecture, index);
   const [ofGateUp, ofDown] = expertParameters(architecture, index);
-  const beside = architecture.names.experts!.beside;
+  const isBeside = architecture.layers[index]!.mlp.kind === 'beside';
+  const beside = isBeside ? besideNames(architecture) : null;
+  const scales = isBeside ? besideScales(architecture, index) : null;
   const [router, biases, correction, expertScales, inputNorm, gateUp, down, shared] = await Promise.all([
-    loadRouter(source, architecture, index, tensors),
+    loadRouter(source, architecture, index, { ...tensors, scales }),
     tensors.biases && loadBiases(source, tensors.biases),
     tensors.correction && source.ofExperts(tensors.correction.name),
-    tensors.scales && source.ofExperts(tensors.scales.experts.name),
+    scales && source.ofExperts(scales.experts.name),
     beside && loadNorm(source, architecture, `${architecture.names.layers}.${index}.${beside.norm}`),
     loadExperts(source, ofGateUp),
     loadExperts(source, ofDown),
@@ -131,7 +136,7 @@ async function loadRouter(
   source: WeightSource,
   architecture: DecoderArchitecture,
   index: number,
-  { router, biases, scales }: ReturnType<typeof expertTensors>,
+  { router, biases, scales }: ReturnType<typeof expertTensors> & { scales: ReturnType<typeof besideScales> | null },
 ): Promise<Router> {
   const layer = layerLinears(architecture, index).router;
   if (layer === null || scales === null) {

@@ -1,11 +1,4 @@
-import {
-  type DecoderArchitecture,
-  expertsOf,
-  headsOf,
-  intermediateSizeOf,
-  isBesideExperts,
-  lastPartOf,
-} from '@lorasmith/model-folder';
+import { type DecoderArchitecture, hasExperts, headsOf, intermediateSizeOf, lastPartOf } from '@lorasmith/model-folder';
 import { layerIndexOf } from '../module-names.js';
 import type { Target } from '../target-ranks.js';
 import { adaptedLayers } from './adapted-layers.js';
@@ -235,17 +228,17 @@ function savedByLayer(memory: MemoryOfDecoder, load: PassLoad, layer: number, wi
 /** The same of the MLP, or of the experts that a token passes: their rows, and where these are. */
 function savedByMlp({ architecture, targets }: MemoryOfDecoder, layer: number, width: number): number {
   const { mlp, hiddenSize } = architecture;
-  const experts = expertsOf(architecture, layer);
+  const { mlp: own } = architecture.layers[layer]!;
   const ofMlp = width * gateUpWidth(mlp, intermediateSizeOf(architecture, layer));
-  if (experts === null) return ofMlp;
-  const { count, perToken, intermediateSize, renormalized, shared } = experts;
+  if (!hasExperts(own)) return ofMlp;
+  const { count, perToken, intermediateSize, renormalized, shared } = own.experts;
   const ranks = targets.map(({ name, experts: count, rank }) =>
     count === undefined || layerIndexOf(name) !== layer ? 0 : rank,
   );
   const ofRows = perToken * (width * (gateUpWidth(mlp, intermediateSize) + sum(ranks)) + 4 * ROUTING_NUMBERS);
   const ofShared = shared === null ? 0 : width * (gateUpWidth(mlp, shared.intermediateSize) + hiddenSize) + 4;
   // Beside experts, the MLP and the norms of what both give.
-  const ofBeside = isBesideExperts(architecture, layer) ? ofMlp + 2 * (width * hiddenSize + 4) : 0;
+  const ofBeside = own.kind === 'beside' ? ofMlp + 2 * (width * hiddenSize + 4) : 0;
   return ofRows + (renormalized ? 0 : 4 * count) + ofShared + ofBeside;
 }
 
@@ -276,7 +269,7 @@ function passingBytes(memory: MemoryOfDecoder, width: number): number {
 
 /** The same of the widest MLP, or of the experts that a token passes. */
 function mlpPassing({ architecture, targets, engine }: MemoryOfDecoder, width: number): number {
-  const { mlp, experts, hiddenSize, layerCount } = architecture;
+  const { mlp, hiddenSize, layerCount, layers } = architecture;
   const ofWidth = (intermediateSize: number) => {
     const gateUp = gateUpWidth(mlp, intermediateSize);
     // Gate, up, their activation, its slope and their gradients are float32.
@@ -284,8 +277,9 @@ function mlpPassing({ architecture, targets, engine }: MemoryOfDecoder, width: n
     return width * (gateUp + intermediateSize) + copies;
   };
   const ofMlp = ofWidth(intermediateSizeOf(architecture, layerCount - 1));
-  if (experts === null) return ofMlp;
-  const { perToken, intermediateSize, shared } = experts;
+  const own = layers.map((layer) => layer.mlp).find(hasExperts);
+  if (own === undefined) return ofMlp;
+  const { perToken, intermediateSize, shared } = own.experts;
   // The product of the activation with the gradient by it is made in float32.
   const ofWeights = 2 * width * intermediateSize + 4 * (width === 4 ? 1 : 3) * intermediateSize;
   // The third part is for what adapters keep of each token, which is little.
@@ -297,7 +291,7 @@ function mlpPassing({ architecture, targets, engine }: MemoryOfDecoder, width: n
   const ofDown = learns('down_proj') ? width * hiddenSize + ofWeights : 0;
   const ofExperts = perToken * Math.max(ofWidth(intermediateSize), ofWeights, ofProduct, ofGateUp, ofDown);
   // The gradient through the router is float32; those through a shared expert or an MLP are in memory beside it.
-  const isAlone = shared === null && !isBesideExperts(architecture, layerCount - 1);
+  const isAlone = shared === null && own.kind === 'sparse';
   const ofTokens = (4 + (isAlone ? 0 : 2 * width)) * hiddenSize;
   return Math.max(ofMlp, ofExperts + ofTokens, shared === null ? 0 : ofWidth(shared.intermediateSize));
 }

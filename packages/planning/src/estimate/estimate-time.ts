@@ -2,8 +2,8 @@ import type { AdaptableModule, MachineRates } from '@lorasmith/contracts';
 import {
   type DecoderArchitecture,
   expertsOf,
+  hasExperts,
   intermediateSizeOf,
-  isBesideExperts,
   layerLinears,
   linearGroups,
 } from '@lorasmith/model-folder';
@@ -57,7 +57,8 @@ export function stepWork(
   const tokensOfMlp = (layer: number) =>
     layer === architecture.layerCount - 1 ? load.labelsPerStep : load.tokensPerStep;
   const tokensOf = ({ name, experts }: AdaptableModule) => {
-    if (experts !== undefined) return architecture.experts!.perToken * tokensOfMlp(layerIndexOf(name)!);
+    if (experts !== undefined)
+      return expertsOf(architecture, layerIndexOf(name)!).perToken * tokensOfMlp(layerIndexOf(name)!);
     return afterAttention.has(name) ? load.labelsPerStep : load.tokensPerStep;
   };
   const readsLayer = ({ name }: { name: string }) =>
@@ -100,9 +101,10 @@ export function stepWork(
 
 /** Multiply-adds of the router, if it is not among the linear layers, and of the experts that a token passes. */
 function expertWork(architecture: DecoderArchitecture, layer: number): number {
-  const experts = expertsOf(architecture, layer);
-  if (experts === null) return 0;
-  const ofRouter = isBesideExperts(architecture, layer) ? 0 : experts.count;
+  const { mlp } = architecture.layers[layer]!;
+  if (!hasExperts(mlp)) return 0;
+  const { experts } = mlp;
+  const ofRouter = mlp.kind === 'beside' ? 0 : experts.count;
   return (ofRouter + experts.perToken * 3 * experts.intermediateSize) * architecture.hiddenSize;
 }
 
@@ -126,11 +128,12 @@ function meanPassBytes(architecture: DecoderArchitecture): number {
   const { hiddenSize, layerCount, mlp, layerInputs, names } = architecture;
   const ofMlps = Array.from({ length: layerCount }, (_, layer) => {
     const perNumber = mlp.gated ? 18 : 10;
-    const experts = expertsOf(architecture, layer);
-    if (experts === null) return perNumber * intermediateSizeOf(architecture, layer);
+    const { mlp: own } = architecture.layers[layer]!;
+    if (!hasExperts(own)) return perNumber * intermediateSizeOf(architecture, layer);
+    const { experts } = own;
     const ofShared = experts.shared === null ? 0 : perNumber * experts.shared.intermediateSize + 24 * hiddenSize;
     // Beside experts, the MLP; each is normed, and reads the stream times its own factors.
-    const isBeside = isBesideExperts(architecture, layer);
+    const isBeside = own.kind === 'beside';
     const ofBeside = isBeside ? perNumber * intermediateSizeOf(architecture, layer) + 96 * hiddenSize : 0;
     const ofRows = experts.perToken * ((perNumber + WEIGHTING_BYTES) * experts.intermediateSize + 12 * hiddenSize);
     return ofRows + ofShared + ofBeside;
@@ -188,9 +191,10 @@ export function adapterPassBytes(work: Omit<DecoderWork, 'modules' | 'recomputed
     }
   }
   const ofExpert = work.adapters === 'joint' ? { ...work, adapters: 'beside' as const } : work;
-  for (const { experts, in_features, out_features } of targets) {
+  for (const { name, experts, in_features, out_features } of targets) {
     if (experts === undefined) continue;
-    numbers += architecture.experts!.perToken * adapterPassNumbers(in_features, out_features, ofExpert);
+    numbers +=
+      expertsOf(architecture, layerIndexOf(name)!).perToken * adapterPassNumbers(in_features, out_features, ofExpert);
   }
   return 2 * numbers;
 }
