@@ -1,6 +1,5 @@
 import {
   type BesideMlp,
-  type BesideMlpNames,
   besideNames,
   type DecoderArchitecture,
   type ExpertParameter,
@@ -48,20 +47,22 @@ export interface StackedExperts {
   withoutAdapter: boolean;
 }
 
+/** An MLP with experts. */
+type WithExperts = SparseMlp | BesideMlp;
+
 /**
- * Gate, up and down of the experts of a layer; nothing for a layer without.
+ * Gate, up and down of the experts of a layer.
  *
  * @param fusesGateUp whether gate and up are one tensor
  */
 export function stackedExperts(
+  { experts }: WithExperts,
   architecture: DecoderArchitecture,
   layer: number,
   fusesGateUp: boolean,
 ): StackedExperts[] {
-  const { hiddenSize, layers } = architecture;
-  const { mlp } = layers[layer]!;
-  if (!hasExperts(mlp)) return [];
-  const { count, intermediateSize, files } = mlp.experts;
+  const { hiddenSize } = architecture;
+  const { count, intermediateSize, files } = experts;
   const [gateUp, down] = expertParameters(architecture, layer);
   const [ofGateUp, ofDown] = fusedTensorNames(architecture, layer);
   const isEach = files === 'each';
@@ -91,13 +92,9 @@ export function stackedExperts(
     return stacked(name, gateUp, [intermediateSize, hiddenSize], rows, sourceOf);
   };
   const [gate, up] = [half(0, 'ffn_gate_exps'), half(1, 'ffn_up_exps')];
-  const last = {
-    ...stacked('ffn_down_exps', down, [hiddenSize, intermediateSize], all, (expert) =>
-      isEach ? down.tensors[expert]!.name : ofDown,
-    ),
-    // llama.cpp multiplies by the scales of experts before it adds what an adapter gives.
-    withoutAdapter: mlp.kind === 'beside',
-  };
+  const last = stacked('ffn_down_exps', down, [hiddenSize, intermediateSize], all, (expert) =>
+    isEach ? down.tensors[expert]!.name : ofDown,
+  );
   if (!fusesGateUp) return [gate, up, last];
   const matrices = gate.matrices.flatMap((matrix, expert) => [matrix, up.matrices[expert]!]);
   const shape: StackedExperts['shape'] = [count, 2 * intermediateSize, hiddenSize];
@@ -105,8 +102,7 @@ export function stackedExperts(
 }
 
 /** The biases of the experts of a layer; nothing for experts without. */
-export function expertBiases(architecture: DecoderArchitecture, layer: number): LayerTensor[] {
-  if (!hasExperts(architecture.layers[layer]!.mlp)) return [];
+export function expertBiases(_: WithExperts, architecture: DecoderArchitecture, layer: number): LayerTensor[] {
   const { biases } = expertTensors(architecture, layer);
   if (biases === null) return [];
   return [
@@ -116,13 +112,12 @@ export function expertBiases(architecture: DecoderArchitecture, layer: number): 
   ];
 }
 
-/** The router of a layer, the expert that all tokens pass, and what experts have beside an MLP. */
-export function sparseParts(architecture: DecoderArchitecture, own: SparseMlp | BesideMlp): LayerPart[] {
-  const { router, shared, correction } = architecture.names.experts!;
+/** The router of a layer, and the expert that all tokens pass. */
+export function sparseParts(own: SparseMlp, { names }: DecoderArchitecture): LayerPart[] {
+  const { router, shared, correction } = names.experts!;
   const ofRouter: LayerPart[] = [
     { path: router, name: 'ffn_gate_inp' },
     { path: correction, name: 'exp_probs_b.bias', isTensor: true },
-    ...(own.kind === 'beside' ? besideParts(besideNames(architecture)) : []),
   ];
   if (shared === null) return ofRouter;
   const [first, second] = shared.gateUp;
@@ -140,9 +135,11 @@ export function sparseParts(architecture: DecoderArchitecture, own: SparseMlp | 
   ];
 }
 
-/** The norms of experts that are beside an MLP and of that MLP, the weights of the router's norm, and the scales of experts. */
-function besideParts(beside: BesideMlpNames): LayerPart[] {
+/** The router of experts that are beside an MLP, their norms and that MLP's, the weights of the router's norm, and the scales of experts. */
+export function besideParts(_: BesideMlp, architecture: DecoderArchitecture): LayerPart[] {
+  const beside = besideNames(architecture);
   return [
+    { path: architecture.names.experts!.router, name: 'ffn_gate_inp' },
     { path: beside.norm, name: 'pre_ffw_norm_2', isNorm: true },
     { path: beside.branchNorm, name: 'post_ffw_norm_2', isNorm: true },
     { path: beside.mlpBranchNorm, name: 'post_ffw_norm_1', isNorm: true },
