@@ -6,9 +6,9 @@ import {
   expertParameters,
   expertsOf,
   expertTensors,
-  hasExperts,
   layerInputProjection,
   layerLinears,
+  type Mlp,
   type ModelFolder,
   tensorName,
 } from '@lorasmith/model-folder';
@@ -24,6 +24,7 @@ import { LayerInputs } from './layer-inputs.js';
 import { loadNorm, loadNormIfAny, unitNorm } from './load-norm.js';
 import { loadMixer } from './mixers.js';
 import { MlpBesideExperts } from './mlp-beside-experts.js';
+import type { Norm } from './norm.js';
 import { FrozenRouter, type Router, ScaledRouter } from './router.js';
 import { SharedExpert } from './shared-expert.js';
 import { type ExpertBiases, SparseMlp } from './sparse-mlp.js';
@@ -53,15 +54,16 @@ async function loadLayer(
   architecture: DecoderArchitecture,
   index: number,
 ): Promise<DecoderLayer> {
-  const { names, branchScale, hiddenSize, layers } = architecture;
+  const { names, branchScale, layers } = architecture;
+  const ofMlp = MLPS[layers[index]!.mlp.kind];
   const normIfAny = (path: string | null) => loadNormIfAny(source, architecture, index, path);
   const [attentionNorm, mixer, attentionBranchNorm, mlpNorm, mlp, mlpBranchNorm, inputBlock, scale] = await Promise.all(
     [
       normIfAny(names.attentionNorm),
       loadMixer(source, architecture, index),
       normIfAny(names.attentionBranchNorm),
-      layers[index]!.mlp.kind === 'beside' ? unitNorm(source, architecture, hiddenSize) : normIfAny(names.mlpNorm),
-      loadMlp(source, architecture, index),
+      ofMlp.norm(source, architecture, index),
+      ofMlp.sublayer(source, architecture, index),
       normIfAny(names.mlpBranchNorm),
       loadInputBlock(source, architecture, index),
       names.layerScale === null ? 1 : source.factor(tensorName(names, `${names.layers}.${index}.${names.layerScale}`)),
@@ -74,18 +76,46 @@ async function loadLayer(
   return new DecoderLayer(inputBlock === null ? blocks : [...blocks, inputBlock], scale);
 }
 
-async function loadMlp(source: WeightSource, architecture: DecoderArchitecture, index: number): Promise<Sublayer> {
-  const { names, layers } = architecture;
-  const { mlp: own } = layers[index]!;
-  if (!hasExperts(own)) return await loadFeedForward(source, architecture, index);
-  if (own.kind === 'sparse') return await loadSparseMlp(source, architecture, index);
+type LoadOfLayer<Part> = (source: WeightSource, architecture: DecoderArchitecture, layer: number) => Promise<Part>;
+
+/** A kind of MLP: the norm of what it reads, null where there is none, and its weights. */
+interface MlpLoader {
+  norm: LoadOfLayer<Norm | null>;
+  sublayer: LoadOfLayer<Sublayer>;
+}
+
+const loadMlpNorm: MlpLoader['norm'] = (source, architecture, layer) =>
+  loadNormIfAny(source, architecture, layer, architecture.names.mlpNorm);
+
+/** The kinds of MLPs. To add one, add its sublayer to this folder and a line here. */
+const MLPS: Readonly<Record<Mlp['kind'], MlpLoader>> = {
+  dense: { norm: loadMlpNorm, sublayer: loadFeedForward },
+  sparse: { norm: loadMlpNorm, sublayer: loadSparseMlp },
+  // MLP and experts each have weights of their own for what they read.
+  beside: {
+    norm: async (source, architecture) => unitNorm(source, architecture, architecture.hiddenSize),
+    sublayer: loadMlpBesideExperts,
+  },
+};
+
+async function loadMlpBesideExperts(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+): Promise<MlpBesideExperts> {
+  const { names } = architecture;
   const beside = besideNames(architecture);
+  const scales = besideScales(architecture, index);
   const normOf = (path: string) => loadNorm(source, architecture, `${names.layers}.${index}.${path}`);
   const [ofMlp, mlp, mlpBranchNorm, experts, branchNorm] = await Promise.all([
     normOf(names.mlpNorm!),
     loadFeedForward(source, architecture, index),
     normOf(beside.mlpBranchNorm),
-    loadSparseMlp(source, architecture, index),
+    loadExpertsWith(source, architecture, index, {
+      router: loadScaledRouter(source, architecture, index),
+      expertScales: source.ofExperts(scales.experts.name),
+      inputNorm: normOf(beside.norm),
+    }),
     normOf(beside.branchNorm),
   ]);
   return new MlpBesideExperts(
@@ -111,18 +141,39 @@ async function loadSparseMlp(
   architecture: DecoderArchitecture,
   index: number,
 ): Promise<SparseMlp> {
+  const { router, biases } = expertTensors(architecture, index);
+  const frozen = Promise.all([source.router(router.name), biases && source.router(biases.router.name)]);
+  return await loadExpertsWith(source, architecture, index, {
+    router: frozen.then(([weight, bias]) => new FrozenRouter(weight, bias)),
+    expertScales: null,
+    inputNorm: null,
+  });
+}
+
+/** The parts that differ between experts in the place of an MLP and beside one. */
+interface ExpertsWith {
+  router: Promise<Router>;
+  /** `[experts]`: the factors of their weights; null: they have none */
+  expertScales: Promise<Float32Array> | null;
+  /** The norm with the weights of what they read; null: they read what the router does */
+  inputNorm: Promise<Norm> | null;
+}
+
+async function loadExpertsWith(
+  source: WeightSource,
+  architecture: DecoderArchitecture,
+  index: number,
+  own: ExpertsWith,
+): Promise<SparseMlp> {
   const experts = expertsOf(architecture, index);
   const tensors = expertTensors(architecture, index);
   const [ofGateUp, ofDown] = expertParameters(architecture, index);
-  const isBeside = architecture.layers[index]!.mlp.kind === 'beside';
-  const beside = isBeside ? besideNames(architecture) : null;
-  const scales = isBeside ? besideScales(architecture, index) : null;
   const [router, biases, correction, expertScales, inputNorm, gateUp, down, shared] = await Promise.all([
-    loadRouter(source, architecture, index, { ...tensors, scales }),
+    own.router,
     tensors.biases && loadBiases(source, tensors.biases),
     tensors.correction && source.ofExperts(tensors.correction.name),
-    scales && source.ofExperts(scales.experts.name),
-    beside && loadNorm(source, architecture, `${architecture.names.layers}.${index}.${beside.norm}`),
+    own.expertScales,
+    own.inputNorm,
     loadExperts(source, ofGateUp),
     loadExperts(source, ofDown),
     experts.shared === null ? null : loadSharedExpert(source, architecture, index),
@@ -132,18 +183,14 @@ async function loadSparseMlp(
   return new SparseMlp(experts, architecture.mlp, weights);
 }
 
-async function loadRouter(
+async function loadScaledRouter(
   source: WeightSource,
   architecture: DecoderArchitecture,
   index: number,
-  { router, biases, scales }: ReturnType<typeof expertTensors> & { scales: ReturnType<typeof besideScales> | null },
-): Promise<Router> {
-  const layer = layerLinears(architecture, index).router;
-  if (layer === null || scales === null) {
-    const [weight, bias] = await Promise.all([source.router(router.name), biases && source.router(biases.router.name)]);
-    return new FrozenRouter(weight, bias);
-  }
-  const [scale, linear] = await Promise.all([source.tensor(scales.router.name, 'float32'), source.routerGroup(layer)]);
+): Promise<ScaledRouter> {
+  const { name } = besideScales(architecture, index).router;
+  const { router } = layerLinears(architecture, index);
+  const [scale, linear] = await Promise.all([source.tensor(name, 'float32'), source.routerGroup(router!)]);
   const normed = source.give(scope(() => multiply(scale, constant(architecture.hiddenSize ** -0.5))));
   dispose(scale);
   return new ScaledRouter(normed, linear);
