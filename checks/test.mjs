@@ -12,6 +12,7 @@ import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mj
 import { runChecks } from './test-run/checks.mjs';
 import { cudaSourcesChanged } from './test-run/cuda-sources.mjs';
 import { runEmulatedTests } from './test-run/emulated-tests.mjs';
+import { PartTimes } from './test-run/part-times.mjs';
 import { runVitest } from './test-run/run-vitest.mjs';
 import { countsLine, sumOfCounts } from './test-run/test-counts.mjs';
 
@@ -81,30 +82,6 @@ async function runAll(options) {
   console.log(times.text());
   console.log(countsLine(counts));
   return failures.length > 0 ? 1 : 0;
-}
-
-/** The seconds that each part took. */
-class PartTimes {
-  /** @type {string[]} */
-  #parts = [];
-
-  /**
-   * @template Result
-   * @param {string} name
-   * @param {Promise<Result>} part
-   */
-  async of(name, part) {
-    const startedAt = performance.now();
-    try {
-      return await part;
-    } finally {
-      this.#parts.push(`${name} ${((performance.now() - startedAt) / 1000).toFixed(0)} s`);
-    }
-  }
-
-  text() {
-    return `Time: ${this.#parts.join(', ')}`;
-  }
 }
 
 /** @param {string} modelsDir @returns {NodeJS.ProcessEnv} */

@@ -3,7 +3,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LoraAdapter } from '../../packages/lora/dist/index.js';
-import { readModelFolder, WeightDigests, withBaseQuantization } from '../../packages/model-folder/dist/index.js';
+import {
+  hasExperts,
+  readModelFolder,
+  WeightDigests,
+  withBaseQuantization,
+} from '../../packages/model-folder/dist/index.js';
 import { ALL_LAYERS, DenseLinear, loadBaseModel, loadDecoder, tokenBatchOf } from '../../packages/models/dist/index.js';
 import { chooseKernels, dispose, fill, observeOps, scope } from '../../packages/tensor/dist/index.js';
 import { NextToken } from '../../packages/training/dist/objectives/next-token/next-token.js';
@@ -273,11 +278,11 @@ async function engineStep(kernels, modelFolder, precision, quantization = 'none'
 function productRate(decoder, precision, tokens, repeats) {
   /** One product of each shape, its rows, and how many of the layers have it. @type {Map<string, { linear: any, rows: number, count: number }>} */
   const products = new Map();
-  const { experts } = decoder.architecture;
+  const [experts] = decoder.architecture.layers.flatMap(({ mlp }) => (hasExperts(mlp) ? [mlp.experts] : []));
   // The last one is the head's, which sees only the tokens with a loss.
   for (const { linear, modules } of decoder.groups.slice(0, -1)) {
     const isExpert = modules[0]?.expert !== undefined;
-    const rows = isExpert && experts !== null ? Math.round((tokens * experts.perToken) / experts.count) : tokens;
+    const rows = isExpert && experts !== undefined ? Math.round((tokens * experts.perToken) / experts.count) : tokens;
     const shape = `${rows} ${linear.inFeatures} ${linear.outFeatures}`;
     const known = products.get(shape);
     // An expert by itself copies its weight for each product.

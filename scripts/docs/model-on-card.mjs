@@ -169,9 +169,9 @@ export function modelOf({ LLAMA_NAMES, linearGroups }, name, shape) {
     },
     layers: Array.from({ length: layers }, () => ({
       mixer: { kind: 'attention', scale: headDim ** -0.5, window: null, rope: 0 },
+      mlp: { kind: 'dense' },
     })),
     layerInputs: null,
-    experts: null,
     mlp: { gated: true, activation: 'silu' },
     bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
     transposedWeights: false,

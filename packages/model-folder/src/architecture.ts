@@ -117,9 +117,34 @@ export interface LinearAttention {
 /** The part of a layer in which a token reads those before it. `layer-kinds` says what each kind is made of. */
 export type Mixer = LayerAttention | LatentAttention | LinearAttention;
 
+/** One MLP, which all tokens pass. */
+export interface DenseMlp {
+  kind: 'dense';
+  /** @defaultValue that of the architecture */
+  intermediateSize?: number | undefined;
+}
+
+/** Experts in the place of an MLP. */
+export interface SparseMlp {
+  kind: 'sparse';
+  experts: Experts;
+}
+
+/** Experts beside an MLP: both read the residual stream, and what they give is added. */
+export interface BesideMlp {
+  kind: 'beside';
+  /** The width of the MLP. @defaultValue that of the architecture */
+  intermediateSize?: number | undefined;
+  experts: Experts;
+}
+
+/** The part of a layer that computes with each token alone. `layer-kinds` says what each kind is made of. */
+export type Mlp = DenseMlp | SparseMlp | BesideMlp;
+
 /** The settings that can differ between layers. */
 export interface LayerSettings {
   mixer: Mixer;
+  mlp: Mlp;
 }
 
 /** A query at position p is multiplied by `1 + beta · ln(1 + ⌊p / originalMaxPositions⌋)`. */
@@ -282,8 +307,6 @@ export interface LayerInputs {
  * a weighted sum of a few experts, each an MLP of the same kind as that of other layers.
  */
 export interface Experts {
-  /** Whether each layer has it. */
-  layers: readonly boolean[];
   /** Experts of a layer. */
   count: number;
   /** The experts that a token passes: those with the largest logits of the router; of equal ones the first. */
@@ -317,6 +340,7 @@ export interface DecoderArchitecture {
   names: DecoderNames;
   vocabSize: number;
   hiddenSize: number;
+  /** The width of an MLP that has none of its own. */
   intermediateSize: number;
   layerCount: number;
   /** The number of query heads. */
@@ -354,14 +378,10 @@ export interface DecoderArchitecture {
   layers: readonly LayerSettings[];
   /** The inputs of layers beside the residual stream; null: there are none. */
   layerInputs: LayerInputs | null;
-  /** The experts of sparse layers; null: there are none. */
-  experts: Experts | null;
-  /** `down(activation(gate x) · up x)`; without a gate, `down(activation(up x))`. */
+  /** The settings that MLPs and experts of all layers share: `down(activation(gate x) · up x)`; without a gate, `down(activation(up x))`. */
   mlp: {
     gated: boolean;
     activation: Activation;
-    /** The first of the last layers whose MLPs are twice as wide. @defaultValue none */
-    doubledFrom?: number | undefined;
     /**
      * The gated unit of gpt-oss, `(up + 1) · activation(gate)`: gates are at most this, and ups within ± this. Gate and up of each
      * number are next to each other. @defaultValue the usual unit

@@ -72,8 +72,12 @@ describe('digestArchitecture', () => {
   test.each([
     ['deepseek_v3', '48e2bb29076820c1796f89bbddf662c6ed24e5ae33cb80996ce11fd1fe439d8b'],
     ['gemma4-text', 'da4ff67e6535345f224f6ec2aabc688473233fb583a3661822eac86fdfbd4f8f'],
+    ['gemma4_moe-text', 'f5b24afbf0b9ade0e8b9c37f41e99872261b4adf31fc1c495ca3b459f8abb3dc'],
+    ['glm4_moe', '0afa39dfad01bd398e6b013eed2cdae825965a34dc398efceb8c783a0ce1c31d'],
+    ['gpt_oss-mxfp4', 'fe9c110bdd1460c3afa2dc38aefa6b83d2a55b67c6cca2ddac34f702d090c702'],
+    ['qwen3_moe', '942dad61e24defdaf8a4505b4583ac165a0435669b90d2df7de031d5b5263625'],
     ['qwen3_5-text', '764f756ad05ed86eb9b22dcc9ce4dfec2b7bb6b6c36c86092f012a9c012e3e5b'],
-  ])('is so for each kind of mixer: %s', async (name, digest) => {
+  ])('is so for each kind of layer: %s', async (name, digest) => {
     const folder = new URL(`../../../test/fixtures/families/${name}/base`, import.meta.url).pathname;
     expect(digestArchitecture((await readModelFolder(folder)).architecture)).toBe(digest);
   });

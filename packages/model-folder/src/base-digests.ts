@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { AdapterManifest } from '@lorasmith/contracts';
-import type { Architecture, DecoderArchitecture, Mixer } from './architecture.js';
+import type { Architecture, DecoderArchitecture, Mixer, Mlp } from './architecture.js';
 import { onLoad } from './base-quantization.js';
+import { hasExperts } from './layer-kinds/experts.js';
 import { mixersOf } from './layer-kinds/mixer-kinds.js';
 import type { ModelFolder } from './model-folder.js';
 import type { WeightDigests } from './weight-digests.js';
@@ -68,11 +69,11 @@ export function digestArchitecture(architecture: Architecture): string {
 }
 
 /**
- * A decoder in the form that digests are made of: the settings of latent and of linear attention once for all layers, and in each layer
- * those of scores, also where linear attention does not read them. A mixer of a later kind is there as it is.
+ * A decoder in the form that digests are made of: the settings of latent and of linear attention and of experts once for all layers, and
+ * in each layer those of scores, also where linear attention does not read them. A mixer or MLP of a later kind is there as it is.
  */
 function inDigestedForm(architecture: DecoderArchitecture): object {
-  const { layers, attention, ...others } = architecture;
+  const { layers, attention, mlp, ...others } = architecture;
   const ofLayer = (mixer: Mixer): object => {
     switch (mixer.kind) {
       case 'attention':
@@ -87,15 +88,38 @@ function inDigestedForm(architecture: DecoderArchitecture): object {
   };
   const [latent] = mixersOf(architecture, 'latent');
   const [linear] = mixersOf(architecture, 'linear');
+  const [experts] = layers.flatMap((layer) => (hasExperts(layer.mlp) ? [layer.mlp.experts] : []));
   return {
     ...others,
-    attention: { ...attention, layers: layers.map(({ mixer }) => ofLayer(mixer)) },
+    attention: { ...attention, layers: layers.map((layer) => ({ ...ofLayer(layer.mixer), ...ofLaterMlp(layer.mlp) })) },
+    mlp: { ...mlp, ...digestedWidths(architecture) },
+    experts: experts && { ...experts, layers: layers.map((layer) => hasExperts(layer.mlp)) },
     latentAttention: latent && without(latent, ['kind', 'scale', 'window', 'rope']),
     linearAttention: linear && {
       ...without(linear, ['kind']),
       layers: layers.map(({ mixer }) => mixer.kind === 'linear'),
     },
   };
+}
+
+/** An MLP of a kind that was not yet there when digests were first made; nothing of the others. */
+function ofLaterMlp(mlp: Mlp): object {
+  switch (mlp.kind) {
+    case 'dense':
+    case 'sparse':
+    case 'beside':
+      return {};
+    default:
+      return { mlp };
+  }
+}
+
+/** The widths that MLPs have of their own: the layer from which on all are twice as wide as usual, or those of all layers. */
+function digestedWidths({ layers, intermediateSize: usual }: DecoderArchitecture): object {
+  const widths = layers.map(({ mlp }) => ('intermediateSize' in mlp ? (mlp.intermediateSize ?? null) : null));
+  const first = widths.findIndex((width) => width !== null);
+  if (first === -1) return {};
+  return widths.slice(first).every((width) => width === 2 * usual) ? { doubledFrom: first } : { widths };
 }
 
 function without(fields: object, names: readonly string[]): object {

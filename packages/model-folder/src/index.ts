@@ -1,10 +1,12 @@
 export type {
   Activation,
   Architecture,
+  BesideMlp,
   BesideMlpNames,
   ClassifierArchitecture,
   DecoderArchitecture,
   DecoderNames,
+  DenseMlp,
   Experts,
   LatentAttention,
   LayerAttention,
@@ -12,11 +14,13 @@ export type {
   LinearAttention,
   LinearAttentionNames,
   Mixer,
+  Mlp,
   NormSettings,
   QueryGrowth,
   RopeScaling,
   RopeSettings,
   ScoredAttention,
+  SparseMlp,
 } from './architecture.js';
 export { hasTiedHead, LEAST_SHARED, LOGITS_PER_CHUNK } from './architecture.js';
 export { type BaseDigests, type BaseIdentity, baseMismatch, digestArchitecture, digestBase } from './base-digests.js';
@@ -27,26 +31,16 @@ export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from '.
 export { conversationOf, type TemplateConversation, type TemplateMessage } from './conversation.js';
 export { EXPERT_PARAMETERS, expertParametersOf, isExpertParameter, targetParametersOf } from './expert-parameters.js';
 export { isComposite } from './families/composite.js';
-export {
-  type ExpertTensors,
-  expertParameters,
-  expertsOf,
-  expertTensors,
-  fusedTensorNames,
-  intermediateSizeOf,
-  isBesideExperts,
-  type LayerLinears,
-  layerInputProjection,
-  layerLinears,
-  linearGroups,
-  tensorName,
-} from './families/decoder-layout.js';
-export { LLAMA_NAMES } from './families/decoder-names.js';
+export { type LayerLinears, layerInputProjection, layerLinears, linearGroups } from './families/decoder-layout.js';
+export { LLAMA_NAMES, tensorName } from './families/decoder-names.js';
 export type { ExpertParameter, GgufModel, LinearLayer } from './families/family.js';
 export { FAMILIES, type FamilyName } from './families/family-registry.js';
 export type { MarkedText } from './generation-marks.js';
 export { isMissing, type JsonObject, unreadable } from './json-file.js';
 export { compactJson, JsonEnd, membersAsWritten, parsedObject } from './json-in-text.js';
+export { besideNames, besideScales } from './layer-kinds/beside.js';
+export { intermediateSizeOf } from './layer-kinds/dense.js';
+export { expertParameters, expertsOf, expertTensors, fusedTensorNames, hasExperts } from './layer-kinds/experts.js';
 export { isByKeyHead, linearAttentionSizes } from './layer-kinds/linear.js';
 export {
   hasScores,
@@ -60,6 +54,7 @@ export {
   rotaryDimOf,
   stateBytesPerText,
 } from './layer-kinds/mixer-kinds.js';
+export { type MlpOf, mlpRoundings } from './layer-kinds/mlp-kinds.js';
 export { checkModelConfig, DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export { loadModelText, ModelText, ModelTexts, type Prompt, stopTokenIds } from './model-text.js';
 export { locateTensor, type ModelWeights, openModelWeights } from './model-weights.js';

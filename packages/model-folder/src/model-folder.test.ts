@@ -71,9 +71,9 @@ describe('reference models of transformers', () => {
       },
       layers: Array.from({ length: 3 }, () => ({
         mixer: { kind: 'attention', scale: 1 / Math.sqrt(8), window: null, rope: 0 },
+        mlp: { kind: 'dense' },
       })),
       layerInputs: null,
-      experts: null,
       mlp: { gated: true, activation: 'silu' },
       bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
       transposedWeights: false,

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openSafetensors } from '@lorasmith/safetensors';
 import type { DecoderArchitecture } from './architecture.js';
-import { tensorName } from './families/decoder-layout.js';
+import { tensorName } from './families/decoder-names.js';
 import { asModelError, type LocatedTensor } from './weight-files.js';
 
 /** Bytes of each tensor in memory during a comparison. */

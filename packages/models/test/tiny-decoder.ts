@@ -36,11 +36,10 @@ export const TINY_ARCHITECTURE: DecoderArchitecture = {
     outputGate: null,
   },
   layers: [
-    { mixer: { kind: 'attention', scale: SCALE, window: null, rope: 0 } },
-    { mixer: { kind: 'attention', scale: SCALE, window: null, rope: 0 } },
+    { mixer: { kind: 'attention', scale: SCALE, window: null, rope: 0 }, mlp: { kind: 'dense' } },
+    { mixer: { kind: 'attention', scale: SCALE, window: null, rope: 0 }, mlp: { kind: 'dense' } },
   ],
   layerInputs: null,
-  experts: null,
   mlp: { gated: true, activation: 'silu' },
   bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
   transposedWeights: false,

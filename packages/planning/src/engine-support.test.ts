@@ -18,7 +18,8 @@ test("TensorFlow's engine for GPUs refuses a model with linear attention by name
 test('the CUDA engine takes linear attention up to the sizes that its kernels have', () => {
   const architecture = linear!.architecture as DecoderArchitecture;
   const resized = (sizes: Partial<LinearAttention>) => {
-    const layers = architecture.layers.map(({ mixer }) => ({
+    const layers = architecture.layers.map(({ mixer, mlp }) => ({
+      mlp,
       mixer: mixer.kind === 'linear' ? { ...mixer, ...sizes } : mixer,
     }));
     return { name: 'base', architecture: { ...architecture, layers } };
@@ -51,7 +52,8 @@ test('engines for GPUs take heads of attention up to a size of their own, in any
   const gemma = await readModelFolder(join(CASES, 'gemma4-text', 'base'));
   const architecture = gemma.architecture as DecoderArchitecture;
   const withHeads = (headDim: number) => {
-    const layers = mixersOf(architecture, 'attention').map((own) => ({
+    const layers = mixersOf(architecture, 'attention').map((own, layer) => ({
+      ...architecture.layers[layer]!,
       mixer: own.window === null ? { ...own, headDim } : own,
     }));
     return { ...gemma, architecture: { ...architecture, layers } };

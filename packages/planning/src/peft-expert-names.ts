@@ -16,10 +16,10 @@ const NAMES = ['gate_proj', 'up_proj', 'down_proj'] as const;
 
 /** A warning of a job on MLPs beside or in the place of experts, whose adapter PEFT would load onto the experts. */
 export function peftExpertWarnings(
-  { architecture }: Pick<ModelFolder, 'architecture'>,
+  { architecture, parameters }: Pick<ModelFolder, 'architecture' | 'parameters'>,
   targets: readonly AdaptableModule[],
 ): Fault[] {
-  if (architecture.kind !== 'decoder' || architecture.experts === null || !FAMILIES.has(architecture.family)) return [];
+  if (architecture.kind !== 'decoder' || parameters.length === 0 || !FAMILIES.has(architecture.family)) return [];
   const taken = targets.filter(
     ({ name, experts }) => experts === undefined && NAMES.some((one) => hasSuffix(name, one)),
   );

@@ -15,7 +15,7 @@ import { loadTokenizer } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { aMachine, RATES } from '../../../test/a-machine.js';
-import { CHATML, tinyClassifier, tinyDecoder } from '../test/tiny-model.js';
+import { CHATML, TINY_LAYER, tinyClassifier, tinyDecoder } from '../test/tiny-model.js';
 import { openExampleStore } from './example-file/example-store.js';
 import type { Examples } from './example-file/examples.js';
 import type { FeatureExamples } from './objectives/classification/feature-examples.js';
@@ -263,10 +263,11 @@ describe('planJob for a decoder', () => {
         return { name: `model.layers.1.mlp.experts.${name}`, in_features, out_features, experts: 6 };
       });
       const experts = {
-        ...{ layers: [false, true], count: 6, perToken: 2, intermediateSize: 16, renormalized: true, shared: null },
+        ...{ count: 6, perToken: 2, intermediateSize: 16, renormalized: true, shared: null },
         files: 'each' as const,
       };
-      return { ...(await tinyDecoder('qwen2', null, { experts })), parameters };
+      const layers = [TINY_LAYER, { ...TINY_LAYER, mlp: { kind: 'sparse', experts } as const }];
+      return { ...(await tinyDecoder('qwen2', null, { layers })), parameters };
     };
     const ofExperts = { target_modules: ['q_proj'], target_parameters: ['mlp.experts.down_proj'] };
 
@@ -483,7 +484,8 @@ describe('planJob for a decoder', () => {
       kind: 'linear',
       ...{ keyHeadCount: 1, valueHeadCount: 1, keyHeadDim: 2, valueHeadDim: 2, convolutionTaps: 4 },
     };
-    const model = { ...usual, architecture: { ...architecture, layers: [{ mixer }, ...architecture.layers.slice(1)] } };
+    const [first, ...others] = architecture.layers;
+    const model = { ...usual, architecture: { ...architecture, layers: [{ ...first!, mixer }, ...others] } };
     const machineWith = (kind: EngineKind) => ({
       machine: aMachine({
         rates: { float32: RATES, bfloat16: null },

@@ -2,7 +2,7 @@ import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { AdaptableModule } from '@lorasmith/contracts';
-import { type DecoderArchitecture, LLAMA_NAMES, type ModelFolder } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, type LayerSettings, LLAMA_NAMES, type ModelFolder } from '@lorasmith/model-folder';
 import { onTestFinished } from 'vitest';
 
 /** Tokenizers of the supported families, trained on a little text; byte-level ones have few merges beyond single bytes. */
@@ -28,6 +28,12 @@ const linear = (name: string, in_features: number, out_features: number): Adapta
   in_features,
   out_features,
 });
+
+/** A layer of {@link tinyDecoder}. */
+export const TINY_LAYER: LayerSettings = {
+  mixer: { kind: 'attention', scale: 8 ** -0.5, window: null, rope: 0 },
+  mlp: { kind: 'dense' },
+};
 
 /** The folder of a decoder with two layers; planning never looks at weights, so there are none. */
 export async function tinyDecoder(
@@ -59,9 +65,8 @@ export async function tinyDecoder(
       valueNorm: null,
       outputGate: null,
     },
-    layers: [0, 1].map(() => ({ mixer: { kind: 'attention', scale: 8 ** -0.5, window: null, rope: 0 } })),
+    layers: [TINY_LAYER, TINY_LAYER],
     layerInputs: null,
-    experts: null,
     mlp: { gated: true, activation: 'silu' },
     bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
     transposedWeights: false,

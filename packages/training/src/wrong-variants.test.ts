@@ -5,10 +5,12 @@ import {
   type DecoderArchitecture,
   type DecoderNames,
   type Experts,
+  hasExperts,
   hasScores,
   type LatentAttention,
   type LayerAttention,
   type Mixer,
+  type Mlp,
   type RopeSettings,
   readModelFolder,
 } from '@lorasmith/model-folder';
@@ -39,7 +41,7 @@ const ofMixers =
   (change: (mixer: Mixer) => object): Change =>
   (own) => ({
     ...own,
-    layers: own.layers.map(({ mixer }) => ({ mixer: { ...mixer, ...change(mixer) } })),
+    layers: own.layers.map(({ mixer, mlp }) => ({ mlp, mixer: { ...mixer, ...change(mixer) } })),
   });
 const ofLayers = (change: (own: LayerAttention) => object): Change =>
   ofMixers((mixer) => (hasScores(mixer) ? change(mixer as LayerAttention) : {}));
@@ -47,14 +49,15 @@ const ofRopes =
   (change: (rope: RopeSettings) => Partial<RopeSettings>): Change =>
   (own) => ({ ...own, ropes: own.ropes.map((rope) => rope && { ...rope, ...change(rope) }) });
 
-const experts =
-  (change: Partial<Experts>): Change =>
-  (own) => ({ ...own, experts: own.experts && { ...own.experts, ...change } });
+const ofMlps =
+  (change: (mlp: Mlp) => Mlp): Change =>
+  (own) => ({ ...own, layers: own.layers.map(({ mixer, mlp }) => ({ mixer, mlp: change(mlp) })) });
+const ofExperts = (change: (own: Experts) => Partial<Experts>): Change =>
+  ofMlps((mlp) => (hasExperts(mlp) ? { ...mlp, experts: { ...mlp.experts, ...change(mlp.experts) } } : mlp));
+const experts = (change: Partial<Experts>): Change => ofExperts(() => change);
 
-const routing =
-  (change: Partial<NonNullable<Experts['sigmoid']>>): Change =>
-  (own) =>
-    experts({ sigmoid: { ...own.experts!.sigmoid!, ...change } })(own);
+const routing = (change: Partial<NonNullable<Experts['sigmoid']>>): Change =>
+  ofExperts(({ sigmoid }) => ({ sigmoid: { ...sigmoid!, ...change } }));
 
 const latent = (change: Partial<LatentAttention>): Change => ofMixers(({ kind }) => (kind === 'latent' ? change : {}));
 
@@ -218,17 +221,17 @@ describe('the comparison with the reference notices', () => {
     ['qwen3_5-text', 'attention everywhere', (own) => ({ ...own, layers: own.layers.map(() => own.layers[3]!) })],
     ['gemma4-text', 'no inputs of layers', (own) => ({ ...own, layerInputs: null })],
     ['gemma4-text', 'keys and values of its own in each layer', ofLayers(() => ({ keysAndValuesOf: undefined }))],
-    ['gemma4-text', 'MLPs of one width', (own) => ({ ...own, mlp: { ...own.mlp, doubledFrom: undefined } })],
+    ['gemma4-text', 'MLPs of one width', ofMlps((own) => ({ ...own, intermediateSize: undefined }) as Mlp)],
     [
       'gemma4_moe-text',
       'experts in the place of the MLP',
-      names(({ experts: own }) => ({ experts: own && { ...own, beside: null } })),
+      ofMlps((own) => (hasExperts(own) ? { kind: 'sparse', experts: own.experts } : own)),
     ],
     ['gemma4-text-keys', 'projections of values everywhere', ofLayers(() => ({ keysAreValues: false }))],
     ['gemma4-text-keys', 'heads of one size', ofLayers(() => ({ headDim: undefined }))],
     ['gemma4', 'as many keys in each layer', ofLayers(() => ({ keyValueHeadCount: undefined }))],
     ['granitemoeshared', 'no shared expert', experts({ shared: null })],
-    ['qwen3_moe', 'no experts', (own) => ({ ...own, experts: null })],
+    ['qwen3_moe', 'no experts', ofMlps(() => ({ kind: 'dense' }))],
     ['qwen3_moe', 'experts of another form', experts({ files: 'fused' })],
     ['deepseek_v3', 'queries without a latent', latent({ queryRank: null })],
     ['deepseek_v3', 'values as wide as keys', latent({ valueDim: 10 })],

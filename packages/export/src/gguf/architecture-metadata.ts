@@ -6,7 +6,7 @@ import {
   rotaryDimOf,
   type ScoredAttention,
 } from '@lorasmith/model-folder';
-import { checkExperts, expertSettings } from './experts.js';
+import { checkExperts, expertSettings, expertsIn } from './experts.js';
 import { ggufFamily } from './families/gguf-families.js';
 import type { GgufFamily } from './families/gguf-family.js';
 import { checkOneRope } from './families/one-rope.js';
@@ -48,7 +48,7 @@ export function architectureMetadata(architecture: DecoderArchitecture, model: s
       [`attention.layer_norm_${norm.kind === 'rms' ? 'rms_' : ''}epsilon`, float(norm.epsilon)],
       ...mixerHeadSettings(architecture, mainLayer(architecture)),
       ...rope.settings,
-      ...(architecture.experts === null ? [] : expertSettings(architecture.experts)),
+      ...expertSettings(architecture),
       ...(known.settings?.(architecture) ?? []),
       ['vocab_size', uint(architecture.vocabSize)],
     ],
@@ -99,7 +99,7 @@ function contextLength(architecture: DecoderArchitecture, { hasWindows = false }
 function checkFamily(architecture: DecoderArchitecture, known: GgufFamily, model: string): void {
   const { family, mlp, bias, headCount, headDim, hiddenSize, tiedHead } = architecture;
   const { biases, headsFillHidden = false, ownHead = false, experts, check = checkOneRope } = known;
-  if (architecture.experts !== null && experts === undefined) {
+  if (expertsIn(architecture) !== undefined && experts === undefined) {
     throw inexpressible(model, `Lorasmith does not write ${family} models with experts as GGUF`);
   }
   const refuseIf: RefuseIf = (condition, what) => {

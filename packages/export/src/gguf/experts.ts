@@ -1,12 +1,14 @@
 import {
-  type BesideMlpNames,
+  type BesideMlp,
+  besideNames,
   type DecoderArchitecture,
   type ExpertParameter,
   type Experts,
   expertParameters,
-  expertsOf,
   expertTensors,
   fusedTensorNames,
+  hasExperts,
+  type SparseMlp,
 } from '@lorasmith/model-folder';
 import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
 import type { GgufFamily } from './families/gguf-family.js';
@@ -45,19 +47,21 @@ export interface StackedExperts {
   withoutAdapter: boolean;
 }
 
+/** An MLP with experts. */
+type WithExperts = SparseMlp | BesideMlp;
+
 /**
- * Gate, up and down of the experts of a layer; nothing for a layer without.
+ * Gate, up and down of the experts of a layer.
  *
  * @param fusesGateUp whether gate and up are one tensor
  */
 export function stackedExperts(
+  { experts }: WithExperts,
   architecture: DecoderArchitecture,
   layer: number,
   fusesGateUp: boolean,
 ): StackedExperts[] {
-  const experts = expertsOf(architecture, layer);
-  if (experts === null) return [];
-  const { hiddenSize, names } = architecture;
+  const { hiddenSize } = architecture;
   const { count, intermediateSize, files } = experts;
   const [gateUp, down] = expertParameters(architecture, layer);
   const [ofGateUp, ofDown] = fusedTensorNames(architecture, layer);
@@ -88,13 +92,9 @@ export function stackedExperts(
     return stacked(name, gateUp, [intermediateSize, hiddenSize], rows, sourceOf);
   };
   const [gate, up] = [half(0, 'ffn_gate_exps'), half(1, 'ffn_up_exps')];
-  const last = {
-    ...stacked('ffn_down_exps', down, [hiddenSize, intermediateSize], all, (expert) =>
-      isEach ? down.tensors[expert]!.name : ofDown,
-    ),
-    // llama.cpp multiplies by the scales of experts before it adds what an adapter gives.
-    withoutAdapter: names.experts!.beside !== null,
-  };
+  const last = stacked('ffn_down_exps', down, [hiddenSize, intermediateSize], all, (expert) =>
+    isEach ? down.tensors[expert]!.name : ofDown,
+  );
   if (!fusesGateUp) return [gate, up, last];
   const matrices = gate.matrices.flatMap((matrix, expert) => [matrix, up.matrices[expert]!]);
   const shape: StackedExperts['shape'] = [count, 2 * intermediateSize, hiddenSize];
@@ -102,9 +102,9 @@ export function stackedExperts(
 }
 
 /** The biases of the experts of a layer; nothing for experts without. */
-export function expertBiases(architecture: DecoderArchitecture, layer: number): LayerTensor[] {
-  const biases = expertsOf(architecture, layer) && expertTensors(architecture, layer).biases;
-  if (!biases) return [];
+export function expertBiases(_: WithExperts, architecture: DecoderArchitecture, layer: number): LayerTensor[] {
+  const { biases } = expertTensors(architecture, layer);
+  if (biases === null) return [];
   return [
     { source: biases.gateUp.name, name: 'ffn_gate_exps.bias', numberOfEach: { index: 0, of: 2 } },
     { source: biases.gateUp.name, name: 'ffn_up_exps.bias', numberOfEach: { index: 1, of: 2 } },
@@ -112,17 +112,16 @@ export function expertBiases(architecture: DecoderArchitecture, layer: number): 
   ];
 }
 
-/** The router of a layer, the expert that all tokens pass, and what experts have beside an MLP. */
-export function sparseParts({ names, experts }: DecoderArchitecture): LayerPart[] {
-  const { router, shared, correction, beside } = names.experts!;
+/** The router of a layer, and the expert that all tokens pass. */
+export function sparseParts(own: SparseMlp, { names }: DecoderArchitecture): LayerPart[] {
+  const { router, shared, correction } = names.experts!;
   const ofRouter: LayerPart[] = [
     { path: router, name: 'ffn_gate_inp' },
     { path: correction, name: 'exp_probs_b.bias', isTensor: true },
-    ...(beside === null ? [] : besideParts(beside)),
   ];
   if (shared === null) return ofRouter;
   const [first, second] = shared.gateUp;
-  const width = experts!.shared!.intermediateSize;
+  const width = own.experts.shared!.intermediateSize;
   const halves = ['ffn_gate_shexp', 'ffn_up_shexp'] as const;
   const gateUp =
     second === undefined
@@ -136,9 +135,11 @@ export function sparseParts({ names, experts }: DecoderArchitecture): LayerPart[
   ];
 }
 
-/** The norms of experts that are beside an MLP and of that MLP, the weights of the router's norm, and the scales of experts. */
-function besideParts(beside: BesideMlpNames): LayerPart[] {
+/** The router of experts that are beside an MLP, their norms and that MLP's, the weights of the router's norm, and the scales of experts. */
+export function besideParts(_: BesideMlp, architecture: DecoderArchitecture): LayerPart[] {
+  const beside = besideNames(architecture);
   return [
+    { path: architecture.names.experts!.router, name: 'ffn_gate_inp' },
     { path: beside.norm, name: 'pre_ffw_norm_2', isNorm: true },
     { path: beside.branchNorm, name: 'post_ffw_norm_2', isNorm: true },
     { path: beside.mlpBranchNorm, name: 'post_ffw_norm_1', isNorm: true },
@@ -153,7 +154,10 @@ export function isRouter(name: string): boolean {
 }
 
 /** The settings of experts, beside those of every decoder. */
-export function expertSettings({ count, perToken, intermediateSize, shared }: Experts): Setting[] {
+export function expertSettings(architecture: DecoderArchitecture): Setting[] {
+  const experts = expertsIn(architecture);
+  if (experts === undefined) return [];
+  const { count, perToken, intermediateSize, shared } = experts;
   return [
     ['expert_count', uint(count)],
     ['expert_used_count', uint(perToken)],
@@ -162,18 +166,28 @@ export function expertSettings({ count, perToken, intermediateSize, shared }: Ex
   ];
 }
 
+/** The experts of a model, which are alike in all layers; undefined: it has none. */
+export function expertsIn({ layers }: DecoderArchitecture): Experts | undefined {
+  return layers.map(({ mlp }) => mlp).find(hasExperts)?.experts;
+}
+
+/** The index of the first layer with experts; -1: there is none. */
+export function firstSparse({ layers }: DecoderArchitecture): number {
+  return layers.findIndex(({ mlp }) => hasExperts(mlp));
+}
+
 /** Checks that the layers have experts that llama.cpp computes. */
 export function checkExperts(
-  { experts }: DecoderArchitecture,
+  architecture: DecoderArchitecture,
   { renormalized, firstDense = false, optional = false }: NonNullable<GgufFamily['experts']>,
   refuseIf: RefuseIf,
 ): void {
-  refuseIf(experts === null && !optional, 'layers without experts');
-  if (experts === null) return;
-  const { layers } = experts;
-  const first = firstDense ? layers.indexOf(true) : 0;
+  const experts = expertsIn(architecture);
+  refuseIf(experts === undefined && !optional, 'layers without experts');
+  if (experts === undefined) return;
+  const first = firstDense ? firstSparse(architecture) : 0;
   refuseIf(
-    layers.slice(first).includes(false),
+    architecture.layers.slice(first).some(({ mlp }) => !hasExperts(mlp)),
     'layers without experts behind others with them (mlp_only_layers, decoder_sparse_step)',
   );
   if (renormalized === null) return;

@@ -1,9 +1,10 @@
-import { type DecoderArchitecture, expertsOf, tensorName } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, tensorName } from '@lorasmith/model-folder';
 import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
-import { expertBiases, type StackedExperts, sparseParts, stackedExperts } from './experts.js';
+import type { StackedExperts } from './experts.js';
 import { ggufFamily } from './families/gguf-families.js';
 import type { LayerPart, RowsOfHeads } from './layer-part.js';
 import { mixerParts } from './mixers.js';
+import { mlpBiases, mlpExperts, mlpParts } from './mlps.js';
 
 /** A tensor of a base model, and how it is written. */
 export interface GgufTensorPlan {
@@ -72,37 +73,18 @@ export function shapesOf(
 function layerParts(architecture: DecoderArchitecture, layer: number): LayerPart[] {
   const { family, names } = architecture;
   const norm = (path: string | null, name: string): LayerPart => ({ path, name, isNorm: true });
-  const isSparse = expertsOf(architecture, layer) !== null;
   return [
     norm(names.attentionNorm, 'attn_norm'),
     ...mixerParts(architecture, layer),
     norm(names.attentionBranchNorm, 'post_attention_norm'),
     norm(names.mlpNorm, ggufFamily(family)?.mlpNorm ?? 'ffn_norm'),
-    ...(isSparse && names.experts!.beside === null ? [] : mlpParts(architecture)),
-    ...(isSparse ? sparseParts(architecture) : []),
+    ...mlpParts(architecture, layer),
     norm(names.mlpBranchNorm, 'post_ffw_norm'),
     { path: names.layerInputs?.gate ?? null, name: 'inp_gate' },
     { path: names.layerInputs?.output ?? null, name: 'proj' },
     norm(names.layerInputs?.branchNorm ?? null, 'post_norm'),
     { path: names.layerScale, name: 'layer_output_scale.weight', isTensor: true },
   ];
-}
-
-function mlpParts(architecture: DecoderArchitecture): LayerPart[] {
-  return [...gateUpParts(architecture), { path: architecture.names.down, name: 'ffn_down' }];
-}
-
-function gateUpParts({ family, names, mlp, intermediateSize }: DecoderArchitecture): LayerPart[] {
-  const [first, second] = names.gateUp;
-  const parts = ['ffn_gate', 'ffn_up'] as const;
-  if (ggufFamily(family)?.splitsGateUp) {
-    // The rows of the gate, and behind them those of up.
-    return parts.map((name, half) => {
-      return { path: first!, name, rowOrder: [{ first: half * intermediateSize, count: intermediateSize }] };
-    });
-  }
-  const up = { path: mlp.gated && second !== undefined ? second : first!, name: parts[1] };
-  return mlp.gated && second !== undefined ? [{ path: first!, name: parts[0] }, up] : [up];
 }
 
 /**
@@ -163,10 +145,10 @@ export function planTensors(architecture: DecoderArchitecture, has: (tensor: str
       const linear = { module, withoutAdapter, ...order };
       add(module, name, isNorm ? ofNorm : linear);
     }
-    for (const { name, ...tensor } of expertBiases(architecture, layer)) {
+    for (const { name, ...tensor } of mlpBiases(architecture, layer)) {
       plans.push({ ...unchanged, ...tensor, name: `blk.${layer}.${name}` });
     }
-    for (const experts of stackedExperts(architecture, layer, fusesGateUp)) {
+    for (const experts of mlpExperts(architecture, layer, fusesGateUp)) {
       const { source } = experts.matrices[0]!;
       const { parameter: module, rowOrder, withoutAdapter } = experts;
       const name = `blk.${layer}.${experts.name}.weight`;

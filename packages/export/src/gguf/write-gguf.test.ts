@@ -7,7 +7,9 @@ import {
   type Architecture,
   type DecoderArchitecture,
   type LatentAttention,
+  type LayerSettings,
   MadeWeight,
+  type Mixer,
   type ModelFolder,
   mixersOf,
   type RopeScaling,
@@ -466,6 +468,7 @@ describe('what llama.cpp cannot express is refused by name:', () => {
       if (architecture.kind !== 'decoder') throw new Error(architecture.kind);
       return architecture;
     };
+    const withDenseMlp = (mixer: Mixer): LayerSettings => ({ mixer, mlp: { kind: 'dense' } });
     const settingsOf = (architecture: DecoderArchitecture) =>
       new Map(architectureMetadata(architecture, 'a model').settings.map(([key, { value }]) => [key, value]));
 
@@ -473,7 +476,7 @@ describe('what llama.cpp cannot express is refused by name:', () => {
       const architecture = { ...(await decoderOf('exaone4')), headDim: 6 };
       const usual = mixersOf(architecture, 'attention').map((own) => ({ ...own, scale: 6 ** -0.5 }));
       const withLayers = (mixers: typeof usual): DecoderArchitecture => {
-        return { ...architecture, layerCount: mixers.length, layers: mixers.map((mixer) => ({ mixer })) };
+        return { ...architecture, layerCount: mixers.length, layers: mixers.map(withDenseMlp) };
       };
       expect(() => settingsOf(withLayers(usual))).toThrow(/windows unless there are 64 layers/);
       const large = Array.from({ length: 64 }, (_, index) => usual[index % 4]!);
@@ -490,11 +493,14 @@ describe('what llama.cpp cannot express is refused by name:', () => {
       const { ropes } = architecture;
       expect(settingsOf(architecture).get('attention.sliding_window')).toBe(7);
       const usual = mixersOf(architecture, 'attention');
-      const full = usual.map((own) => ({ mixer: { ...own, window: null } }));
+      const full = usual.map((own, layer) => ({ ...architecture.layers[layer]!, mixer: { ...own, window: null } }));
       expect(() => settingsOf({ ...architecture, layers: full })).toThrow(/full attention in all layers/);
       const [first, second] = usual;
       const other = { ...ropes[0]!, theta: 5 };
-      const layers = [{ ...first!, rope: ropes.length }, second!].map((mixer) => ({ mixer }));
+      const layers = [{ ...first!, rope: ropes.length }, second!].map((mixer, layer) => ({
+        ...architecture.layers[layer]!,
+        mixer,
+      }));
       expect(() => settingsOf({ ...architecture, layerCount: 2, layers, ropes: [...ropes, other] })).toThrow(
         /positions of their own in layers with a window/,
       );
@@ -511,14 +517,18 @@ describe('what llama.cpp cannot express is refused by name:', () => {
       const moonlight = await decoderOf('deepseek_v3-moonlight');
       const [own] = mixersOf(read, 'latent');
       const ofAll = (change: Partial<LatentAttention>, layerCount = read.layerCount) => {
-        return Array.from({ length: layerCount }, () => ({ mixer: { ...own!, ...change } }));
+        const { mlp: ofFirst } = read.layers[0]!;
+        const { mlp } = read.layers[1]!;
+        return Array.from({ length: layerCount }, (_, layer) => ({
+          mixer: { ...own!, ...change },
+          mlp: layer === 0 ? ofFirst : mlp,
+        }));
       };
       const unscaled = { ...read, ropes: moonlight.ropes, layers: ofAll({ scale: 10 ** -0.5 }) };
       expect(() => settingsOf(unscaled)).toThrow(/YaRN with mscale_all_dim 0 and an attention factor of 1/);
       expect(() => settingsOf({ ...read, layers: ofAll({ queryRank: null }) })).toThrow(/q_lora_rank null/);
       const layers = ofAll({}, 27);
-      const experts = { ...read.experts!, layers: layers.map((_, layer) => layer > 0) };
-      const lite = { ...read, layerCount: 27, experts, layers };
+      const lite = { ...read, layerCount: 27, layers };
       expect(() => settingsOf(lite)).toThrow(/latent of queries in models of 27 layers/);
       const plain = { ...lite, layers: ofAll({ queryRank: null }, 27) };
       expect(settingsOf(plain).get('attention.q_lora_rank')).toBeUndefined();
@@ -530,14 +540,17 @@ describe('what llama.cpp cannot express is refused by name:', () => {
       expect(settings.get('attention.temperature_scale')).toBe(0.4);
       expect(settings.get('attention.temperature_length')).toBe(16);
       expect(settings.get('rope.scaling.yarn_log_multiplier')).toBe(0.1);
-      const layers = mixersOf(read, 'latent').map((own) => ({ mixer: { ...own, scale: own.scale * 1.1 } }));
+      const layers = mixersOf(read, 'latent').map((own, layer) => ({
+        ...read.layers[layer]!,
+        mixer: { ...own, scale: own.scale * 1.1 },
+      }));
       expect(() => settingsOf({ ...read, layers })).toThrow(/YaRN with mscale_all_dim 1\./);
     });
 
     test('of Gemma 3 with YaRN, or scaled in layers with a window', async () => {
       const read = await decoderOf('gemma3-text');
       const mixers = mixersOf(read, 'attention').map((own) => ({ ...own, scale: 6 ** -0.5 }));
-      const architecture = { ...read, layers: mixers.map((mixer) => ({ mixer })) };
+      const architecture = { ...read, layers: mixers.map(withDenseMlp) };
       const settings = settingsOf(architecture);
       expect(settings.get('rope.freq_base')).toBe(1000);
       expect(settings.get('rope.freq_base_swa')).toBe(50);

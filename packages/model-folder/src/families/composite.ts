@@ -1,7 +1,8 @@
 import type { Architecture, DecoderArchitecture, DecoderNames } from '../architecture.js';
 import { checkCausalLm, readTokenIds } from './decoder-config.js';
-import { decoderLayout, tensorName } from './decoder-layout.js';
-import { expertFiles } from './experts.js';
+import { decoderLayout } from './decoder-layout.js';
+import { tensorName } from './decoder-names.js';
+import { withExpertFiles } from './experts.js';
 import type { Family, FamilySource } from './family.js';
 
 /** The place of the language model in a composite: in module paths, and in the files of transformers 5 and of older releases. */
@@ -57,7 +58,7 @@ export function composite(
         ...decoder,
         ...ids,
         // The files were looked at by the names that the language model has alone.
-        experts: decoder.experts && { ...decoder.experts, files: expertFiles(source, names, decoder.experts.layers) },
+        layers: withExpertFiles(source, names, decoder.layers),
         eosTokenIds: [...new Set([...decoder.eosTokenIds, ...eosTokenIds])],
         names,
         tiedHead: config.flag('tie_word_embeddings', tiedHead),

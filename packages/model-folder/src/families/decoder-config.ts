@@ -112,9 +112,9 @@ export function readDecoderConfig(source: FamilySource, defaults: DecoderDefault
     },
     layers: layerRopes.map((rope) => ({
       mixer: { kind: 'attention', scale, window: null, rope: ropes.indexOf(rope) },
+      mlp: { kind: 'dense' },
     })),
     layerInputs: null,
-    experts: null,
     mlp: { gated: true, activation: readActivation(config, field, fallback) },
     bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
     transposedWeights: false,

@@ -56,3 +56,9 @@ export function namesInFiles(names: DecoderNames, { hasTensor }: Pick<FamilySour
   const isOmitted = !hasTensor(embedding) && hasTensor(embedding.slice(prefix.length));
   return isOmitted ? { ...names, prefixes: [{ modules: prefix, files: '' }] } : names;
 }
+
+/** The name of a tensor in the weight files; `path` is the module path with `.weight` or `.bias`. */
+export function tensorName({ prefixes }: DecoderNames, path: string): string {
+  const prefix = prefixes.find(({ modules }) => path.startsWith(modules));
+  return prefix === undefined ? path : `${prefix.files}${path.slice(prefix.modules.length)}`;
+}

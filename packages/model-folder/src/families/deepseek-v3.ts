@@ -1,7 +1,7 @@
 import type { DecoderArchitecture } from '../architecture.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LATENT_NAMES } from './decoder-names.js';
-import { ROUTED_EXPERT_NAMES, readRoutedExperts, sparseAfterFirst } from './experts.js';
+import { ROUTED_EXPERT_NAMES, readRoutedExperts, sparseAfterFirst, withExperts } from './experts.js';
 import type { Family } from './family.js';
 import { readLatentDecoder } from './latent-attention.js';
 
@@ -26,13 +26,12 @@ export const deepseekV3: Family<DecoderArchitecture> = {
       keyValueHeadCount: 128,
       latent: { queryRank: 1536, keyValueRank: 512, plainDim: 128, rotaryDim: 64, valueDim: 128 },
     });
-    return {
-      ...decoder,
-      experts: readRoutedExperts(source, decoder, sparseAfterFirst(source, decoder.layerCount, 3), {
-        ...{ count: 256, perToken: 8, intermediateSize: 2048, shared: 1 },
-        ...{ groups: 8, groupsPerToken: 4, scale: 2.5, renormalized: true },
-      }),
-    };
+    const sparse = sparseAfterFirst(source, decoder.layerCount, 3);
+    const experts = readRoutedExperts(source, decoder, sparse, {
+      ...{ count: 256, perToken: 8, intermediateSize: 2048, shared: 1 },
+      ...{ groups: 8, groupsPerToken: 4, scale: 2.5, renormalized: true },
+    });
+    return { ...decoder, layers: withExperts(decoder.layers, experts, sparse) };
   },
   // Of models from before transformers had the family.
   knownCode: new Set(['DeepseekV3Config', 'DeepseekV3Model', 'DeepseekV3ForCausalLM']),

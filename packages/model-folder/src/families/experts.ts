@@ -1,6 +1,7 @@
-import type { DecoderArchitecture, DecoderNames, ExpertNames, Experts } from '../architecture.js';
+import type { DecoderArchitecture, DecoderNames, ExpertNames, Experts, LayerSettings } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
-import { fusedPaths, tensorName } from './decoder-layout.js';
+import { fusedPaths, hasExperts } from '../layer-kinds/experts.js';
+import { tensorName } from './decoder-names.js';
 import type { FamilySource } from './family.js';
 
 /** Far above the experts of any known model. The files may have three tensors for each. */
@@ -65,6 +66,21 @@ export const GEMMA4_EXPERT_NAMES: ExpertNames = {
   },
 };
 
+/**
+ * Layers with these experts in the place of MLPs.
+ * @param experts null: there are none
+ * @param isSparse whether each layer has them. @defaultValue all have
+ */
+export function withExperts(
+  layers: readonly LayerSettings[],
+  experts: Experts | null,
+  isSparse: readonly boolean[] = layers.map(() => true),
+): readonly LayerSettings[] {
+  if (experts === null) return layers;
+  const mlp = { kind: 'sparse', experts } as const;
+  return layers.map((layer, index) => (isSparse[index] ? { ...layer, mlp } : layer));
+}
+
 /** A family's values for missing fields, as in transformers. */
 export interface ExpertDefaults {
   count: number;
@@ -79,24 +95,23 @@ export interface ExpertDefaults {
 /**
  * Reads the experts of Qwen's models. The decoder's `names.experts` are needed.
  *
- * @returns null where no layer is sparse
+ * @returns the decoder's layers, with experts in those that are sparse
  * @throws ProductError model_file_corrupt, model_not_supported
  */
 export function readExperts(
   source: FamilySource,
   decoder: DecoderArchitecture,
   defaults: ExpertDefaults,
-): Experts | null {
+): readonly LayerSettings[] {
   const { config } = source;
   const count = readCount(config, defaults.count);
   const step = config.size('decoder_sparse_step', { fallback: 1 });
   const dense = readDenseLayers(config);
   const isSparse = (layer: number) => count > 0 && (layer + 1) % step === 0 && !dense.has(layer);
-  const layers = Array.from({ length: decoder.layerCount }, (_, layer) => isSparse(layer));
-  if (!layers.includes(true)) return null;
+  const sparse = decoder.layers.map((_, layer) => isSparse(layer));
+  if (!sparse.includes(true)) return decoder.layers;
   const { sharedIntermediateSize: shared } = defaults;
-  return {
-    layers,
+  const experts: Experts = {
     count,
     perToken: readPerToken(config, count, { fallback: defaults.perToken }),
     intermediateSize: config.size('moe_intermediate_size', { fallback: defaults.intermediateSize }),
@@ -106,8 +121,9 @@ export function readExperts(
       shared === undefined
         ? null
         : { intermediateSize: config.size('shared_expert_intermediate_size', { fallback: shared }) },
-    files: expertFiles(source, decoder.names, layers),
+    files: expertFiles(source, decoder.names, sparse),
   };
+  return withExperts(decoder.layers, experts, sparse);
 }
 
 /**
@@ -125,7 +141,6 @@ export function readGraniteExperts(
   const count = readCount(config, 8);
   if (count === 0) return null;
   return {
-    layers: new Array<boolean>(decoder.layerCount).fill(true),
     count,
     perToken: readPerToken(config, count, { fallback: 2 }),
     intermediateSize: decoder.intermediateSize,
@@ -144,15 +159,17 @@ export function readGemma4Experts(source: FamilySource, decoder: DecoderArchitec
   const { config } = source;
   const count = config.size('num_experts', { max: MAX_EXPERTS });
   const perToken = readPerToken(config, count, { field: 'top_k_experts' });
-  const layers = new Array<boolean>(decoder.layerCount).fill(true);
   return {
-    layers,
     count,
     perToken,
     intermediateSize: config.size('moe_intermediate_size'),
     renormalized: true,
     shared: null,
-    files: expertFiles(source, decoder.names, layers),
+    files: expertFiles(
+      source,
+      decoder.names,
+      decoder.layers.map(() => true),
+    ),
   };
 }
 
@@ -181,18 +198,18 @@ export function sparseAfterFirst({ config }: FamilySource, layerCount: number, f
 /**
  * Reads experts whose router scores by sigmoid, in DeepSeek's fields. The decoder's `names.experts` are needed.
  *
- * @param layers whether each layer has them
+ * @param sparse whether each layer has them
  * @returns null where no layer is sparse
  * @throws ProductError model_file_corrupt, model_not_supported
  */
 export function readRoutedExperts(
   source: FamilySource,
   decoder: DecoderArchitecture,
-  layers: readonly boolean[],
+  sparse: readonly boolean[],
   defaults: RoutedExpertDefaults,
 ): Experts | null {
   const { config } = source;
-  if (!layers.includes(true)) return null;
+  if (!sparse.includes(true)) return null;
   const count = config.size('n_routed_experts', { fallback: defaults.count, max: MAX_EXPERTS });
   const perToken = config.size('num_experts_per_tok', { fallback: defaults.perToken });
   const groups = config.size('n_group', { fallback: defaults.groups });
@@ -211,14 +228,13 @@ export function readRoutedExperts(
   }
   const intermediateSize = config.size('moe_intermediate_size', { fallback: defaults.intermediateSize });
   return {
-    layers,
     count,
     perToken,
     intermediateSize,
     renormalized: config.flag('norm_topk_prob', defaults.renormalized),
     sigmoid: { groups, groupsPerToken, scale: config.positiveNumber('routed_scaling_factor', defaults.scale) },
     shared: { intermediateSize: intermediateSize * config.size('n_shared_experts', { fallback: defaults.shared }) },
-    files: expertFiles(source, decoder.names, layers),
+    files: expertFiles(source, decoder.names, sparse),
   };
 }
 
@@ -254,13 +270,24 @@ function readDenseLayers(config: ConfigFields): Set<number> {
   throw config.corrupt('mlp_only_layers', 'must list indices of layers');
 }
 
-/** Fused if any layer is: whether the others fit is checked with the tensors. */
-export function expertFiles(
-  { hasTensor }: FamilySource,
+/** The same layers in files with these names. */
+export function withExpertFiles(
+  source: FamilySource,
   names: DecoderNames,
-  layers: readonly boolean[],
-): Experts['files'] {
-  const isFused = layers.some(
+  layers: readonly LayerSettings[],
+): readonly LayerSettings[] {
+  const sparse = layers.map(({ mlp }) => hasExperts(mlp));
+  if (!sparse.includes(true)) return layers;
+  const files = expertFiles(source, names, sparse);
+  return layers.map((layer) => {
+    const { mlp } = layer;
+    return hasExperts(mlp) ? { ...layer, mlp: { ...mlp, experts: { ...mlp.experts, files } } } : layer;
+  });
+}
+
+/** Fused if any layer is: whether the others fit is checked with the tensors. */
+function expertFiles({ hasTensor }: FamilySource, names: DecoderNames, sparse: readonly boolean[]): Experts['files'] {
+  const isFused = sparse.some(
     (isSparse, layer) =>
       isSparse && fusedPaths(names).some((path) => hasTensor(tensorName(names, `${names.layers}.${layer}.${path}`))),
   );

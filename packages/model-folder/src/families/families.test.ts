@@ -3,9 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { DecoderArchitecture, RopeScaling } from '../architecture.js';
+import type { DecoderArchitecture, Experts, RopeScaling } from '../architecture.js';
 import { withBaseQuantization } from '../base-quantization.js';
 import { ConfigFields } from '../config-fields.js';
+import { intermediateSizeOf } from '../layer-kinds/dense.js';
+import { hasExperts } from '../layer-kinds/experts.js';
 import { mixersOf } from '../layer-kinds/mixer-kinds.js';
 import { readModelFolder } from '../model-folder.js';
 import { FAMILIES } from './family-registry.js';
@@ -342,10 +344,11 @@ describe('gemma4', () => {
       ...[null, null, null, null],
       ...[3, 3, 2],
     ]);
-    expect(architecture.mlp.doubledFrom).toBe(4);
+    const widths = architecture.layers.map((_, layer) => intermediateSizeOf(architecture, layer));
+    expect(widths).toEqual(widths.map((_, layer) => (layer < 4 ? 1 : 2) * architecture.intermediateSize));
     const alone = await architectureOf('gemma4-text', { num_kv_shared_layers: 0 });
     expect(mixersOf(alone, 'attention').every(({ keysAndValuesOf }) => keysAndValuesOf === undefined)).toBe(true);
-    expect(alone.mlp.doubledFrom).toBeUndefined();
+    expect(alone.layers.map(({ mlp }) => mlp)).toEqual(alone.layers.map(() => ({ kind: 'dense' })));
     const { modules, linears } = await readModelFolder(join(CASES, 'gemma4-text/base'));
     const inputs = modules.filter(({ name }) => name.startsWith('model.layers.6.self_attn.'));
     expect(inputs.map(({ name }) => name.slice(name.lastIndexOf('.') + 1))).toEqual(['q_proj', 'o_proj']);
@@ -610,7 +613,7 @@ describe('qwen3_5', () => {
       },
     };
     const own = { kind: 'attention', scale: 1 / 4, window: null, rope: 0 };
-    expect(layers).toEqual([own, linear, linear].map((mixer) => ({ mixer })));
+    expect(layers).toEqual([own, linear, linear].map((mixer) => ({ mixer, mlp: { kind: 'dense' } })));
     expect(ropes).toMatchObject([{ theta: 10_000, partialRotaryFactor: 0.25, sections: [11, 11, 10] }]);
     expect(attention.outputGate).toBe('sigmoid');
   });
@@ -826,8 +829,12 @@ describe('gpt_oss', () => {
 });
 
 describe('mixtures of experts', () => {
+  const expertsIn = ({ layers }: DecoderArchitecture) => {
+    const [experts] = layers.flatMap(({ mlp }) => (hasExperts(mlp) ? [mlp.experts] : []));
+    return experts === undefined ? null : { ...experts, layers: layers.map(({ mlp }) => hasExperts(mlp)) };
+  };
   const expertsOf = async (name: string, change: Record<string, unknown> = {}) =>
-    (await architectureOf(name, change)).experts;
+    expertsIn(await architectureOf(name, change));
 
   test('have the settings of their config', async () => {
     expect(await expertsOf('qwen3_moe')).toMatchObject({
@@ -855,7 +862,7 @@ describe('mixtures of experts', () => {
       shared: { intermediateSize: 20 },
     });
     const composite = await readModelFolder(join(CASES, 'qwen3_5_moe/base'));
-    expect((composite.architecture as DecoderArchitecture).experts).toMatchObject({
+    expect(expertsIn(composite.architecture as DecoderArchitecture)).toMatchObject({
       layers: [true, true],
       files: 'fused',
     });
@@ -900,14 +907,16 @@ describe('mixtures of experts', () => {
       const folder = await readModelFolder(join(CASES, name, 'base'));
       const layer = name === 'granitemoe' ? 1 : name === 'qwen3_moe' ? 2 : 3;
       for (const tensor of tensors) expect(folder.tensors.has(`model.layers.${layer}.${tensor}`)).toBe(true);
-      expect((folder.architecture as DecoderArchitecture).experts?.files).toBe(name === 'qwen3_moe' ? 'each' : 'fused');
+      expect(expertsIn(folder.architecture as DecoderArchitecture)?.files).toBe(
+        name === 'qwen3_moe' ? 'each' : 'fused',
+      );
       expect(folder.parameterCount).toBe(
         [...folder.tensors.values()].reduce((sum, { entry }) => sum + entry.shape.reduce((a, b) => a * b, 1), 0),
       );
     }
   });
 
-  test.each<[string, Record<string, unknown>, Partial<DecoderArchitecture['experts']>]>([
+  test.each<[string, Record<string, unknown>, Partial<Experts & { layers: boolean[] }>]>([
     ['the number of experts by its other name', { num_experts: undefined, num_local_experts: 7 }, { count: 7 }],
     ['both names', { num_experts: 5, num_local_experts: 5 }, { count: 5 }],
     ['every second layer', { decoder_sparse_step: 2, mlp_only_layers: [] }, { layers: [false, true, false] }],
@@ -918,7 +927,7 @@ describe('mixtures of experts', () => {
       { renormalized: false, intermediateSize: 768 },
     ],
   ])('read %s', async (_, change, expected) => {
-    expect(await expertsOf('qwen3_moe', change)).toMatchObject(expected!);
+    expect(await expertsOf('qwen3_moe', change)).toMatchObject(expected);
   });
 
   test('without experts, or without a sparse layer, are dense models', async () => {
@@ -1070,7 +1079,7 @@ describe('latent attention', () => {
       ...{ queryRank: 12, keyValueRank: 8, plainDim: 6, rotaryDim: 4, valueDim: 5 },
       normEpsilon: 1e-6,
     };
-    expect(layers).toEqual(layers.map(() => ({ mixer })));
+    expect(layers).toEqual(layers.map(({ mlp }) => ({ mixer, mlp })));
     // Of keys of 10 numbers and values of 5, the next multiple of 4.
     expect(headDim).toBe(12);
     expect(ropes).toMatchObject([{ interleaved: true, partialRotaryFactor: 1, scaling: { type: 'yarn', factor: 4 } }]);
@@ -1087,10 +1096,10 @@ describe('latent attention', () => {
     expect((await architectureOf('glm4_moe_lite', missing)).layers[0]!.mixer).toMatchObject({
       ...{ queryRank: 768, keyValueRank: 512, plainDim: 192, rotaryDim: 64, valueDim: 256 },
     });
-    const { attention: growing, ropes: turning, experts } = await architectureOf('mistral4');
+    const { attention: growing, ropes: turning, layers: sparse } = await architectureOf('mistral4');
     expect(growing.queryGrowth).toEqual({ beta: 0.4, originalMaxPositions: 16 });
     expect(turning).toMatchObject([{ partialRotaryFactor: 1 }]);
-    expect(experts).toMatchObject({ sigmoid: undefined, renormalized: true });
+    expect(sparse[0]!.mlp).toMatchObject({ kind: 'sparse', experts: { sigmoid: undefined, renormalized: true } });
   });
 
   test('is of a model that brings the code of its family, which is not run', async () => {

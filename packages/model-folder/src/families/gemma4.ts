@@ -1,9 +1,9 @@
-import type { DecoderArchitecture, DecoderNames, LayerSettings, RopeSettings } from '../architecture.js';
+import type { DecoderArchitecture, DecoderNames, LayerSettings, Mlp, RopeSettings } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
 import { attentionBias, readDecoderConfig, readLayerCount } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { GEMMA4_EXPERT_NAMES, readGemma4Experts } from './experts.js';
-import type { Family } from './family.js';
+import type { Family, FamilySource } from './family.js';
 import { GEMMA3_NAMES } from './gemma.js';
 import { fullEvery, LAYER_TYPES, type LayerType, readLayerTypes } from './layer-windows.js';
 
@@ -66,20 +66,18 @@ export const gemma4Text: Family<DecoderArchitecture> = {
     const firstReader = owners.findIndex((owner) => owner !== null);
     const keysAreValues = config.flag('attention_k_eq_v', false);
     const window = config.size('sliding_window', { fallback: 512 });
-    const layers = types.map((type, layer): LayerSettings => {
+    const mixers = types.map((type, layer): LayerSettings['mixer'] => {
       const isSliding = type === 'sliding_attention';
       const rope = LAYER_TYPES.indexOf(type);
       const owner = owners[layer]!;
       return {
-        mixer: {
-          kind: 'attention',
-          scale: 1,
-          window: isSliding ? window : null,
-          rope,
-          ...heads[layer]!,
-          ...(keysAreValues && !isSliding ? { keysAreValues } : {}),
-          ...(owner === null ? {} : { keysAndValuesOf: owner }),
-        },
+        kind: 'attention',
+        scale: 1,
+        window: isSliding ? window : null,
+        rope,
+        ...heads[layer]!,
+        ...(keysAreValues && !isSliding ? { keysAreValues } : {}),
+        ...(owner === null ? {} : { keysAndValuesOf: owner }),
       };
     });
     const isDoubled = config.flag('use_double_wide_mlp', false) && firstReader !== -1;
@@ -92,10 +90,11 @@ export const gemma4Text: Family<DecoderArchitecture> = {
       embeddingScale: Math.sqrt(decoder.hiddenSize),
       ropes,
       attention: { ...decoder.attention, valueNorm: 'rms' },
-      layers,
       layerInputs: inputSize === 0 ? null : { size: inputSize, vocabSize: readInputVocabulary(config, decoder) },
-      experts: decoder.names.experts === null ? null : readGemma4Experts(source, decoder),
-      mlp: { ...decoder.mlp, ...(isDoubled ? { doubledFrom: firstReader } : {}) },
+      layers: readMlps(source, decoder, isDoubled ? firstReader : layerCount).map((mlp, layer) => ({
+        mixer: mixers[layer]!,
+        mlp,
+      })),
       bias: { ...attentionBias(config), mlp: false },
       logitSoftcap: config.positiveNumberOrNull('final_logit_softcapping', null),
     };
@@ -221,6 +220,16 @@ function readOwners(config: ConfigFields, types: readonly LayerType[]): (number 
     if (owner !== -1) return owner;
     throw config.corrupt('num_kv_shared_layers', `leaves no layer with ${type} and keys and values of its own`);
   });
+}
+
+/** The MLPs of all layers, or those beside experts. @param doubledFrom the first of the last layers whose MLPs are twice as wide */
+function readMlps(source: FamilySource, decoder: DecoderArchitecture, doubledFrom: number): Mlp[] {
+  const usual: Mlp =
+    decoder.names.experts === null
+      ? { kind: 'dense' }
+      : { kind: 'beside', experts: readGemma4Experts(source, decoder) };
+  const doubled = { ...usual, intermediateSize: 2 * decoder.intermediateSize };
+  return decoder.layers.map((_, layer) => (layer < doubledFrom ? usual : doubled));
 }
 
 /** The rows of the table of layer inputs. */

@@ -2,7 +2,7 @@ import type { DecoderArchitecture } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LATENT_NAMES } from './decoder-names.js';
-import { ROUTED_EXPERT_NAMES, readRoutedExperts } from './experts.js';
+import { ROUTED_EXPERT_NAMES, readRoutedExperts, withExperts } from './experts.js';
 import type { Family } from './family.js';
 import { readLatentDecoder } from './latent-attention.js';
 
@@ -24,13 +24,12 @@ export const glm4MoeLite: Family<DecoderArchitecture> = {
       normEpsilon: { fallback: 1e-5 },
       latent: { queryRank: 768, keyValueRank: 512, plainDim: 192, rotaryDim: 64, valueDim: 256 },
     });
-    return {
-      ...decoder,
-      experts: readRoutedExperts(source, decoder, sparseLayers(source.config, decoder.layerCount), {
-        ...{ count: 64, perToken: 4, intermediateSize: 1536, shared: 1 },
-        ...{ groups: 1, groupsPerToken: 1, scale: 1.8, renormalized: true },
-      }),
-    };
+    const sparse = sparseLayers(source.config, decoder.layerCount);
+    const experts = readRoutedExperts(source, decoder, sparse, {
+      ...{ count: 64, perToken: 4, intermediateSize: 1536, shared: 1 },
+      ...{ groups: 1, groupsPerToken: 1, scale: 1.8, renormalized: true },
+    });
+    return { ...decoder, layers: withExperts(decoder.layers, experts, sparse) };
   },
   layout: decoderLayout,
 };

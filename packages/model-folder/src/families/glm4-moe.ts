@@ -2,7 +2,7 @@ import type { DecoderArchitecture } from '../architecture.js';
 import { readDecoderConfig } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
-import { ROUTED_EXPERT_NAMES, readRoutedExperts, sparseAfterFirst } from './experts.js';
+import { ROUTED_EXPERT_NAMES, readRoutedExperts, sparseAfterFirst, withExperts } from './experts.js';
 import type { Family } from './family.js';
 
 /**
@@ -32,12 +32,14 @@ export const glm4Moe: Family<DecoderArchitecture> = {
       normEpsilon: { fallback: 1e-5 },
       rope: { partialRotaryFactor: 0.5 },
     });
+    const sparse = sparseAfterFirst(source, decoder.layerCount, 1);
+    const experts = readRoutedExperts(source, decoder, sparse, {
+      ...{ count: 128, perToken: 8, intermediateSize: 1408, shared: 1 },
+      ...{ groups: 1, groupsPerToken: 1, scale: 1, renormalized: true },
+    });
     return {
       ...decoder,
-      experts: readRoutedExperts(source, decoder, sparseAfterFirst(source, decoder.layerCount, 1), {
-        ...{ count: 128, perToken: 8, intermediateSize: 1408, shared: 1 },
-        ...{ groups: 1, groupsPerToken: 1, scale: 1, renormalized: true },
-      }),
+      layers: withExperts(decoder.layers, experts, sparse),
       bias: { ...decoder.bias, queryKeyValue: config.flag('attention_bias', false) },
     };
   },

@@ -1,10 +1,11 @@
 import type { DecoderArchitecture, DecoderNames, Experts, RopeSettings } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
+import { fusedPaths } from '../layer-kinds/experts.js';
 import { isMxfp4, MXFP4_BLOCK } from '../weight-formats/mxfp4.js';
 import { readDecoderConfig, readLayerCount, withWindows } from './decoder-config.js';
-import { decoderLayout, fusedPaths, tensorName } from './decoder-layout.js';
-import { LLAMA_NAMES } from './decoder-names.js';
-import { EXPERT_NAMES, MAX_EXPERTS, readPerToken } from './experts.js';
+import { decoderLayout } from './decoder-layout.js';
+import { LLAMA_NAMES, tensorName } from './decoder-names.js';
+import { EXPERT_NAMES, MAX_EXPERTS, readPerToken, withExperts } from './experts.js';
 import type { Family, FamilySource } from './family.js';
 import { readLayerTypes, windowsOf } from './layer-windows.js';
 import { readRope } from './rope.js';
@@ -63,8 +64,10 @@ export const gptOss: Family<DecoderArchitecture> = {
     const bias = config.flag('attention_bias', true);
     return {
       ...decoder,
-      layers: withWindows(decoder.layers, windowsOf(config, types, config.sizeOrNull('sliding_window', 128))),
-      experts: readExperts(source, decoder),
+      layers: withExperts(
+        withWindows(decoder.layers, windowsOf(config, types, config.sizeOrNull('sliding_window', 128))),
+        readExperts(source, decoder),
+      ),
       mlp: { gated: true, activation: 'quick_gelu', clampedAt: config.positiveNumber('swiglu_limit', 7) },
       bias: { queryKeyValue: bias, attentionOutput: bias, mlp: false },
     };
@@ -89,12 +92,11 @@ function checkActivation(config: ConfigFields): void {
  */
 function readExperts(
   source: FamilySource,
-  { layerCount, names, intermediateSize, hiddenSize }: DecoderArchitecture,
+  { layers, names, intermediateSize, hiddenSize }: DecoderArchitecture,
 ): Experts {
   const { config } = source;
   const count = config.size('num_local_experts', { fallback: 128, max: MAX_EXPERTS });
   const perToken = readPerToken(config, count, { fallback: 4 });
-  const layers = Array.from({ length: layerCount }, () => true);
   const parametersOf = (layer: number) =>
     fusedPaths(names).map((path) => tensorName(names, `${names.layers}.${layer}.${path}`));
   const isPacked = layers.some((_, layer) => parametersOf(layer).some((name) => isMxfp4(source.hasTensor, name)));
@@ -103,7 +105,6 @@ function readExperts(
     throw config.corrupt(field, `${size} is not a multiple of ${MXFP4_BLOCK}, as it must be for weights in MXFP4`);
   }
   return {
-    layers,
     count,
     perToken,
     intermediateSize,

@@ -82,9 +82,9 @@ export const gpt2: Family<DecoderArchitecture> = {
       },
       layers: Array.from({ length: layerCount }, (_, layer) => ({
         mixer: { kind: 'attention', scale: byLayer ? scale / (layer + 1) : scale, window: null, rope: 0 },
+        mlp: { kind: 'dense' },
       })),
       layerInputs: null,
-      experts: null,
       mlp: { gated: false, activation: readActivation(config, 'activation_function', 'gelu_new') },
       bias: { queryKeyValue: true, attentionOutput: true, mlp: true },
       transposedWeights: true,

@@ -3,7 +3,7 @@ import type { ConfigFields } from '../config-fields.js';
 import { attentionBias, type DecoderDefaults, readDecoderConfig, readLayerCount, withScale } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
-import { GRANITE_EXPERT_NAMES, GRANITE_SHARED_EXPERT_NAMES, readGraniteExperts } from './experts.js';
+import { GRANITE_EXPERT_NAMES, GRANITE_SHARED_EXPERT_NAMES, readGraniteExperts, withExperts } from './experts.js';
 import type { Family, FamilySource } from './family.js';
 
 const SETTINGS = { maxPositions: 2048, bosTokenId: 1, eosTokenIds: [2] };
@@ -68,7 +68,7 @@ export const graniteMoeHybrid: Family<DecoderArchitecture> = {
     checkLayerTypes(config, layerCount);
     const intermediateSize = config.size('shared_intermediate_size', { fallback: 1024 });
     const experts = readGraniteExperts(config, decoder, intermediateSize);
-    return withMultipliers(config, { ...decoder, intermediateSize, experts });
+    return withMultipliers(config, { ...decoder, intermediateSize, layers: withExperts(decoder.layers, experts) });
   },
   layout: decoderLayout,
 };
@@ -84,7 +84,7 @@ function readSparseGranite(
   const decoder = readDecoderConfig(source, { ...own, names: { ...LLAMA_NAMES, experts }, ...SETTINGS });
   const mixture = readGraniteExperts(config, decoder, sharedIntermediateSize);
   if (mixture === null) throw config.unsupported('num_local_experts', 'is not supported: all layers have experts');
-  return withMultipliers(config, { ...decoder, experts: mixture });
+  return withMultipliers(config, { ...decoder, layers: withExperts(decoder.layers, mixture) });
 }
 
 /** Whether layers have positions: only with `position_embedding_type: "rope"`. */

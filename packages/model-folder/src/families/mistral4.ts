@@ -1,7 +1,7 @@
 import type { DecoderArchitecture } from '../architecture.js';
 import { decoderLayout } from './decoder-layout.js';
 import { LATENT_NAMES } from './decoder-names.js';
-import { ROUTED_EXPERT_NAMES, readRoutedExperts, sparseAfterFirst } from './experts.js';
+import { ROUTED_EXPERT_NAMES, readRoutedExperts, sparseAfterFirst, withExperts } from './experts.js';
 import type { Family } from './family.js';
 import { readLatentDecoder } from './latent-attention.js';
 import { readQueryGrowth } from './ministral3.js';
@@ -29,7 +29,8 @@ export const mistral4: Family<DecoderArchitecture> = {
       turnsShareOfHead: true,
     });
     const queryGrowth = readQueryGrowth(config);
-    const routed = readRoutedExperts(source, decoder, sparseAfterFirst(source, decoder.layerCount, 0), {
+    const sparse = sparseAfterFirst(source, decoder.layerCount, 0);
+    const routed = readRoutedExperts(source, decoder, sparse, {
       ...{ count: 128, perToken: 4, intermediateSize: 2048, shared: 1 },
       ...{ groups: 1, groupsPerToken: 1, scale: 1, renormalized: true },
     });
@@ -42,7 +43,7 @@ export const mistral4: Family<DecoderArchitecture> = {
     return {
       ...decoder,
       attention: { ...decoder.attention, queryGrowth },
-      experts: routed && { ...routed, sigmoid: undefined },
+      layers: withExperts(decoder.layers, routed && { ...routed, sigmoid: undefined }, sparse),
     };
   },
   layout: decoderLayout,

@@ -39,15 +39,11 @@ export const qwen2Moe: Family<DecoderArchitecture> = {
     const types = readLayerTypes(config, decoder.layerCount, (layer) =>
       isWindowed && layer % 2 === 0 && layer < windowedLayers ? 'sliding_attention' : 'full_attention',
     );
+    const layers = withWindows(decoder.layers, windowsOf(config, types, window));
+    const experts = { count: 60, perToken: 4, intermediateSize: 1408, sharedIntermediateSize: 5632 };
     return {
       ...decoder,
-      layers: withWindows(decoder.layers, windowsOf(config, types, window)),
-      experts: readExperts(source, decoder, {
-        count: 60,
-        perToken: 4,
-        intermediateSize: 1408,
-        sharedIntermediateSize: 5632,
-      }),
+      layers: readExperts(source, { ...decoder, layers }, experts),
       bias: { queryKeyValue: config.flag('qkv_bias', true), attentionOutput: false, mlp: false },
     };
   },

@@ -64,7 +64,7 @@ export const qwen35MoeText: Family<DecoderArchitecture> = {
     const experts = { count: 256, perToken: 8, intermediateSize: 512, sharedIntermediateSize: 512 };
     return {
       ...withSections(source.config, decoder),
-      experts: readExperts(source, decoder, { ...experts, renormalized: 'always' }),
+      layers: readExperts(source, decoder, { ...experts, renormalized: 'always' }),
     };
   },
   layout: decoderLayout,
@@ -87,7 +87,7 @@ export const qwen3Next: Family<DecoderArchitecture> = {
       keyValueHeadCount: 2,
     });
     const experts = { count: 512, perToken: 10, intermediateSize: 512, sharedIntermediateSize: 512 };
-    return { ...decoder, experts: readExperts(source, decoder, { ...experts, renormalized: 'by-default' }) };
+    return { ...decoder, layers: readExperts(source, decoder, { ...experts, renormalized: 'by-default' }) };
   },
   layout: decoderLayout,
 };

@@ -22,13 +22,13 @@ export const qwen3Moe: Family<DecoderArchitecture> = {
       keyValueHeadCount: 4,
     });
     const window = config.flag('use_sliding_window', false) ? config.sizeOrNull('sliding_window', 4096) : null;
+    const layers = withWindows(
+      decoder.layers,
+      decoder.layers.map(() => window),
+    );
     return {
       ...decoder,
-      layers: withWindows(
-        decoder.layers,
-        decoder.layers.map(() => window),
-      ),
-      experts: readExperts(source, decoder, { count: 128, perToken: 8, intermediateSize: 768 }),
+      layers: readExperts(source, { ...decoder, layers }, { count: 128, perToken: 8, intermediateSize: 768 }),
       bias: { ...attentionBias(config), mlp: false },
     };
   },

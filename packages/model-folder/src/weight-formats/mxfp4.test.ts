@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { changed, changedFolder, type FileTensor, type FolderChange } from '../../test/changed-folder.js';
 import type { DecoderArchitecture } from '../architecture.js';
+import { expertsOf } from '../layer-kinds/experts.js';
 import { readModelFolder } from '../model-folder.js';
 import { checkMxfp4Scales } from './mxfp4.js';
 
@@ -12,7 +13,7 @@ const folderWith = (change: FolderChange) => changedFolder(BASE, change);
 test('experts in MXFP4 are read with their scales, and counted by their numbers', async () => {
   const folder = await readModelFolder(BASE);
   expect(folder.dtype).toBe('mxfp4');
-  expect((folder.architecture as DecoderArchitecture).experts?.files).toBe('mxfp4');
+  expect(expertsOf(folder.architecture as DecoderArchitecture, 0).files).toBe('mxfp4');
   expect(folder.quantized.get(`${GATE_UP}_blocks`)).toMatchObject({
     ...{ type: 'mxfp4', shape: [5, 128, 32], parameter: GATE_UP, parts: [`${GATE_UP}_scales`] },
   });

@@ -19,7 +19,7 @@ const KEYS = SHAPE.keyValueHeads * SHAPE.headDim;
 const sources = () => {
   const own = { kind: 'attention', scale: 1, window: null, rope: 0 } as const;
   const mixers = [own, { ...own, keysAreValues: true }, { ...own, keysAreValues: true, keysAndValuesOf: 1 }];
-  const architecture = { layers: mixers.map((mixer) => ({ mixer })) };
+  const architecture = { layers: mixers.map((mixer) => ({ mixer, mlp: { kind: 'dense' } as const })) };
   const [, owner, reader] = mixers.map((_, index) => new KeyValueSource(architecture, index, SHAPE));
   return { owner: owner!, reader: reader! };
 };

@@ -1,32 +1,22 @@
 import {
   type DecoderArchitecture,
-  type ExpertParameter,
-  expertParameters,
-  expertsOf,
-  expertTensors,
-  isBesideExperts,
   layerInputProjection,
   layerLinears,
   type ModelFolder,
   tensorName,
 } from '@lorasmith/model-folder';
-import { constant, dispose, type FloatDType, type KernelSet, multiply, scope } from '@lorasmith/tensor';
-import { type ExpertGroups, expertGroups } from '../frozen-experts.js';
-import { built, type Listed, made } from '../loading/listed.js';
+import type { FloatDType, KernelSet } from '@lorasmith/tensor';
+import { built, type Listed } from '../loading/listed.js';
 import { type LoadOptions, loadListed } from '../loading/load-listed.js';
 import { WeightList } from '../loading/weight-list.js';
-import { Block, type Sublayer } from './block.js';
+import { Block } from './block.js';
 import { Decoder } from './decoder.js';
 import { DecoderLayer } from './decoder-layer.js';
-import { FeedForward } from './feed-forward.js';
 import { LayerInputBranch } from './layer-input-branch.js';
 import { LayerInputs } from './layer-inputs.js';
-import { listNorm, listNormIfAny, unitNorm } from './list-norm.js';
+import { listNorm, listNormIfAny } from './list-norm.js';
 import { listMixer } from './mixers.js';
-import { MlpBesideExperts } from './mlp-beside-experts.js';
-import { FrozenRouter, type Router, ScaledRouter } from './router.js';
-import { SharedExpert } from './shared-expert.js';
-import { SparseMlp } from './sparse-mlp.js';
+import { listMlp, listMlpNorm } from './mlps.js';
 
 /** Reads a decoder's weights; linear layers with the same input are stacked. */
 export async function loadDecoder(
@@ -56,13 +46,13 @@ export async function loadDecoder(
 }
 
 function listLayer(list: WeightList, architecture: DecoderArchitecture, index: number): Listed<DecoderLayer> {
-  const { names, branchScale, hiddenSize } = architecture;
+  const { names, branchScale } = architecture;
   const normIfAny = (path: string | null) => listNormIfAny(list, architecture, index, path);
   const parts = {
     attentionNorm: normIfAny(names.attentionNorm),
     mixer: listMixer(list, architecture, index),
     attentionBranchNorm: normIfAny(names.attentionBranchNorm),
-    mlpNorm: isBesideExperts(architecture, index) ? unitNorm(list, architecture, hiddenSize) : normIfAny(names.mlpNorm),
+    mlpNorm: listMlpNorm(list, architecture, index),
     mlp: listMlp(list, architecture, index),
     mlpBranchNorm: normIfAny(names.mlpBranchNorm),
     inputBlock: listInputBlock(list, architecture, index),
@@ -76,88 +66,6 @@ function listLayer(list: WeightList, architecture: DecoderArchitecture, index: n
     ];
     return new DecoderLayer(inputBlock === null ? blocks : [...blocks, inputBlock], scale ?? 1);
   });
-}
-
-function listMlp(list: WeightList, architecture: DecoderArchitecture, index: number): Listed<Sublayer> {
-  if (expertsOf(architecture, index) === null) return listFeedForward(list, architecture, index);
-  if (!isBesideExperts(architecture, index)) return listSparseMlp(list, architecture, index);
-  const { names } = architecture;
-  const beside = names.experts!.beside!;
-  const normOf = (path: string) => listNorm(list, architecture, `${names.layers}.${index}.${path}`);
-  const parts = {
-    norm: normOf(names.mlpNorm!),
-    mlp: listFeedForward(list, architecture, index),
-    mlpBranchNorm: normOf(beside.mlpBranchNorm),
-    experts: listSparseMlp(list, architecture, index),
-    branchNorm: normOf(beside.branchNorm),
-  };
-  return built(parts, ({ norm, mlp, mlpBranchNorm, experts, branchNorm }) => {
-    const besides = { sublayer: experts, branchNorm };
-    return new MlpBesideExperts(norm.weight, { sublayer: mlp, branchNorm: mlpBranchNorm }, besides);
-  });
-}
-
-/** The MLP of a layer, or the shared expert's. */
-function listFeedForward(list: WeightList, architecture: DecoderArchitecture, index: number): Listed<FeedForward> {
-  const { gateUp, down } = layerLinears(architecture, index).mlp!;
-  const parts = { gateUp: list.linearGroup(gateUp), down: list.linearGroup([down]) };
-  return built(parts, (groups) => new FeedForward(architecture.mlp, groups));
-}
-
-function listSparseMlp(list: WeightList, architecture: DecoderArchitecture, index: number): Listed<SparseMlp> {
-  const experts = expertsOf(architecture, index)!;
-  const { biases, correction, scales, ...tensors } = expertTensors(architecture, index);
-  const [ofGateUp, ofDown] = expertParameters(architecture, index);
-  const beside = architecture.names.experts!.beside;
-  const parts = {
-    router: listRouter(list, architecture, index, { ...tensors, biases, scales }),
-    gateUpBias: biases && list.tensor(biases.gateUp.name),
-    downBias: biases && list.tensor(biases.down.name, 'float32'),
-    correction: correction && list.ofExperts(correction.name),
-    expertScales: scales && list.ofExperts(scales.experts.name),
-    inputNorm: beside && listNorm(list, architecture, `${architecture.names.layers}.${index}.${beside.norm}`),
-    gateUp: listExperts(list, ofGateUp),
-    down: listExperts(list, ofDown),
-    shared: experts.shared === null ? null : listSharedExpert(list, architecture, index),
-  };
-  return built(parts, ({ gateUpBias, downBias, inputNorm, ...weights }) => {
-    const ofExperts = gateUpBias && downBias && { gateUp: gateUpBias, down: downBias };
-    const inputScale = inputNorm?.weight ?? null;
-    return new SparseMlp(experts, architecture.mlp, { ...weights, biases: ofExperts, inputScale });
-  });
-}
-
-function listRouter(
-  list: WeightList,
-  architecture: DecoderArchitecture,
-  index: number,
-  { router, biases, scales }: Pick<ReturnType<typeof expertTensors>, 'router' | 'biases' | 'scales'>,
-): Listed<Router> {
-  const layer = layerLinears(architecture, index).router;
-  if (layer === null || scales === null) {
-    const parts = { weight: list.router(router.name), bias: biases && list.router(biases.router.name) };
-    return built(parts, ({ weight, bias }) => new FrozenRouter(list.kernels, weight, bias));
-  }
-  const normed = made({ scale: list.tensor(scales.router.name, 'float32') }, ({ scale }, give) => {
-    const product = give(scope(() => multiply(scale, constant(architecture.hiddenSize ** -0.5))));
-    dispose(scale);
-    return product;
-  });
-  const parts = { scale: normed, group: list.routerGroup(layer) };
-  return built(parts, ({ scale, group }) => new ScaledRouter(scale, group));
-}
-
-function listExperts(list: WeightList, parameter: ExpertParameter): Listed<ExpertGroups> {
-  return built({ experts: list.experts(parameter) }, ({ experts }) => expertGroups(parameter.name, experts));
-}
-
-function listSharedExpert(list: WeightList, architecture: DecoderArchitecture, index: number): Listed<SharedExpert> {
-  const { sharedGate } = layerLinears(architecture, index);
-  const parts = {
-    mlp: listFeedForward(list, architecture, index),
-    gate: sharedGate && list.linearGroup([sharedGate]),
-  };
-  return built(parts, ({ mlp, gate }) => new SharedExpert(mlp, gate));
 }
 
 function listLayerInputs(list: WeightList, architecture: DecoderArchitecture): Listed<LayerInputs> | null {

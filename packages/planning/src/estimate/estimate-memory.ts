@@ -1,17 +1,10 @@
-import {
-  type DecoderArchitecture,
-  expertsOf,
-  headsOf,
-  intermediateSizeOf,
-  isBesideExperts,
-  lastPartOf,
-} from '@lorasmith/model-folder';
-import { layerIndexOf } from '../module-names.js';
+import { type DecoderArchitecture, headsOf } from '@lorasmith/model-folder';
 import type { Target } from '../target-ranks.js';
 import { adaptedLayers } from './adapted-layers.js';
 import type { PassLoad } from './batch-load.js';
 import { bytesPerLogit, type EngineMemory } from './engine-memory.js';
 import { mixerGradients, mixerPassing, repeatedInMixer, savedByMixer } from './layer-kinds/mixer-estimates.js';
+import { mlpPassing, savedByMlp } from './layer-kinds/mlp-estimates.js';
 
 type Precision = 'float32' | 'bfloat16';
 
@@ -169,7 +162,8 @@ function repeatedBytes(memory: MemoryOfDecoder, load: PassLoad, kept: number, wi
   const most = (of: 'kept' | 'passing') => Math.max(...ofLayers.map((layer) => layer[of]));
   const mean = sum(ofLayers.map((layer) => layer.kept)) / ofLayers.length;
   // The gradients by the rows, and the sums of them by tokens before and after they are put in order.
-  const passing = (3 * mostTokens + mostRepeated) * most('passing') - 0.75 * mostTokens * mlpPassing(memory, width);
+  const passing =
+    (3 * mostTokens + mostRepeated) * most('passing') - 0.75 * mostTokens * mlpPassing({ ...memory, width });
   return Math.max(kept * mean, most('kept')) + Math.max(0, passing);
 }
 
@@ -229,36 +223,12 @@ function savedByLayer(memory: MemoryOfDecoder, load: PassLoad, layer: number, wi
   // The residual stream before and after attention is float32, and so is what norms of branches save.
   const exact = (2 + branchNorms) * hiddenSize;
   const ofMixer = savedByMixer({ ...memory, layer, width }, load);
-  return ofMixer + savedByLayerInput(architecture, width) + 4 * exact + savedByMlp(memory, layer, width);
+  return ofMixer + savedByLayerInput(architecture, width) + 4 * exact + savedByMlp({ ...memory, width }, layer);
 }
-
-/** The same of the MLP, or of the experts that a token passes: their rows, and where these are. */
-function savedByMlp({ architecture, targets }: MemoryOfDecoder, layer: number, width: number): number {
-  const { mlp, hiddenSize } = architecture;
-  const experts = expertsOf(architecture, layer);
-  const ofMlp = width * gateUpWidth(mlp, intermediateSizeOf(architecture, layer));
-  if (experts === null) return ofMlp;
-  const { count, perToken, intermediateSize, renormalized, shared } = experts;
-  const ranks = targets.map(({ name, experts: count, rank }) =>
-    count === undefined || layerIndexOf(name) !== layer ? 0 : rank,
-  );
-  const ofRows = perToken * (width * (gateUpWidth(mlp, intermediateSize) + sum(ranks)) + 4 * ROUTING_NUMBERS);
-  const ofShared = shared === null ? 0 : width * (gateUpWidth(mlp, shared.intermediateSize) + hiddenSize) + 4;
-  // Beside experts, the MLP and the norms of what both give.
-  const ofBeside = isBesideExperts(architecture, layer) ? ofMlp + 2 * (width * hiddenSize + 4) : 0;
-  return ofRows + (renormalized ? 0 : 4 * count) + ofShared + ofBeside;
-}
-
-/** Numbers of each row of experts: its token, its place, its expert and its weight. */
-const ROUTING_NUMBERS = 4;
 
 /** The same of the block that reads the layer's input: the stream, what its norm saves, gate and input. */
 function savedByLayerInput({ hiddenSize, layerInputs }: DecoderArchitecture, width: number): number {
   return layerInputs === null ? 0 : 4 * 2 * hiddenSize + width * 2 * layerInputs.size;
-}
-
-function gateUpWidth({ gated }: DecoderArchitecture['mlp'], intermediateSize: number): number {
-  return gated ? 2 * intermediateSize : intermediateSize;
 }
 
 /** Bytes per token of tensors that live within one layer's backward pass. */
@@ -271,40 +241,12 @@ function passingBytes(memory: MemoryOfDecoder, width: number): number {
   const ofMixers = mixerPassing({ ...memory, width });
   // Before the layers: the projection, the embeddings, their sum and what is rounded of it.
   const ofInputs = layerInputs === null ? 0 : layerCount * layerInputs.size * (3 * 4 + 2 * width);
-  return Math.max(mlpPassing(memory, width), drawn, ofMixers, ofInputs) + (4 + width) * 2 * hiddenSize;
-}
-
-/** The same of the widest MLP, or of the experts that a token passes. */
-function mlpPassing({ architecture, targets, engine }: MemoryOfDecoder, width: number): number {
-  const { mlp, experts, hiddenSize, layerCount } = architecture;
-  const ofWidth = (intermediateSize: number) => {
-    const gateUp = gateUpWidth(mlp, intermediateSize);
-    // Gate, up, their activation, its slope and their gradients are float32.
-    const copies = engine.fused ? 0 : 4 * (gateUp + 6 * intermediateSize);
-    return width * (gateUp + intermediateSize) + copies;
-  };
-  const ofMlp = ofWidth(intermediateSizeOf(architecture, layerCount - 1));
-  if (experts === null) return ofMlp;
-  const { perToken, intermediateSize, shared } = experts;
-  // The product of the activation with the gradient by it is made in float32.
-  const ofWeights = 2 * width * intermediateSize + 4 * (width === 4 ? 1 : 3) * intermediateSize;
-  // The third part is for what adapters keep of each token, which is little.
-  const ofProduct = width * (gateUpWidth(mlp, intermediateSize) + hiddenSize + intermediateSize);
-  // An adapter of a parameter reads its input again.
-  const learns = (parameter: string) =>
-    targets.some(({ name, experts: count }) => count !== undefined && lastPartOf(name) === parameter);
-  const ofGateUp = learns('gate_up_proj') ? width * (gateUpWidth(mlp, intermediateSize) + 2 * hiddenSize) : 0;
-  const ofDown = learns('down_proj') ? width * hiddenSize + ofWeights : 0;
-  const ofExperts = perToken * Math.max(ofWidth(intermediateSize), ofWeights, ofProduct, ofGateUp, ofDown);
-  // The gradient through the router is float32; those through a shared expert or an MLP are in memory beside it.
-  const isAlone = shared === null && !isBesideExperts(architecture, layerCount - 1);
-  const ofTokens = (4 + (isAlone ? 0 : 2 * width)) * hiddenSize;
-  return Math.max(ofMlp, ofExperts + ofTokens, shared === null ? 0 : ofWidth(shared.intermediateSize));
+  return Math.max(mlpPassing({ ...memory, width }), drawn, ofMixers, ofInputs) + (4 + width) * 2 * hiddenSize;
 }
 
 /** The same of the gradients within the mixer of one layer, less what the layer has kept and freed by then. */
 function gradientsOfMixer(memory: MemoryOfDecoder, layer: number, width: number): number {
-  const gradients = mixerGradients({ ...memory, layer, width }) - savedByMlp(memory, layer, width);
+  const gradients = mixerGradients({ ...memory, layer, width }) - savedByMlp({ ...memory, width }, layer);
   return gradients + (4 + width) * 2 * memory.architecture.hiddenSize;
 }
 

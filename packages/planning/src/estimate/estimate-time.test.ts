@@ -1,14 +1,15 @@
 import { type DecoderArchitecture, linearGroups } from '@lorasmith/model-folder';
 import { expect, test } from 'vitest';
-import { tinyDecoder } from '../../test/tiny-model.js';
+import { TINY_LAYER, tinyDecoder } from '../../test/tiny-model.js';
 import { adapterPassBytes, stepWork } from './estimate-time.js';
 
 test('adapters of experts compute for the experts that each token passes, in the last layer for tokens with a label', async () => {
   const experts = {
-    ...{ layers: [true, true], count: 6, perToken: 3, intermediateSize: 16, renormalized: true, shared: null },
+    ...{ count: 6, perToken: 3, intermediateSize: 16, renormalized: true, shared: null },
     files: 'each' as const,
   };
-  const model = await tinyDecoder('qwen2', null, { experts });
+  const layer = { ...TINY_LAYER, mlp: { kind: 'sparse', experts } as const };
+  const model = await tinyDecoder('qwen2', null, { layers: [layer, layer] });
   const architecture = model.architecture as DecoderArchitecture;
   const load = { tokensPerStep: 100, labelsPerStep: 40, squaresPerStep: 1000, microBatchesPerStep: 1 };
   const productsOf = (rank: number) => {

@@ -1,17 +1,11 @@
 import type { AdaptableModule, MachineRates } from '@lorasmith/contracts';
-import {
-  type DecoderArchitecture,
-  expertsOf,
-  intermediateSizeOf,
-  isBesideExperts,
-  layerLinears,
-  linearGroups,
-} from '@lorasmith/model-folder';
+import { type DecoderArchitecture, layerLinears, linearGroups } from '@lorasmith/model-folder';
 import { layerIndexOf } from '../module-names.js';
 import { type Target, trainedNumbers } from '../target-ranks.js';
 import { adaptedLayers, linearWork } from './adapted-layers.js';
 import type { BatchLoad } from './batch-load.js';
 import { mixerOperations } from './layer-kinds/mixer-estimates.js';
+import { expertsPerToken, mlpOperations, passedByMlp } from './layer-kinds/mlp-estimates.js';
 import type { WeightTraffic } from './weight-memory.js';
 
 export interface DecoderWork {
@@ -49,15 +43,17 @@ export function stepWork(
   const { architecture } = work;
   // In the last layer, what follows attention is computed only for tokens that have a label, and then the head.
   const last = layerLinears(architecture, architecture.layerCount - 1);
-  const ofInput = last.layerInput === null ? [] : [last.layerInput.gate, last.layerInput.output];
-  const ofMlp = last.mlp === null ? [] : [...last.mlp.gateUp, last.mlp.down];
-  const ofGate = [last.sharedGate, last.router].filter((one) => one !== null);
-  const afterAttention = new Set([last.mixer.output, ...ofMlp, ...ofGate, ...ofInput].map(({ name }) => name));
+  const readsFirst = new Set([...last.mixer.inputs, ...last.mixer.between]);
+  const others = linearGroups(architecture, architecture.layerCount - 1)
+    .flat()
+    .filter((layer) => !readsFirst.has(layer));
+  const afterAttention = new Set(others.map(({ name }) => name));
   afterAttention.add(architecture.names.head);
   const tokensOfMlp = (layer: number) =>
     layer === architecture.layerCount - 1 ? load.labelsPerStep : load.tokensPerStep;
   const tokensOf = ({ name, experts }: AdaptableModule) => {
-    if (experts !== undefined) return architecture.experts!.perToken * tokensOfMlp(layerIndexOf(name)!);
+    if (experts !== undefined)
+      return expertsPerToken(architecture, layerIndexOf(name)!) * tokensOfMlp(layerIndexOf(name)!);
     return afterAttention.has(name) ? load.labelsPerStep : load.tokensPerStep;
   };
   const readsLayer = ({ name }: { name: string }) =>
@@ -77,7 +73,7 @@ export function stepWork(
     done.states += times * states * (load.tokensPerStep + (load.repeatedPerStep ?? 0));
     // Frozen, so that they have no gradients but those by their inputs.
     const products = 1 + (isRecomputed(layer) ? 1 : 0) + (layer >= lowest ? 1 : 0);
-    done.experts += products * expertWork(architecture, layer) * tokensOfMlp(layer);
+    done.experts += products * mlpOperations(architecture, layer) * tokensOfMlp(layer);
   }
   return {
     products:
@@ -98,14 +94,6 @@ export function stepWork(
   };
 }
 
-/** Multiply-adds of the router, if it is not among the linear layers, and of the experts that a token passes. */
-function expertWork(architecture: DecoderArchitecture, layer: number): number {
-  const experts = expertsOf(architecture, layer);
-  if (experts === null) return 0;
-  const ofRouter = isBesideExperts(architecture, layer) ? 0 : experts.count;
-  return (ofRouter + experts.perToken * 3 * experts.intermediateSize) * architecture.hiddenSize;
-}
-
 /** The layers that a step goes through forward, those computed again twice, and backward: from the lowest adapted one on. */
 function layerPasses({ architecture, targets, recomputedLayers, onlyForward = false }: DecoderWork): {
   forwards: number;
@@ -123,26 +111,11 @@ function layerPasses({ architecture, targets, recomputedLayers, onlyForward = fa
  * and the factor of the stream.
  */
 function meanPassBytes(architecture: DecoderArchitecture): number {
-  const { hiddenSize, layerCount, mlp, layerInputs, names } = architecture;
-  const ofMlps = Array.from({ length: layerCount }, (_, layer) => {
-    const perNumber = mlp.gated ? 18 : 10;
-    const experts = expertsOf(architecture, layer);
-    if (experts === null) return perNumber * intermediateSizeOf(architecture, layer);
-    const ofShared = experts.shared === null ? 0 : perNumber * experts.shared.intermediateSize + 24 * hiddenSize;
-    // Beside experts, the MLP; each is normed, and reads the stream times its own factors.
-    const isBeside = isBesideExperts(architecture, layer);
-    const ofBeside = isBeside ? perNumber * intermediateSizeOf(architecture, layer) + 96 * hiddenSize : 0;
-    const ofRows = experts.perToken * ((perNumber + WEIGHTING_BYTES) * experts.intermediateSize + 12 * hiddenSize);
-    return ofRows + ofShared + ofBeside;
-  });
-  const ofMlp = ofMlps.reduce((sum, bytes) => sum + bytes, 0) / layerCount;
+  const { hiddenSize, layerInputs, names } = architecture;
   const ofInput = layerInputs === null ? 0 : 36 * hiddenSize + 18 * layerInputs.size;
   const ofScale = names.layerScale === null ? 0 : 24 * hiddenSize;
-  return 72 * hiddenSize + ofMlp + ofInput + ofScale;
+  return 72 * hiddenSize + passedByMlp(architecture) + ofInput + ofScale;
 }
-
-/** Bytes of weighting an activated number, forward and backward: it is cast to float32, multiplied and rounded. */
-const WEIGHTING_BYTES = 50;
 
 /** Bytes that an optimizer step reads and writes for each trained parameter: gradients, moments and parameters in float32. */
 const OPTIMIZER_BYTES = 48;
@@ -188,9 +161,10 @@ export function adapterPassBytes(work: Omit<DecoderWork, 'modules' | 'recomputed
     }
   }
   const ofExpert = work.adapters === 'joint' ? { ...work, adapters: 'beside' as const } : work;
-  for (const { experts, in_features, out_features } of targets) {
+  for (const { name, experts, in_features, out_features } of targets) {
     if (experts === undefined) continue;
-    numbers += architecture.experts!.perToken * adapterPassNumbers(in_features, out_features, ofExpert);
+    numbers +=
+      expertsPerToken(architecture, layerIndexOf(name)!) * adapterPassNumbers(in_features, out_features, ofExpert);
   }
   return 2 * numbers;
 }

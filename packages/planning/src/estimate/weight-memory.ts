@@ -90,10 +90,11 @@ export function weightTraffic(model: ModelFolder, precision: Precision): WeightT
   const architecture = model.architecture as DecoderArchitecture;
   const { vocabSize, hiddenSize } = architecture;
   const ofModules = model.modules.reduce((sum, module) => sum + module.in_features * module.out_features, 0);
-  const numbers = ofModules + expertNumbers(architecture);
+  // The tokens of a pass reach nearly all experts.
+  const ofExperts = sum([...model.expertParameters.values()].map(numbersOf));
   const decoded = quantizedNumbers(quantizedGroups(model).flat()) + sum(quantizedExperts(model).map(numbersOf));
   const width = bytesPerNumber(precision);
-  return { ofLayers: (numbers + DECODING * decoded) * width, ofHead: vocabSize * hiddenSize * width };
+  return { ofLayers: (ofModules + ofExperts + DECODING * decoded) * width, ofHead: vocabSize * hiddenSize * width };
 }
 
 /** The parameters of experts that stay quantized in memory. */
@@ -103,13 +104,6 @@ function quantizedExperts({ quantized, expertParameters }: ModelFolder): ExpertP
 
 function numbersOf({ experts, outFeatures, inFeatures }: ExpertParameter): number {
   return experts * outFeatures * inFeatures;
-}
-
-/** The numbers of all experts: the tokens of a pass reach nearly all of them. */
-function expertNumbers({ experts, hiddenSize }: DecoderArchitecture): number {
-  if (experts === null) return 0;
-  const sparseLayers = experts.layers.filter((isSparse) => isSparse).length;
-  return sparseLayers * experts.count * 3 * experts.intermediateSize * hiddenSize;
 }
 
 function quantizedNumbers(layers: readonly LinearLayer[]): number {

@@ -1,4 +1,4 @@
-import { type DecoderArchitecture, mixerRoundings } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, mixerRoundings, mlpRoundings } from '@lorasmith/model-folder';
 import type { FloatDType } from '@lorasmith/tensor';
 
 /** The largest errors allowed against a float32 reference. */
@@ -32,25 +32,19 @@ const BFLOAT16_ROUNDING = 2 ** -9;
  * Tensors that are rounded to bfloat16 on the way through a layer: two norms, qkv, query and key rotated, attention weights
  * and output, output projection, gate and up, activated, down; and the weights they meet. Where a family has them: query
  * and key normed, values normed, and the norms of what is added to the stream; of the layer's input itself, its gate, their
- * product, what that adds to the stream, and the norm of it; of experts the weighted activation and their sum, and of a shared one its
- * gate, its output, that times the gate, and the sum of both; of an MLP beside experts gate and up, activated and down, what both read,
- * the norms of what they give, and the sum of both; of latent attention the latents and what is projected of each.
+ * product, what that adds to the stream, and the norm of it; and what the kinds of mixers and MLPs round besides.
  */
 export function roundingsPerLayer(architecture: DecoderArchitecture): number {
-  const { names, attention, layerInputs, experts } = architecture;
+  const { names, attention, layerInputs } = architecture;
   const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
   const ofHeads = (names.queryNorm === null ? 0 : 2) + (attention.valueNorm === null ? 0 : 1);
-  const ofExperts =
-    experts === null ? 0 : 2 + (experts.shared === null ? 0 : names.experts?.shared?.gate === null ? 2 : 4);
   const ofGate = attention.outputGate === null ? 0 : 1;
-  const ofBeside = (names.experts?.beside ?? null) === null ? 0 : 8;
   return (
     16 +
     ofHeads +
     branchNorms +
-    ofExperts +
-    ofBeside +
     mixerRoundings(architecture) +
+    mlpRoundings(architecture) +
     ofGate +
     (layerInputs === null ? 0 : 5)
   );
