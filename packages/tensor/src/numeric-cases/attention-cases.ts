@@ -123,7 +123,7 @@ function kindName({ window, softcap, hasSinks }: (typeof KINDS)[number]): string
   return `window ${window ?? 'none'}, soft cap ${softcap ?? 'none'}, ${hasSinks ? 'sinks' : 'no sinks'}`;
 }
 
-/** With sinks from a logit below the scores to one above them. */
+/** Settings whose sinks are from a logit below the scores to one above them. */
 export function settingsOf(
   { hasSinks, ...own }: TestedAttention,
   scale = 1 / Math.sqrt(own.headDim),

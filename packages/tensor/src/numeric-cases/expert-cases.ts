@@ -31,6 +31,7 @@ export function expertCases(dtype: FloatDType, sizes: CaseSizes): (NumericCase |
     ...gatheredSumCases(dtype, sizes),
     ...clampedUnitCases(dtype, sizes),
     ...gatheredSumTests(dtype),
+    ...(dtype === 'float32' ? [beyondLimitTest()] : []),
   ];
 }
 
@@ -169,4 +170,12 @@ function gatheredSumTests(dtype: FloatDType): TestCase[] {
       return { sums: kernels.of(dtype).gatheredSum(x, tensorOf(Int32Array.from(own), [own.length]), count) };
     });
   return [...[1, 3, 12].map((count) => sums(131, count, places)), sums(7, 2, [])];
+}
+
+/** Numbers of which two thirds are beyond a limit. */
+function beyondLimitTest(): TestCase {
+  const limit = 7;
+  return testCase('clampedUnit float32 [13, 5], numbers to 21', { kind: 'largest', relative: 1e-6 }, (kernels) => ({
+    output: kernels.of('float32').clampedUnit(spreadTensor([13, 10], 75, 3 * limit), limit),
+  }));
 }

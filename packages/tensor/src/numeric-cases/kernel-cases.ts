@@ -178,7 +178,7 @@ function normTests(dtype: FloatDType): TestCase[] {
   ];
 }
 
-/** Where functions are nearly linear, where they bend, and where exp would overflow. */
+/** Numbers where functions are nearly linear, where they bend, and where exp would overflow. */
 function unitTests(dtype: FloatDType): TestCase[] {
   const units = (activation: Activation, spread: number) => (kernels: KernelSet) => {
     const own = kernels.of(dtype);

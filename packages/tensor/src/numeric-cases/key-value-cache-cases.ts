@@ -116,7 +116,7 @@ function readInSteps(
 interface TextOptions {
   /** Every text has the same pages. @defaultValue each has its own */
   samePages?: boolean;
-  /** Also a token alone is of a prompt. */
+  /** True if also a token alone is of a prompt. */
   allPrompt?: boolean;
 }
 

@@ -23,7 +23,7 @@ export type CaseTolerance =
 
 /** One computation that the card and the CPU must agree on, and fused kernels with plain ones. */
 export interface NumericCase {
-  /** Who computes it. @defaultValue the self-test of a card, and tests */
+  /** Its users. @defaultValue the self-test of a card, and tests */
   checks?: 'self-test';
   /** Unique; says what is computed, on what. */
   name: string;

@@ -13,7 +13,7 @@ import { FUSED_AND_PLAIN, SAME_BITS } from './tolerances.js';
 interface AdapterShape {
   rows: [first: number, count: number];
   ranks: [rank: number, firstRow: number, outFeatures: number][];
-  /** Of dropout. */
+  /** Share of what dropout leaves out. */
   rate: number;
 }
 
@@ -120,7 +120,7 @@ interface Stream {
   byFrozen: Tensor;
 }
 
-/** With a row of no adapter at its end. */
+/** A stream with a row of no adapter at its end. */
 function streamOf({ inFeatures, outFeatures, adapters }: GroupShape, dtype: FloatDType): Stream {
   const [first, count] = adapters.at(-1)!.rows;
   const tokens = first + count + 1;
@@ -157,7 +157,7 @@ function productsTest(dtype: FloatDType, group: GroupShape): TestCase {
   });
 }
 
-/** Its output and both gradients, beside the others and beside others of which the first is NaN. */
+/** The output and both gradients of each, beside the others and beside others of which the first is NaN. */
 function aloneTest(dtype: FloatDType, group: GroupShape): TestCase {
   const run = (kernels: KernelSet, stream: Stream, parts: readonly LoraPart[]): Tensor[][] => {
     const { loraForward, loraBackward } = kernels.of(dtype);
