@@ -80,7 +80,8 @@ const STEP: AdamWStep = {
 export function testFusedKernels(instructionSet?: InstructionSet): void {
   // Those of simple ops are the same either way.
   const cases = [...numericCases('small').filter(({ subject }) => subject.kind !== 'op'), ...testCases()];
-  test.each(cases)('$name', ({ compute, tolerance, ...one }) => {
+  const named = cases.map((one) => [one.name, one] as const);
+  test.each(named)('%s', (_, { compute, tolerance, ...one }) => {
     const fused = chooseKernels('fused', { instructionSet });
     expect(fused.library, 'npm test compiles the fused libraries').not.toBe('tensorflow');
     if (instructionSet !== undefined) expect(fused.library).toBe(instructionSet);

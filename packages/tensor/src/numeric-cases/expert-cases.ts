@@ -165,10 +165,14 @@ function gatheredSumCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
 function gatheredSumTests(dtype: FloatDType): TestCase[] {
   const places = [4, 0, 2, 2, 2, 5, 1, 299, 4, 0, 0, 6];
   const sums = (width: number, count: number, own: readonly number[]) =>
-    testCase(`gatheredSum ${dtype} ${own.length / count} of ${count} rows of ${width}`, EXACT, (kernels) => {
-      const x = spreadTensor([300, width], 74, 1, dtype);
-      return { sums: kernels.of(dtype).gatheredSum(x, tensorOf(Int32Array.from(own), [own.length]), count) };
-    });
+    testCase(
+      `gatheredSum ${dtype} ${own.length / count} of ${count} rows of ${width}, in the order of plain ops`,
+      EXACT,
+      (kernels) => {
+        const x = spreadTensor([300, width], 74, 1, dtype);
+        return { sums: kernels.of(dtype).gatheredSum(x, tensorOf(Int32Array.from(own), [own.length]), count) };
+      },
+    );
   return [...[1, 3, 12].map((count) => sums(131, count, places)), sums(7, 2, [])];
 }
 
