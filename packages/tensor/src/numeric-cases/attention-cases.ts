@@ -1,26 +1,16 @@
 import type { FloatDType } from '../dtype.js';
 import type { AttentionSettings } from '../kernels/attention.js';
-import { HEAD_SIZES } from '../kernels/kernel-table.js';
 import type { Kernels } from '../kernels/kernels.js';
-import { PAGE_TOKENS } from '../kernels/key-value-cache.js';
 import type { RotaryAngles } from '../kernels/rotary.js';
 import { split } from '../layout.js';
 import type { Tensor } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
 import { byPosition, positionsIn } from './by-position.js';
-import { type CaseSizes, kernelSubject, type NumericCase } from './numeric-case.js';
-import { seededTensor } from './seeded-inputs.js';
-import { ATTENTION } from './tolerances.js';
+import { type CaseSizes, kernelSubject, type NumericCase, type TestCase, testCase } from './numeric-case.js';
+import { seededTensor, spreadTensor } from './seeded-inputs.js';
+import { ATTENTION, FUSED_AND_PLAIN } from './tolerances.js';
 
 const THETA = 10_000;
-
-/** Attention, with and without a cache, in every dtype and at every head size that it is compiled for. */
-export function allAttentionCases(sizes: CaseSizes): NumericCase[] {
-  return (['float32', 'bfloat16'] as const).flatMap((dtype) => [
-    ...HEAD_SIZES.flatMap((headDim) => attentionCases(dtype, headDim, sizes)),
-    ...HEAD_SIZES.flatMap((headDim) => cacheCases(dtype, headDim, sizes)),
-  ]);
-}
 
 interface AttentionShape {
   name: string;
@@ -94,77 +84,8 @@ export function attentionCases(dtype: FloatDType, headDim: number, sizes: CaseSi
   });
 }
 
-interface CacheCaseShape {
-  name: string;
-  heads: number;
-  keyValueHeads: number;
-  window?: number;
-  softcap?: number;
-  hasSinks?: boolean;
-  /** Tokens of each text in each step. One alone follows its prompt. */
-  steps: readonly (readonly number[])[];
-}
-
-/** A prompt that ends within a page and a tile, texts that join later, and tokens that follow; in full also several pieces of keys. */
-function cacheShapes(sizes: CaseSizes): CacheCaseShape[] {
-  const steps = [[33, 2, 0], [5, 1, 3], [1, 1, 1]]; // biome-ignore format: a list
-  const small: CacheCaseShape[] = [
-    { name: 'two heads to a key', heads: 2, keyValueHeads: 1, steps },
-    { name: 'window, soft cap and sinks', heads: 2, keyValueHeads: 2, window: 9, softcap: 4, hasSinks: true, steps },
-  ];
-  if (sizes === 'small') return small;
-  const long = [[600, 0, 70], [100, 20, 1], [1, 1, 1]]; // biome-ignore format: a list
-  return [
-    ...small,
-    { name: 'a long text', heads: 12, keyValueHeads: 1, steps: long },
-    { name: 'a long text with a window', heads: 4, keyValueHeads: 2, window: 300, steps: long },
-  ];
-}
-
-function cacheCases(dtype: FloatDType, headDim: number, sizes: CaseSizes): NumericCase[] {
-  return cacheShapes(sizes).map((shape) => ({
-    name: `key-value cache ${dtype}, head size ${headDim}, ${shape.name}`,
-    subject: kernelSubject('keyValueCache', dtype),
-    tolerance: { ...ATTENTION[dtype], rowSize: headDim },
-    compute: (kernels) => attendInSteps(kernels.of(dtype), shape, dtype, headDim),
-  }));
-}
-
-/** The output of each step, by position. */
-function attendInSteps(
-  { keyValueCache }: Kernels,
-  shape: CacheCaseShape,
-  dtype: FloatDType,
-  headDim: number,
-): Record<string, Tensor> {
-  const { heads, keyValueHeads, window = null, softcap = null, hasSinks = false, steps } = shape;
-  const texts = steps[0]!.length;
-  const most = Math.max(...steps[0]!.map((_, text) => steps.reduce((sum, step) => sum + step[text]!, 0)));
-  const pagesOfText = Math.ceil(most / PAGE_TOKENS);
-  const layers = [{ keyValueHeads, headDim }];
-  const cache = keyValueCache({ layers, pages: texts * pagesOfText, windows: [window], dtype });
-  const settings: AttentionSettings = {
-    ...{ heads, keyValueHeads, headDim, window, softcap, scale: 1 / Math.sqrt(headDim) },
-    ...(hasSinks && { sinks: seededTensor([heads], 12) }),
-  };
-  const cached = new Array<number>(texts).fill(0);
-  const outputs = steps.map((step, index) => {
-    const pieces = step.flatMap((tokens, text) => {
-      // Texts have their pages in turn.
-      const pages = Array.from({ length: pagesOfText }, (_, page) => page * texts + text);
-      return tokens === 0 ? [] : [{ text, tokens, cached: cached[text]!, isPrompt: tokens > 1, pages }];
-    });
-    const positions = pieces.flatMap((piece) => Array.from({ length: piece.tokens }, (_, i) => piece.cached + i));
-    for (const { text, tokens } of pieces) cached[text]! += tokens;
-    const qkv = seededTensor([positions.length, (heads + 2 * keyValueHeads) * headDim], 20 + index, dtype);
-    const output = cache.step(pieces, anglesAt(positions, headDim)).attend(qkv, 0, settings);
-    return byPosition(`output of step ${index + 1}`, output, positions);
-  });
-  cache.dispose();
-  return Object.assign({}, ...outputs);
-}
-
-function anglesAt(positions: readonly number[], headDim: number): RotaryAngles {
+/** The angles of tokens at these positions (arXiv:2104.09864). */
+export function anglesAt(positions: readonly number[], headDim: number): RotaryAngles {
   const half = headDim / 2;
   const size = positions.length * half;
   const [cosine, sine] = [new Float32Array(size), new Float32Array(size)];
@@ -174,4 +95,62 @@ function anglesAt(positions: readonly number[], headDim: number): RotaryAngles {
     sine[i] = Math.sin(angle);
   }
   return { cosine: tensorOf(cosine, [positions.length, half]), sine: tensorOf(sine, [positions.length, half]) };
+}
+
+/** Heads, and what attention does beside: of tests. */
+export interface TestedAttention extends Omit<AttentionSettings, 'scale' | 'sinks'> {
+  hasSinks: boolean;
+}
+
+const KINDS: readonly Pick<TestedAttention, 'window' | 'softcap' | 'hasSinks'>[] = [
+  { window: null, softcap: null, hasSinks: false },
+  { window: 5, softcap: null, hasSinks: true },
+  { window: null, softcap: 2, hasSinks: false },
+  { window: null, softcap: null, hasSinks: true },
+  { window: 33, softcap: 1.5, hasSinks: true },
+];
+
+/** Each kind with one head, with grouped queries and with wide heads. */
+export const TESTED_ATTENTION: readonly { name: string; tested: TestedAttention }[] = [
+  { name: 'one head', heads: 1, keyValueHeads: 1, headDim: 16 },
+  { name: 'grouped queries', heads: 6, keyValueHeads: 2, headDim: 8 },
+  { name: 'wide heads', heads: 4, keyValueHeads: 4, headDim: 80 },
+].flatMap(({ name, ...heads }) =>
+  KINDS.map((kind) => ({ name: `${name}, ${kindName(kind)}`, tested: { ...heads, ...kind } })),
+);
+
+function kindName({ window, softcap, hasSinks }: (typeof KINDS)[number]): string {
+  return `window ${window ?? 'none'}, soft cap ${softcap ?? 'none'}, ${hasSinks ? 'sinks' : 'no sinks'}`;
+}
+
+/** Settings whose sinks are from a logit below the scores to one above them. */
+export function settingsOf(
+  { hasSinks, ...own }: TestedAttention,
+  scale = 1 / Math.sqrt(own.headDim),
+): AttentionSettings {
+  const { heads } = own;
+  const sinks = Float32Array.from({ length: heads }, (_, head) => (7 * (head + 1)) / heads - 2);
+  return { ...own, scale, sinks: hasSinks ? tensorOf(sinks, [heads]) : undefined };
+}
+
+/** Rows of many lengths; and one that is longer than a block of keys, whose query heads are split over the threads. */
+export function attentionTests(dtype: FloatDType): TestCase[] {
+  const attend = (name: string, lengths: readonly number[], tested: TestedAttention, scale?: number) =>
+    testCase(`attention ${dtype}, ${name}`, FUSED_AND_PLAIN[dtype], (kernels) => {
+      const settings = settingsOf(tested, scale);
+      const { heads, keyValueHeads, headDim, window } = settings;
+      const tokens = lengths.reduce((sum, length) => sum + length, 0);
+      const angles = anglesAt([...Array(Math.max(...lengths)).keys()], headDim);
+      const attention = kernels.of(dtype).batchAttention({ lengths, heads, angles, windows: [window] });
+      const qkv = spreadTensor([tokens, (heads + 2 * keyValueHeads) * headDim], 13, 2, dtype);
+      const { output, saved } = attention.forward(qkv, settings, true);
+      const gradient = spreadTensor([tokens, heads * headDim], 14, 1, dtype);
+      return { output, gradient: attention.backward(gradient, saved!, settings) };
+    });
+  return [
+    ...TESTED_ATTENTION.map(({ name, tested }) => attend(name, [70, 70, 41, 17, 1], tested)),
+    ...KINDS.map((kind) =>
+      attend(`one long row, ${kindName(kind)}`, [613], { heads: 6, keyValueHeads: 2, headDim: 8, ...kind }, 0.4),
+    ),
+  ];
 }

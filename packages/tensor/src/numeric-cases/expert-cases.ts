@@ -4,9 +4,9 @@ import { Mxfp4Matrices } from '../kernels/mxfp4.js';
 import type { PackedRows } from '../kernels/packed-matrix.js';
 import { reshape, split } from '../layout.js';
 import { tensorOf } from '../transfer.js';
-import { type CaseSizes, kernelSubject, type NumericCase } from './numeric-case.js';
+import { type CaseSizes, kernelSubject, type NumericCase, type TestCase, testCase } from './numeric-case.js';
 import { type QuantizedShape, seededPacked } from './quantized-cases.js';
-import { seededBytes, seededTensor } from './seeded-inputs.js';
+import { seededBytes, seededTensor, spreadTensor } from './seeded-inputs.js';
 import { EXACT, SINGLE_OP, SUM } from './tolerances.js';
 
 interface GroupShape {
@@ -16,7 +16,7 @@ interface GroupShape {
 }
 
 /** The ops of mixtures of experts. */
-export function expertCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
+export function expertCases(dtype: FloatDType, sizes: CaseSizes): (NumericCase | TestCase)[] {
   // Groups without rows at the start, within and at the end; sizes that no vector load divides.
   const small: GroupShape = { counts: [0, 1, 17, 0, 65, 0], depth: 37, columns: 45 };
   const smallBlocks: GroupShape = { ...small, depth: 192, columns: 64 };
@@ -30,6 +30,8 @@ export function expertCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] 
     ...[...packed, many].flatMap((shape) => forms.flatMap((form) => packedCases(dtype, shape, form))),
     ...gatheredSumCases(dtype, sizes),
     ...clampedUnitCases(dtype, sizes),
+    ...gatheredSumTests(dtype),
+    ...(dtype === 'float32' ? [beyondLimitTest()] : []),
   ];
 }
 
@@ -156,5 +158,28 @@ function gatheredSumCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
       const places = Int32Array.from({ length: sums * count }, (_, i) => (i * i + 4) % rows);
       return { sums: kernels.of(dtype).gatheredSum(x, tensorOf(places, [places.length]), count) };
     },
+  }));
+}
+
+/** The order of additions of plain ops; and no sums at all. */
+function gatheredSumTests(dtype: FloatDType): TestCase[] {
+  const places = [4, 0, 2, 2, 2, 5, 1, 299, 4, 0, 0, 6];
+  const sums = (width: number, count: number, own: readonly number[]) =>
+    testCase(
+      `gatheredSum ${dtype} ${own.length / count} of ${count} rows of ${width}, in the order of plain ops`,
+      EXACT,
+      (kernels) => {
+        const x = spreadTensor([300, width], 74, 1, dtype);
+        return { sums: kernels.of(dtype).gatheredSum(x, tensorOf(Int32Array.from(own), [own.length]), count) };
+      },
+    );
+  return [...[1, 3, 12].map((count) => sums(131, count, places)), sums(7, 2, [])];
+}
+
+/** Numbers of which two thirds are beyond a limit. */
+function beyondLimitTest(): TestCase {
+  const limit = 7;
+  return testCase('clampedUnit float32 [13, 5], numbers to 21', { kind: 'largest', relative: 1e-6 }, (kernels) => ({
+    output: kernels.of('float32').clampedUnit(spreadTensor([13, 10], 75, 3 * limit), limit),
   }));
 }

@@ -1,10 +1,12 @@
 import type { FloatDType } from '../dtype.js';
-import type { Activation } from '../kernels/activation.js';
+import { type Activation, ACTIVATIONS as ALL_ACTIVATIONS } from '../kernels/activation.js';
+import type { KernelSet } from '../kernels/kernel-table.js';
 import { split } from '../layout.js';
 import type { Tensor } from '../tensor.js';
-import { type CaseSizes, kernelSubject, type NumericCase } from './numeric-case.js';
-import { seededIndices, seededTensor } from './seeded-inputs.js';
-import { SINGLE_OP, SUM } from './tolerances.js';
+import { cast, tensorOf } from '../transfer.js';
+import { type CaseSizes, kernelSubject, type NumericCase, type TestCase, testCase } from './numeric-case.js';
+import { seededIndices, seededTensor, spreadTensor } from './seeded-inputs.js';
+import { EXACT, FUSED_AND_PLAIN, SAME_BITS, SINGLE_OP, SUM } from './tolerances.js';
 
 const DTYPES: readonly FloatDType[] = ['float32', 'bfloat16'];
 const ACTIVATIONS: readonly Activation[] = [
@@ -13,12 +15,15 @@ const ACTIVATIONS: readonly Activation[] = [
 const EPSILON = 1e-5;
 
 /** Every fused kernel of norms, activations and losses in every dtype that it has. */
-export function kernelCases(sizes: CaseSizes): NumericCase[] {
+export function kernelCases(sizes: CaseSizes): (NumericCase | TestCase)[] {
   return DTYPES.flatMap((dtype) => [
     ...normCases(dtype, sizes),
     ...activationCases(dtype, sizes),
     ...gatedUnitCases(dtype, sizes),
     ...crossEntropyCases(dtype, sizes),
+    ...normTests(dtype),
+    ...unitTests(dtype),
+    ...[...dropoutTests(dtype), ...crossEntropyTests(dtype)],
   ]);
 }
 
@@ -146,4 +151,101 @@ function crossEntropyCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
       return { ...kernels.of(dtype).crossEntropy(logits, seededIndices(rows, classes, 9)) };
     },
   }));
+}
+
+function normTests(dtype: FloatDType): TestCase[] {
+  const weight = () => spreadTensor([83], 14, 1);
+  const summed = (kernels: KernelSet) => {
+    const [x, branch] = [spreadTensor([300, 83], 15, 1), spreadTensor([300, 83], 16, 1, dtype)];
+    return kernels.of(dtype).addRmsNorm(x, branch, weight(), EPSILON);
+  };
+  const ofSum = {
+    kernels: 'same' as const,
+    compute: (kernels: KernelSet) => ({
+      ...kernels.of(dtype).rmsNorm(summed(kernels).sum, weight(), EPSILON, dtype),
+    }),
+  };
+  const norm = (kernels: KernelSet) => {
+    const { output, inverseRms } = summed(kernels);
+    return { output, inverseRms };
+  };
+  const centred = testCase('centred float32, numbers to 3', FUSED_AND_PLAIN.float32, (kernels) => ({
+    output: kernels.of('float32').centred(spreadTensor([37, 48], 17, 3)),
+  }));
+  return [
+    testCase(`addRmsNorm ${dtype}, as the norm of a sum that was made before`, SAME_BITS, norm, ofSum),
+    ...(dtype === 'float32' ? [centred] : []),
+  ];
+}
+
+/** Numbers where functions are nearly linear, where they bend, and where exp would overflow. */
+function unitTests(dtype: FloatDType): TestCase[] {
+  const units = (activation: Activation, spread: number) => (kernels: KernelSet) => {
+    const own = kernels.of(dtype);
+    const gateUp = spreadTensor([19, 2 * 33], 18, spread, dtype);
+    const gradient = spreadTensor([19, 33], 19, 1, dtype);
+    const byGateUp = spreadTensor([19, 66], 20, 1, dtype);
+    return {
+      unit: own.gatedUnit(gateUp, activation),
+      'gradient of the unit': own.gatedUnitGradient(gradient, gateUp, activation),
+      activation: own.activation(gateUp, activation),
+      'gradient of the activation': own.activationGradient(byGateUp, gateUp, activation),
+    };
+  };
+  return ALL_ACTIVATIONS.flatMap((activation) =>
+    [0.1, 6, 120].map((spread) =>
+      testCase(
+        `gated unit and activation ${activation} ${dtype}, numbers to ${spread}`,
+        FUSED_AND_PLAIN[dtype],
+        units(activation, spread),
+      ),
+    ),
+  );
+}
+
+function dropoutTests(dtype: FloatDType): TestCase[] {
+  const shapes = [[1], [3, 67], [37, 300]];
+  return [0.05, 0.5].map((rate) =>
+    testCase(`dropout ${dtype} of ${rate}`, EXACT, (kernels) =>
+      Object.fromEntries(
+        shapes.map((shape) => [
+          `of [${shape.join(', ')}]`,
+          kernels.of(dtype).dropout(spreadTensor(shape, 21, 1, dtype), rate, [5, 77]),
+        ]),
+      ),
+    ),
+  );
+}
+
+function crossEntropyTests(dtype: FloatDType): TestCase[] {
+  const rows = (count: number, label: (row: number) => number) =>
+    tensorOf(
+      Int32Array.from({ length: count }, (_, row) => label(row)),
+      [count],
+    );
+  // In steps of 1, so that most rows have several greatest ones, at the label or before or behind it.
+  const values = Float32Array.from({ length: 90 * 37 }, (_, i) => Math.round(2 * Math.sin(i * i)));
+  const labelOf = (row: number) => {
+    const own = values.subarray(row * 37, (row + 1) * 37);
+    const greatest = Math.max(...own);
+    return [own.indexOf(greatest), own.lastIndexOf(greatest), (row * 53) % 37][row % 3]!;
+  };
+  return [
+    testCase(`crossEntropy ${dtype} of probabilities from nearly 1 to nearly 0`, FUSED_AND_PLAIN[dtype], (kernels) => {
+      const logits = spreadTensor([23, 301], 22, 40, dtype);
+      const { loss, gradient } = kernels.of(dtype).crossEntropy(
+        logits,
+        rows(23, (row) => (row * 53) % 301),
+      );
+      return { loss, gradient };
+    }),
+    testCase(
+      `crossEntropy ${dtype}, labels that are the first of the greatest logits, also of equal ones`,
+      EXACT,
+      (kernels) => {
+        const logits = cast(tensorOf(values, [90, 37]), dtype);
+        return { correct: kernels.of(dtype).crossEntropy(logits, rows(90, labelOf)).correct };
+      },
+    ),
+  ];
 }

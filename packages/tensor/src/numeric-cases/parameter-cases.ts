@@ -1,14 +1,12 @@
 import type { DType, FloatDType } from '../dtype.js';
-import type { AdamWStep } from '../kernels/adamw.js';
 import type { KernelSet } from '../kernels/kernel-table.js';
 import { type LoraLayout, parametersOf } from '../kernels/lora.js';
 import type { LoraPart } from '../kernels/lora-products.js';
 import { withMargin } from '../kernels/margin-weight.js';
-import { zeroMoment } from '../kernels/quantized-moments.js';
 import { concat, rowsOf, split } from '../layout.js';
 import type { Tensor } from '../tensor.js';
-import { type CaseSizes, kernelSubject, type NumericCase } from './numeric-case.js';
-import { positiveTensor, seededTensor } from './seeded-inputs.js';
+import { type CaseSizes, kernelSubject, type NumericCase, type TestCase, testCase } from './numeric-case.js';
+import { seededTensor, spreadTensor } from './seeded-inputs.js';
 import { ADDED_PRODUCT, EXACT, SINGLE_OP, SUM } from './tolerances.js';
 
 // What is computed with the vector of all parameters of an adapter.
@@ -37,19 +35,8 @@ function layouts(sizes: CaseSizes): LoraLayout[] {
   return sizes === 'small' ? [small] : [small, full];
 }
 
-const STEP: AdamWStep = {
-  gradientScale: 0.125,
-  maxNorm: 0.5,
-  beta1: 0.9,
-  beta2: 0.999,
-  epsilon: 1e-8,
-  learningRate: 1e-3,
-  weightDecay: 0.01,
-  step: 100,
-};
-
-export function parameterCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
-  const loraCases = layouts(sizes).flatMap((layout): NumericCase[] => {
+export function parameterCases(dtype: FloatDType, sizes: CaseSizes): (NumericCase | TestCase)[] {
+  const selfTest = layouts(sizes).flatMap((layout): NumericCase[] => {
     const { inFeatures, outFeatures, adapted } = layout;
     const rank = adapted.reduce((sum, each) => sum + each.rank, 0);
     const name = `${dtype} [${outFeatures}, ${inFeatures}]`;
@@ -80,7 +67,7 @@ export function parameterCases(dtype: FloatDType, sizes: CaseSizes): NumericCase
       ...adaptedCases(dtype, layout, sizes),
     ];
   });
-  return dtype === 'float32' ? [...loraCases, ...optimizerCases(sizes)] : loraCases;
+  return [...selfTest, ...TESTED_LAYOUTS.flatMap((tested) => layoutTests(dtype, tested))];
 }
 
 /** The gradient of a group's parameters, cut into that by A and those by the B of its layers: their sizes differ. */
@@ -227,50 +214,71 @@ function adaptedCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSizes): 
   });
 }
 
-/** AdamW keeps its state in float32, whatever the model's dtype. */
-function optimizerCases(sizes: CaseSizes): NumericCase[] {
-  const counts = sizes === 'small' ? [1, 2_053] : [1, 2_053, 3_000_001];
-  return counts.flatMap((count): NumericCase[] => [
-    {
-      name: `squareSum float32 [${count}]`,
-      subject: kernelSubject('squareSum', 'float32'),
-      tolerance: SUM.float32,
-      compute: (kernels) => ({ squareSum: kernels.of('float32').squareSum(seededTensor([count], 64), 0.125) }),
+const TESTED_LAYOUTS: readonly { name: string; layout: LoraLayout }[] = [
+  {
+    name: 'all layers of a group, of different ranks',
+    layout: {
+      offset: 13,
+      inFeatures: 37,
+      outFeatures: 70,
+      adapted: [
+        { rank: 3, scale: 2, outFeatures: 32, firstRow: 0 },
+        { rank: 5, scale: 0.3, outFeatures: 19, firstRow: 32 },
+        { rank: 2, scale: 1 / 3, outFeatures: 19, firstRow: 51 },
+      ],
     },
-    ...[true, false].map(
-      (hasFactors): NumericCase => ({
-        name: `adamW float32 [${count}]${hasFactors ? ', rates of its own' : ''}`,
-        subject: kernelSubject('adamW', 'float32'),
-        // The moments are sums of two numbers, which may cancel.
-        tolerance: SUM.float32,
-        compute: (kernels) => {
-          const state = {
-            parameters: seededTensor([count], 65),
-            first: seededTensor([count], 66),
-            second: positiveTensor([count], 67),
-            rateFactors: hasFactors ? positiveTensor([count], 68) : null,
-          };
-          const gradient = seededTensor([count], 69);
-          // Given, so that this case is about the update alone.
-          return { ...kernels.of('float32').adamW(state, gradient, positiveTensor([1], 70), STEP) };
-        },
+  },
+  {
+    name: 'some layers, with others before, between and after',
+    layout: {
+      offset: 0,
+      inFeatures: 8,
+      outFeatures: 50,
+      adapted: [
+        { rank: 4, scale: 0.5, outFeatures: 10, firstRow: 7 },
+        { rank: 1, scale: 7, outFeatures: 3, firstRow: 40 },
+      ],
+    },
+  },
+  {
+    name: 'one wide layer',
+    layout: {
+      offset: 1,
+      inFeatures: 2100,
+      outFeatures: 1100,
+      adapted: [{ rank: 64, scale: 0.25, outFeatures: 1100, firstRow: 0 }],
+    },
+  },
+];
+
+/** The matrices of LoRA and their gradient, and merged weights. */
+function layoutTests(dtype: FloatDType, { name, layout }: (typeof TESTED_LAYOUTS)[number]): TestCase[] {
+  const { inFeatures, outFeatures, adapted } = layout;
+  const parameters = () => spreadTensor([layout.offset + parametersOf(layout) + 5], 84, 1);
+  const matrices = testCase(`loraWeights and loraGradient ${dtype}, ${name}`, EXACT, (kernels) => {
+    const { loraWeights, loraGradient } = kernels.of(dtype);
+    const { a, scaledB } = loraWeights(parameters(), layout, dtype);
+    const [byA, byScaledB] = [spreadTensor(a.shape, 85, 1, dtype), spreadTensor(scaledB.shape, 86, 1, dtype)];
+    return { a, scaledB, gradient: loraGradient(byA, byScaledB, layout) };
+  });
+  const files: [FloatDType, readonly DType[]][] = [
+    ['float32', ['float16', 'bfloat16', 'float32']],
+    [dtype, ['bfloat16']],
+  ];
+  const merges = files.flatMap(([result, stored]) => {
+    const merged = (kernels: KernelSet) => {
+      const base = spreadTensor([outFeatures, inFeatures], 87, 0.3, dtype);
+      const settings = { layout, stored: adapted.map((_, i) => stored[i % stored.length]!), dtype: result };
+      return kernels.of(dtype).mergedWeight(base, parameters(), spreadTensor([5, inFeatures], 88, 1), settings);
+    };
+    const title = `mergedWeight ${dtype} of ${stored.join(', ')} in ${result}, ${name}`;
+    return [
+      testCase(title, EXACT, (kernels) => ({ weight: merged(kernels).weight })),
+      testCase(`${title}: its output and norms`, { kind: 'largest', relative: 1e-5 }, (kernels) => {
+        const { output, norms } = merged(kernels);
+        return { output, norms };
       }),
-    ),
-    {
-      name: `adamW float32 [${count}], moments in 8 bits`,
-      subject: kernelSubject('adamW', 'float32'),
-      tolerance: SUM.float32,
-      compute: (kernels) => {
-        // Without clipping, whose factor may differ by a rounding: a number between two codes would get the other one.
-        const step = { ...STEP, maxNorm: null };
-        const squareSum = positiveTensor([1], 70);
-        const begun = { parameters: seededTensor([count], 65), first: zeroMoment(count), second: zeroMoment(count) };
-        const { adamW } = kernels.of('float32');
-        const after = adamW({ ...begun, rateFactors: null }, seededTensor([count], 66), squareSum, step);
-        // The second update depends on all that the first has made.
-        const again = adamW({ ...after, rateFactors: null }, seededTensor([count], 69), squareSum, step);
-        return { parameters: again.parameters };
-      },
-    },
-  ]);
+    ];
+  });
+  return [matrices, ...merges];
 }

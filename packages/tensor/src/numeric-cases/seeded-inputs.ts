@@ -25,6 +25,18 @@ export function seededTensor(shape: readonly number[], seed: number, dtype: Floa
   return cast(tensorOf(seededNumbers(shape, seed), shape), dtype);
 }
 
+/** {@link seededNumbers} that are scaled: from -spread to spread. */
+export function spreadTensor(
+  shape: readonly number[],
+  seed: number,
+  spread: number,
+  dtype: FloatDType = 'float32',
+): Tensor {
+  const factor = spread / Math.sqrt(3);
+  const numbers = seededNumbers(shape, seed).map((value) => factor * value);
+  return cast(tensorOf(numbers, shape), dtype);
+}
+
 /** The absolute values of {@link seededNumbers}, and a little more: none is zero. */
 export function positiveTensor(shape: readonly number[], seed: number, dtype: FloatDType = 'float32'): Tensor {
   const numbers = seededNumbers(shape, seed).map((value) => Math.abs(value) + 0.05);

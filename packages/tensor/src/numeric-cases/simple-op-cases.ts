@@ -34,19 +34,21 @@ import {
   type CaseTolerance,
   kernelSubject,
   type NumericCase,
+  type TestCase,
+  testCase,
 } from './numeric-case.js';
-import { positiveTensor, seededIndices, seededNumbers, seededTensor } from './seeded-inputs.js';
-import { ADDED_PRODUCT, EXACT, ROUNDED_IN_STEPS, SINGLE_OP, SUM } from './tolerances.js';
+import { positiveTensor, seededIndices, seededNumbers, seededTensor, spreadTensor } from './seeded-inputs.js';
+import { ADDED_PRODUCT, EXACT, FUSED_AND_PLAIN, ROUNDED_IN_STEPS, SINGLE_OP, SUM } from './tolerances.js';
 
 // The ops that everything else is made of, also the plain variants that replace a fused kernel: without one of them the
 // engine is of no use. One case computes an op on several shapes.
 
 const DTYPES: readonly FloatDType[] = ['float32', 'bfloat16'];
 
-export function simpleOpCases(sizes: CaseSizes): NumericCase[] {
+export function simpleOpCases(sizes: CaseSizes): (NumericCase | TestCase)[] {
   return [
     ...DTYPES.flatMap((dtype) => [...elementCases(dtype), ...reductionCases(dtype, sizes), ...layoutCases(dtype)]),
-    ...DTYPES.flatMap((dtype) => productCases(dtype, sizes)),
+    ...DTYPES.flatMap((dtype) => [...productCases(dtype, sizes), productTest(dtype)]),
     ...conversionCases(),
   ];
 }
@@ -207,6 +209,16 @@ function productCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
       batchMatMul(a(2, 2, 16, 5), b(2, 2, 16, 9), { transposeA: true }),
     ]),
   ];
+}
+
+/** A product, and one of it that is added to a matrix. */
+function productTest(dtype: FloatDType): TestCase {
+  return testCase(`matMul and addMatMul ${dtype} [45, 780] by [96, 780]`, FUSED_AND_PLAIN[dtype], (kernels) => {
+    const { matMul, addMatMul } = kernels.of(dtype);
+    const b = spreadTensor([96, 780], 40, 1, dtype);
+    const product = matMul(spreadTensor([45, 780], 39, 1, dtype), b, false, true); // [45, 96]
+    return { product, sum: addMatMul(spreadTensor([45, 780], 41, 1, dtype), product, b, false) };
+  });
 }
 
 function conversionCases(): NumericCase[] {

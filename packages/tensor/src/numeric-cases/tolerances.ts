@@ -1,5 +1,5 @@
 import type { FloatDType } from '../dtype.js';
-import type { CaseTolerance } from './numeric-case.js';
+import type { CaseTolerance, TestTolerance } from './numeric-case.js';
 
 // How far card and CPU may differ. A number may differ by `relative` of itself plus `absolute` of the root mean square of its
 // tensor. The first is for the rounding of the result, the second for that of the terms of a sum, which may cancel.
@@ -73,3 +73,15 @@ export const TRAINING_STEP: Record<FloatDType, CaseTolerance> = {
   float32: { kind: 'vector', relative: 2 ** -17 },
   bfloat16: { kind: 'vector', relative: 2 ** -6 },
 };
+
+/**
+ * Whole tensors of fused kernels and of TensorFlow's own ops, in tests. In float32 they differ by the order of sums only. In bfloat16
+ * both round their results, and the raw ops round between steps too: a few units of 2⁻⁸ of the largest number.
+ */
+export const FUSED_AND_PLAIN: Record<FloatDType, TestTolerance> = {
+  float32: { kind: 'largest', relative: 1e-5 },
+  bfloat16: { kind: 'largest', relative: 4 * 2 ** -8 },
+};
+
+/** The same kernels on the same numbers, with others around them. */
+export const SAME_BITS: TestTolerance = { kind: 'bits' };
