@@ -15,12 +15,14 @@ const MAX_COMPLETION_TOKENS = 4096;
 /** Updates from the same answers. */
 const MAX_UPDATES = 16;
 
-const DESCRIPTION = 'group-relative: to make answers with a high reward more likely than others to the same prompt.';
+/** The kind in words. */
+export const GROUP_RELATIVE_KIND =
+  'group-relative: to make answers with a high reward more likely than others to the same prompt.';
 
 /** The objective of a job on prompts whose answers are sampled and graded (GRPO, arXiv:2402.03300). Defaults are those of TRL's trainer. */
 export const GroupRelativeObjective = Type.Object(
   {
-    kind: Type.Enum(['group-relative'], { description: DESCRIPTION }),
+    kind: Type.Enum(['group-relative'], { description: GROUP_RELATIVE_KIND }),
     grader: Grader,
     group_size: Type.Integer({
       minimum: 2,
@@ -104,7 +106,7 @@ function publicSettings(settings: GroupRelativeObjective): GroupRelativeObjectiv
 export const groupRelativeContract = {
   kind: 'group-relative',
   schema: GroupRelativeObjective,
-  description: DESCRIPTION,
+  description: GROUP_RELATIVE_KIND,
   rows: 'prompts with a reference for graders',
   training: { learning_rate: PREFERENCE_LEARNING_RATE, ...GROUP_BATCH },
   changesLoss: false,

@@ -1,15 +1,13 @@
-import { type Static, type TSchema, Type } from 'typebox';
+import { type Static, Type } from 'typebox';
 import { ProductError } from './error.js';
-import { groupRelativeContract } from './group-relative.js';
+import { GROUP_RELATIVE_KIND, GroupRelativeObjective, groupRelativeContract } from './group-relative.js';
 import type { ObjectiveContract } from './objective-contract.js';
-import { preferenceContract } from './preference.js';
+import { PREFERENCE_KIND, PreferenceObjective, preferenceContract } from './preference.js';
 import { closed } from './schema-parts.js';
 
-/** The objectives that a job names; without one, it trains the next token. Another one is a line here, and in {@link OBJECTIVE_SETTINGS}. */
-const OBJECTIVES = [preferenceContract, groupRelativeContract] as const;
-
-const { kind: _preference, ...preferenceSettings } = preferenceContract.schema.properties;
-const { kind: _group, ...groupSettings } = groupRelativeContract.schema.properties;
+// The page has the schemas alone: what is made of them here calls no contract.
+const { kind: preferenceKind, ...preferenceSettings } = PreferenceObjective.properties;
+const { kind: groupKind, ...groupSettings } = GroupRelativeObjective.properties;
 
 /** The settings of all kinds, which have no name in common. */
 export const OBJECTIVE_SETTINGS = { ...preferenceSettings, ...groupSettings };
@@ -17,8 +15,8 @@ export const OBJECTIVE_SETTINGS = { ...preferenceSettings, ...groupSettings };
 /** The objective of a job as it is asked for: what is left out has a default. */
 export const ObjectiveRequest = Type.Object(
   {
-    kind: Type.Enum([...OBJECTIVES.map(({ kind }) => kind)], {
-      description: OBJECTIVES.map(({ description }) => description).join(' '),
+    kind: Type.Enum([...preferenceKind.enum, ...groupKind.enum], {
+      description: `${PREFERENCE_KIND} ${GROUP_RELATIVE_KIND}`,
     }),
     ...Type.Partial(Type.Object(OBJECTIVE_SETTINGS)).properties,
   },
@@ -26,20 +24,12 @@ export const ObjectiveRequest = Type.Object(
 );
 export type ObjectiveRequest = Static<typeof ObjectiveRequest>;
 
-type SchemasOf<Contracts> = {
-  -readonly [Index in keyof Contracts]: Contracts[Index] extends { schema: infer Schema extends TSchema }
-    ? Schema
-    : never;
-};
-
 /** The objective of a job, with every default. */
-export const JobObjective = Type.Union(
-  OBJECTIVES.map(({ schema }) => schema) as unknown as SchemasOf<typeof OBJECTIVES>,
-  {
-    $id: 'JobObjective',
-  },
-);
+export const JobObjective = Type.Union([PreferenceObjective, GroupRelativeObjective], { $id: 'JobObjective' });
 export type JobObjective = Static<typeof JobObjective>;
+
+/** The objectives that a job names; without one, it trains the next token. Another one is a line here, and in the schemas above. */
+const OBJECTIVES = [preferenceContract, groupRelativeContract] as const;
 
 /** The contract of an objective that a job names. */
 export function objectiveContract(kind: JobObjective['kind']): ObjectiveContract<JobObjective> {

@@ -39,7 +39,8 @@ const labelWeight = (label: boolean) =>
     description: `The factor of the loss of answers with the label ${label}. For kto and apo_zero_unpaired.`,
   });
 
-const DESCRIPTION =
+/** The kind in words. */
+export const PREFERENCE_KIND =
   'preference: to prefer the chosen of two answers, or answers with the label true to those with false.';
 
 /**
@@ -48,7 +49,7 @@ const DESCRIPTION =
  */
 export const PreferenceObjective = Type.Object(
   {
-    kind: Type.Enum(['preference'], { description: DESCRIPTION }),
+    kind: Type.Enum(['preference'], { description: PREFERENCE_KIND }),
     loss: Type.Enum([...PREFERENCE_LOSSES], {
       default: 'sigmoid',
       description:
@@ -104,7 +105,7 @@ function complete({ loss = 'sigmoid', ...given }: Partial<Omit<PreferenceObjecti
 export const preferenceContract = {
   kind: 'preference',
   schema: PreferenceObjective,
-  description: DESCRIPTION,
+  description: PREFERENCE_KIND,
   rows: 'pairs of a chosen and a rejected answer, or on answers with a label',
   training: { learning_rate: PREFERENCE_LEARNING_RATE },
   changesLoss: true,

@@ -7,7 +7,7 @@ import type {
   Report,
   SampleRound,
 } from '@lorasmith/contracts';
-import { LAST_EVENT_TYPES, objectiveContract } from '@lorasmith/contracts';
+import { LAST_EVENT_TYPES } from '@lorasmith/contracts';
 import { Curve } from './curve.js';
 
 export type Evaluation = EventData<'evaluation-finished'>;
@@ -182,7 +182,7 @@ export function rewardsOf({ evaluations, curves }: JobHistory): number[] {
 
 /** True for a job whose answers are graded: its figures are rewards. */
 export function hasRewards({ objective }: Pick<JobSpec, 'objective'>): boolean {
-  return objective !== undefined && objectiveContract(objective.kind).rewards !== undefined;
+  return objective !== undefined && 'grader' in objective;
 }
 
 /** The mean reward of an evaluation, whose loss is the same with the other sign. */
