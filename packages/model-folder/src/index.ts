@@ -32,7 +32,7 @@ export { conversationOf, type TemplateConversation, type TemplateMessage } from 
 export { EXPERT_PARAMETERS, expertParametersOf, isExpertParameter, targetParametersOf } from './expert-parameters.js';
 export { isComposite } from './families/composite.js';
 export { type LayerLinears, layerInputProjection, layerLinears, linearGroups } from './families/decoder-layout.js';
-export { LLAMA_NAMES, tensorName } from './families/decoder-names.js';
+export { LLAMA_NAMES, tensorName, tensorOfLayer } from './families/decoder-names.js';
 export type { ExpertParameter, GgufModel, LinearLayer } from './families/family.js';
 export { FAMILIES, type FamilyName } from './families/family-registry.js';
 export type { MarkedText } from './generation-marks.js';

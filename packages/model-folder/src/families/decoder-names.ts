@@ -57,6 +57,11 @@ export function namesInFiles(names: DecoderNames, { hasTensor }: Pick<FamilySour
   return isOmitted ? { ...names, prefixes: [{ modules: prefix, files: '' }] } : names;
 }
 
+/** The name in the weight files of a tensor whose path is relative to a layer. */
+export function tensorOfLayer(names: DecoderNames, layer: number, path: string): string {
+  return tensorName(names, `${names.layers}.${layer}.${path}`);
+}
+
 /** The name of a tensor in the weight files; `path` is the module path with `.weight` or `.bias`. */
 export function tensorName({ prefixes }: DecoderNames, path: string): string {
   const prefix = prefixes.find(({ modules }) => path.startsWith(modules));

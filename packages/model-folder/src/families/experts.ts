@@ -1,7 +1,7 @@
 import type { DecoderArchitecture, DecoderNames, ExpertNames, Experts, LayerSettings } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
 import { fusedPaths, hasExperts } from '../layer-kinds/experts.js';
-import { tensorName } from './decoder-names.js';
+import { tensorOfLayer } from './decoder-names.js';
 import type { FamilySource } from './family.js';
 
 /** Far above the experts of any known model. The files may have three tensors for each. */
@@ -288,8 +288,7 @@ export function withExpertFiles(
 /** Fused if any layer is: whether the others fit is checked with the tensors. */
 function expertFiles({ hasTensor }: FamilySource, names: DecoderNames, sparse: readonly boolean[]): Experts['files'] {
   const isFused = sparse.some(
-    (isSparse, layer) =>
-      isSparse && fusedPaths(names).some((path) => hasTensor(tensorName(names, `${names.layers}.${layer}.${path}`))),
+    (isSparse, layer) => isSparse && fusedPaths(names).some((path) => hasTensor(tensorOfLayer(names, layer, path))),
   );
   return isFused ? 'fused' : 'each';
 }

@@ -77,11 +77,11 @@ export interface Family<Kind extends Architecture = Architecture> {
    *   Lorasmith cannot train
    */
   readArchitecture(source: FamilySource): Kind;
-  /** Whether it reads `per_layer_config`. Without that, layers with configs of their own are refused. @defaultValue false */
+  /** True if it reads `per_layer_config`. Without that, layers with configs of their own are refused. @defaultValue false */
   readsLayerConfigs?: boolean;
   /** Classes that `auto_map` may name: the code beside a model's files says what the family computes, and is never run. @defaultValue none */
   knownCode?: ReadonlySet<string>;
-  /** Whether its experts may be in MXFP4. Without that, a config that says so is refused. @defaultValue false */
+  /** True if its experts may be in MXFP4. Without that, a config that says so is refused. @defaultValue false */
   readsMxfp4?: boolean;
   layout(architecture: Kind): ModelLayout;
 }
@@ -103,11 +103,11 @@ export interface GgufModel {
   architecture: string;
   /** The activation, whatever config.json says. */
   activation: Activation;
-  /** Whether the heads together must have the size of the hidden state. @defaultValue false */
+  /** True if the heads together must have the size of the hidden state. @defaultValue false */
   headsFillHidden?: boolean;
-  /** Whether layers can have windows. Without them, the longest text is the window. @defaultValue false */
+  /** True if layers can have windows. Without them, the longest text is the window. @defaultValue false */
   hasWindows?: boolean;
-  /** Whether the output head must have a tensor of its own. @defaultValue false */
+  /** True if the output head must have a tensor of its own. @defaultValue false */
   ownHead?: boolean;
   /** The linear layers that may have a bias. @defaultValue all */
   biases?: readonly Projections[];
@@ -128,19 +128,19 @@ export interface GgufModel {
    * says. @defaultValue false
    */
   yarnKeepsLength?: boolean;
-  /** Whether gate and up, which are one layer in the weight files, are two tensors. @defaultValue false */
+  /** True if gate and up, which are one layer in the weight files, are two tensors. @defaultValue false */
   splitsGateUp?: boolean;
   /** The name of the norm of what the MLP reads. @defaultValue ffn_norm */
   mlpNorm?: string;
   /** The experts that llama.cpp has. @defaultValue models with experts are not written */
   experts?: {
-    /** Whether the weights of a token's experts sum to one; null: the file says it. */
+    /** True if the weights of a token's experts sum to one; null: the file says it. */
     renormalized: boolean | null;
-    /** Whether the first layers may have none. @defaultValue false */
+    /** True if the first layers may have none. @defaultValue false */
     firstDense?: boolean;
-    /** Whether models without experts are written, too. @defaultValue false */
+    /** True if models without experts are written, too. @defaultValue false */
     optional?: boolean;
-    /** Whether gate and up of an expert are one tensor. @defaultValue false */
+    /** True if gate and up of an expert are one tensor. @defaultValue false */
     fusesGateUp?: boolean;
   };
   /** The model of a tokenizer that merges characters and falls back to bytes (`tokenizer.ggml.model`). @defaultValue llama */

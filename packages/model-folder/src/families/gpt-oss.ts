@@ -4,7 +4,7 @@ import { fusedPaths } from '../layer-kinds/experts.js';
 import { isMxfp4, MXFP4_BLOCK } from '../weight-formats/mxfp4.js';
 import { readDecoderConfig, readLayerCount, withWindows } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
-import { LLAMA_NAMES, tensorName } from './decoder-names.js';
+import { LLAMA_NAMES, tensorOfLayer } from './decoder-names.js';
 import { EXPERT_NAMES, MAX_EXPERTS, readPerToken, withExperts } from './experts.js';
 import type { Family, FamilySource } from './family.js';
 import { readLayerTypes, windowsOf } from './layer-windows.js';
@@ -97,8 +97,7 @@ function readExperts(
   const { config } = source;
   const count = config.size('num_local_experts', { fallback: 128, max: MAX_EXPERTS });
   const perToken = readPerToken(config, count, { fallback: 4 });
-  const parametersOf = (layer: number) =>
-    fusedPaths(names).map((path) => tensorName(names, `${names.layers}.${layer}.${path}`));
+  const parametersOf = (layer: number) => fusedPaths(names).map((path) => tensorOfLayer(names, layer, path));
   const isPacked = layers.some((_, layer) => parametersOf(layer).some((name) => isMxfp4(source.hasTensor, name)));
   for (const [field, size] of Object.entries({ hidden_size: hiddenSize, intermediate_size: intermediateSize })) {
     if (!isPacked || size % MXFP4_BLOCK === 0) continue;

@@ -1,7 +1,8 @@
 import type { BesideMlp, BesideMlpNames, DecoderArchitecture } from '../architecture.js';
+import { tensorOfLayer } from '../families/decoder-names.js';
 import type { RequiredTensor } from '../families/family.js';
 import { gateUpDown } from './dense.js';
-import { contradictingTensors, expertParameters, expertsOf, expertTensors, tensorOfLayer } from './experts.js';
+import { contradictingTensors, expertParameters, expertsOf, expertTensors } from './experts.js';
 import type { MlpKind } from './mlp-kind.js';
 
 /** The module paths of what such a layer has more than others, relative to it. */
@@ -15,7 +16,7 @@ export function besideScales(
   layer: number,
 ): { router: RequiredTensor; experts: RequiredTensor } {
   const { routerScale, expertScales } = besideNames(architecture);
-  const within = (path: string, shape: number[]) => ({ name: tensorOfLayer(architecture, layer, path), shape });
+  const within = (path: string, shape: number[]) => ({ name: tensorOfLayer(architecture.names, layer, path), shape });
   return {
     router: within(routerScale, [architecture.hiddenSize]),
     experts: within(expertScales, [expertsOf(architecture, layer).count]),

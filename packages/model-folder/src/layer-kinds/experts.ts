@@ -1,6 +1,6 @@
 import type { BesideMlp, DecoderArchitecture, DecoderNames, Experts, Mlp, SparseMlp } from '../architecture.js';
 import { EXPERT_PARAMETERS } from '../expert-parameters.js';
-import { tensorName } from '../families/decoder-names.js';
+import { tensorOfLayer } from '../families/decoder-names.js';
 import type { ExpertParameter, RequiredTensor } from '../families/family.js';
 import { mxfp4Tensors } from '../weight-formats/mxfp4.js';
 
@@ -47,7 +47,7 @@ interface ExpertBiases {
 export function expertTensors(architecture: DecoderArchitecture, index: number): ExpertTensors {
   const { names, hiddenSize } = architecture;
   const { count, intermediateSize, files, biases: hasBiases = false } = expertsOf(architecture, index);
-  const within = (path: string, shape: number[]) => ({ name: tensorOfLayer(architecture, index, path), shape });
+  const within = (path: string, shape: number[]) => ({ name: tensorOfLayer(names, index, path), shape });
   const router = within(`${names.experts!.router}.weight`, [count, hiddenSize]);
   const { correction: path } = names.experts!;
   const correction = path === null ? null : within(path, [count]);
@@ -120,17 +120,13 @@ export function expertParameters(
 
 /** The tensors of fused experts of the layer with this index; those in MXFP4 have such names when they are decoded. */
 export function fusedTensorNames(architecture: DecoderArchitecture, index: number): [gateUp: string, down: string] {
-  const [gateUp, down] = fusedPaths(architecture.names);
-  return [tensorOfLayer(architecture, index, gateUp), tensorOfLayer(architecture, index, down)];
+  const { names } = architecture;
+  const [gateUp, down] = fusedPaths(names);
+  return [tensorOfLayer(names, index, gateUp), tensorOfLayer(names, index, down)];
 }
 
-/** The name in the weight files of a tensor whose path is relative to a layer. */
-export function tensorOfLayer({ names }: DecoderArchitecture, layer: number, path: string): string {
-  return tensorName(names, `${names.layers}.${layer}.${path}`);
-}
-
-function expertTensor(architecture: DecoderArchitecture, layer: number, expert: number, part: string): string {
-  return tensorOfLayer(architecture, layer, `${architecture.names.experts!.experts}.${expert}.${part}.weight`);
+function expertTensor({ names }: DecoderArchitecture, layer: number, expert: number, part: string): string {
+  return tensorOfLayer(names, layer, `${names.experts!.experts}.${expert}.${part}.weight`);
 }
 
 /** Tensors of further experts, or of the same ones in the other form: the files would not say which are meant. */

@@ -11,7 +11,7 @@ export function linearAttentionSizes(
 }
 
 /**
- * Whether the projections of linear attention are two, whose numbers are grouped by key head: each head's query, key, values and gates,
+ * True if the projections of linear attention are two, whose numbers are grouped by key head: each head's query, key, values and gates,
  * and its β and decays.
  */
 export function isByKeyHead({ linearAttention }: DecoderNames): boolean {

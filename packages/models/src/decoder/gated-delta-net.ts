@@ -5,7 +5,7 @@ import {
   layerLinears,
   linearAttentionSizes,
   mixerOf,
-  tensorName,
+  tensorOfLayer,
 } from '@lorasmith/model-folder';
 import {
   cast,
@@ -241,7 +241,7 @@ export function listGatedDeltaNet(
   const paths = names.linearAttention!;
   const own = mixerOf(architecture, index, 'linear');
   const { mixer } = layerLinears(architecture, index);
-  const nameOf = (path: string) => tensorName(names, `${names.layers}.${index}.${path}`);
+  const nameOf = (path: string) => tensorOfLayer(names, index, path);
   const read = (path: string) => list.tensor(nameOf(path), 'float32');
   const convolution = made({ filters: read(`${paths.convolution}.weight`) }, ({ filters }, give) => {
     const taps = give(scope(() => reshape(filters, [-1, own.convolutionTaps]))); // [mixed, taps]

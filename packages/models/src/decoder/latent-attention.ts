@@ -19,7 +19,7 @@ import { attentionSettings } from './attention.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
 import { LatentHeads } from './latent-heads.js';
 import { LatentProjection, type SavedLatentProjection } from './latent-projection.js';
-import { listNorm } from './list-norm.js';
+import { listNormOfLayer } from './list-norm.js';
 import { growQueries } from './query-growth.js';
 
 export interface LatentAttentionWeights {
@@ -166,7 +166,7 @@ export function listLatentAttention(
   const { mixer } = layerLinears(architecture, index);
   const [ofKeyValue, ofQuery = null] = mixer.between.toReversed() as [LinearLayer, LinearLayer?];
   const projection = (path: string, layer: LinearLayer) => {
-    const ofNorm = listNorm(list, { names, norm: { ...norm, epsilon } }, `${names.layers}.${index}.${path}`);
+    const ofNorm = listNormOfLayer(list, { names, norm: { ...norm, epsilon } }, index, path);
     const own = { ofNorm, group: list.linearGroup([layer]) };
     return built(own, (read) => new LatentProjection(read.ofNorm, read.group));
   };

@@ -4,6 +4,16 @@ import { built, type Listed, made, type ReadItem } from '../loading/listed.js';
 import type { WeightList } from '../loading/weight-list.js';
 import { Norm } from './norm.js';
 
+/** @param path relative to the layer */
+export function listNormOfLayer(
+  list: WeightList,
+  settings: Pick<DecoderArchitecture, 'names' | 'norm'>,
+  index: number,
+  path: string,
+): Listed<Norm> {
+  return listNorm(list, settings, `${settings.names.layers}.${index}.${path}`);
+}
+
 /** @param path relative to the layer; null where the family has no such norm */
 export function listNormIfAny(
   list: WeightList,
@@ -11,7 +21,7 @@ export function listNormIfAny(
   index: number,
   path: string | null,
 ): Listed<Norm> | null {
-  return path === null ? null : listNorm(list, architecture, `${architecture.names.layers}.${index}.${path}`);
+  return path === null ? null : listNormOfLayer(list, architecture, index, path);
 }
 
 /** A norm without weights. */

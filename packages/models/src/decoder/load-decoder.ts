@@ -4,6 +4,7 @@ import {
   layerLinears,
   type ModelFolder,
   tensorName,
+  tensorOfLayer,
 } from '@lorasmith/model-folder';
 import type { FloatDType, KernelSet } from '@lorasmith/tensor';
 import { built, type Listed } from '../loading/listed.js';
@@ -56,8 +57,7 @@ function listLayer(list: WeightList, architecture: DecoderArchitecture, index: n
     mlp: listMlp(list, architecture, index),
     mlpBranchNorm: normIfAny(names.mlpBranchNorm),
     inputBlock: listInputBlock(list, architecture, index),
-    scale:
-      names.layerScale === null ? null : list.factor(tensorName(names, `${names.layers}.${index}.${names.layerScale}`)),
+    scale: names.layerScale === null ? null : list.factor(tensorOfLayer(names, index, names.layerScale)),
   };
   return built(parts, ({ inputBlock, scale, ...of }) => {
     const blocks = [

@@ -15,7 +15,7 @@ import { built, type Listed, made } from '../loading/listed.js';
 import type { WeightList } from '../loading/weight-list.js';
 import type { Sublayer } from './block.js';
 import { FeedForward } from './feed-forward.js';
-import { listNorm, listNormIfAny, unitNorm } from './list-norm.js';
+import { listNormIfAny, listNormOfLayer, unitNorm } from './list-norm.js';
 import { MlpBesideExperts } from './mlp-beside-experts.js';
 import type { Norm } from './norm.js';
 import { FrozenRouter, type Router, ScaledRouter } from './router.js';
@@ -76,7 +76,7 @@ function listMlpBesideExperts(
 ): Listed<MlpBesideExperts> {
   const { names } = architecture;
   const beside = besideNames(architecture);
-  const normOf = (path: string) => listNorm(list, architecture, `${names.layers}.${index}.${path}`);
+  const normOf = (path: string) => listNormOfLayer(list, architecture, index, path);
   const parts = {
     norm: normOf(names.mlpNorm!),
     mlp: listFeedForward(list, architecture, index),

@@ -1,4 +1,4 @@
-import { type DecoderArchitecture, headsOf, layerLinears, mixerOf, tensorName } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, headsOf, layerLinears, mixerOf, tensorOfLayer } from '@lorasmith/model-folder';
 import {
   type AttentionSettings,
   type BatchAttention,
@@ -212,7 +212,7 @@ export function listSelfAttention(
   const { mixer } = layerLinears(architecture, index);
   const { headDim } = headsOf(architecture, index);
   const isNormed = hasOwnKeys && attention.valueNorm !== null;
-  const sinks = names.sinks === null ? null : tensorName(names, `${names.layers}.${index}.${names.sinks}`);
+  const sinks = names.sinks === null ? null : tensorOfLayer(names, index, names.sinks);
   const parts = {
     query: listNormIfAny(list, architecture, index, names.queryNorm),
     key: listNormIfAny(list, architecture, index, hasOwnKeys ? names.keyNorm : null),
