@@ -39,7 +39,7 @@ export async function optimizerStep(
   const losses: Tensor[] = [];
   const correct: Tensor[] = [];
   const figures: unknown[] = [];
-  let metricsOf: Batch['ownMetrics'] = () => ({});
+  let last: Batch | null = null;
   let [normaliser, trainedTokens] = [0, 0];
   let tokens = 0;
   let pass = 0;
@@ -52,7 +52,7 @@ export async function optimizerStep(
       correct.push(result.correct);
       figures.push(...(result.figures ?? []));
       normaliser += result.normaliser;
-      metricsOf = (ofStep) => batch.ownMetrics(ofStep);
+      last = batch;
       trainedTokens += batch.labels;
       tokens += batch.tokens;
       const { gradient } = result;
@@ -68,7 +68,7 @@ export async function optimizerStep(
     const adopted = update;
     update = null;
     adapter.setParameters(optimizer.adopt(adopted));
-    const metrics = metricsOf(figures);
+    const metrics = last!.ownMetrics(figures);
     return { loss, accuracy: correctCount / normaliser, gradNorm, tokens, trainedTokens, metrics };
   } finally {
     dispose([gradientSum, losses, correct, update]);

@@ -15,8 +15,9 @@ const PREPARING_MS = 500;
 /**
  * Trains a LoRA adapter and writes it as a PEFT folder.
  *
- * Runs in a process of its own: the engine's calls block. The event loop gets a turn before each pass. Several trainings can run in one process at the same time, if they have the cache and the scheduler
- * in common: they share passes, and what each of them makes is the same as if it were alone.
+ * Runs in a process of its own: the engine's calls block. The event loop gets a turn before each pass. Several trainings can run in one
+ * process at the same time, if they have the cache and the scheduler in common: they share passes, and what each of them makes is the
+ * same as if it were alone.
  *
  * @throws JobDeferred when others use another base model; RunHeld at the step at which it is held; ProductError cancelled, non_finite_loss, out_of_memory, invalid_adapter, model_*, checkpoint_not_found, what
  * trainedOutcome throws, and what planning finds wrong with the data

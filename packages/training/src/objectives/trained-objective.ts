@@ -50,12 +50,11 @@ export interface RunExamples<Of extends Examples = Examples> {
   rollouts?: Rollouts;
 }
 
-export function decoderOf(base: LoadedModel): Extract<LoadedModel, { kind: 'decoder' }> {
-  if (base.kind !== 'decoder') throw new Error(`this objective trains a decoder, not a ${base.kind}`);
-  return base;
-}
-
-export function classifierOf(base: LoadedModel): Extract<LoadedModel, { kind: 'classifier' }> {
-  if (base.kind !== 'classifier') throw new Error(`this objective trains a classifier, not a ${base.kind}`);
-  return base;
+/** A base model of the kind that an objective trains. @throws Error for another one */
+export function ofKind<Kind extends LoadedModel['kind']>(
+  base: LoadedModel,
+  kind: Kind,
+): Extract<LoadedModel, { kind: Kind }> {
+  if (base.kind !== kind) throw new Error(`this objective trains a ${kind}, not a ${base.kind}`);
+  return base as Extract<LoadedModel, { kind: Kind }>;
 }

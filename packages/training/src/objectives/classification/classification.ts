@@ -10,7 +10,7 @@ import {
   type PassOptions,
   takeBatchLoss,
 } from '../objective.js';
-import { classifierOf, type TrainedObjective } from '../trained-objective.js';
+import { ofKind, type TrainedObjective } from '../trained-objective.js';
 
 /** Cross entropy of each row's class. */
 export class Classification implements Objective<FeatureBatch, FeatureExamples> {
@@ -85,6 +85,6 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
 
 /** Rows of features in a run. */
 export const classification: TrainedObjective<FeatureExamples> = {
-  create: (base) => new Classification(classifierOf(base)),
+  create: (base) => new Classification(ofKind(base, 'classifier')),
   prepare: async () => ({ examplesOf: (examples) => examples }),
 };

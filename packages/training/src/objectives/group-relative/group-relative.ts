@@ -6,7 +6,7 @@ import { type JudgedLosses, judgedMetrics, judgedPass } from '../judged-pass.js'
 import { labelLosses } from '../label-losses.js';
 import type { BatchLoss, EvaluationMetrics, Objective, OwnMetrics, PassLoss, PassOptions } from '../objective.js';
 import type { ForwardRun, StepContext } from '../step-context.js';
-import { decoderOf, type TrainedObjective } from '../trained-objective.js';
+import { ofKind, type TrainedObjective } from '../trained-objective.js';
 import { type AnswerFigures, groupMetrics } from './answer-figures.js';
 import { rolloutsOfSides } from './rollouts-of-sides.js';
 import { type AnswerBatch, type AnswerTokens, SampledGroups } from './sampled-groups.js';
@@ -97,7 +97,7 @@ export class GroupRelative implements Objective<AnswerBatch, SampledGroups, Answ
 
 /** Prompts in a run, whose answers are sampled. */
 export const groupRelative: TrainedObjective<PromptExamples, GroupRelative> = {
-  create: (base) => new GroupRelative(decoderOf(base)),
+  create: (base) => new GroupRelative(ofKind(base, 'decoder')),
   async prepare(run) {
     const settings = groupsOf(run.options.spec)!;
     const { alike, plan } = run;

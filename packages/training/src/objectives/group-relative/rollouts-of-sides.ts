@@ -1,7 +1,7 @@
 import { type GroupRelativeObjective, MAX_ANSWER_ROUNDS } from '@lorasmith/contracts';
 import { compileGrader } from '@lorasmith/graders';
 import { type Examples, GradedRows } from '@lorasmith/planning';
-import { decoderOf, type ObjectiveRun } from '../trained-objective.js';
+import { type ObjectiveRun, ofKind } from '../trained-objective.js';
 import { calculatedRewards, type RewardSource, webhookRewards } from './reward-source.js';
 import { Rollouts } from './rollouts.js';
 
@@ -17,7 +17,7 @@ export async function rolloutsOfSides(
   settings: GroupRelativeObjective,
 ): Promise<RolloutsOfSides> {
   const { spec, rowsFile, validation = null, checkpointFolder, signal, gradeByWebhook, onEvent } = options;
-  const base = decoderOf(loaded);
+  const base = ofKind(loaded, 'decoder');
   const text = await texts.of(model.path);
   const grader = compileGrader(settings.grader);
   const rewardsWith = (rows: GradedRows): RewardSource => {

@@ -11,7 +11,7 @@ import {
   type PassOptions,
   takeBatchLoss,
 } from '../objective.js';
-import { decoderOf, type TrainedObjective } from '../trained-objective.js';
+import { ofKind, type TrainedObjective } from '../trained-objective.js';
 import { TokenRows } from './token-rows.js';
 
 /** Cross entropy of each trained token, given those before it in its row. */
@@ -79,7 +79,7 @@ export class NextToken implements Objective<TokenBatch, TokenRows> {
 
 /** Rows of tokens in a run. */
 export const nextToken: TrainedObjective<TokenExamples> = {
-  create: (base) => new NextToken(decoderOf(base)),
+  create: (base) => new NextToken(ofKind(base, 'decoder')),
   prepare: async ({ alike }) => ({ examplesOf: (examples) => new TokenRows(examples, alike) }),
 };
 

@@ -14,7 +14,7 @@ import {
   takeBatchLoss,
 } from '../objective.js';
 import type { ForwardRun, StepContext } from '../step-context.js';
-import { decoderOf } from '../trained-objective.js';
+import { ofKind } from '../trained-objective.js';
 import type { JudgedExamples } from './judged-examples.js';
 import {
   type Judgement,
@@ -109,7 +109,7 @@ export class Preference implements Objective<PreferenceBatch, JudgedExamples, Pr
 }
 
 export function preferenceOn(base: LoadedModel): Preference {
-  return new Preference(decoderOf(base));
+  return new Preference(ofKind(base, 'decoder'));
 }
 
 /** The settings of a job on preferences. */
