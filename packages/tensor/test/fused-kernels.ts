@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { engine } from '../src/binding.js';
 import type { DType, FloatDType } from '../src/dtype.js';
 import { elementType, execute, intAttribute } from '../src/execute.js';
@@ -81,12 +81,17 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
   // Those of simple ops are the same either way.
   const cases = [...numericCases('small').filter(({ subject }) => subject.kind !== 'op'), ...testCases()];
   const named = cases.map((one) => [one.name, one] as const);
-  test.each(named)('%s', (_, { compute, tolerance, ...one }) => {
-    const fused = chooseKernels('fused', { instructionSet });
+  const plain = chooseKernels('raw');
+  let fused: KernelSet;
+  beforeAll(() => {
+    fused = chooseKernels('fused', { instructionSet });
     expect(fused.library, 'npm test compiles the fused libraries').not.toBe('tensorflow');
     if (instructionSet !== undefined) expect(fused.library).toBe(instructionSet);
+  });
+
+  test.each(named)('%s', (_, { compute, tolerance, ...one }) => {
     const reference = ('reference' in one && one.reference) || { kernels: 'plain', compute };
-    const expected = computed(reference.compute, reference.kernels === 'same' ? fused : chooseKernels('raw'));
+    const expected = computed(reference.compute, reference.kernels === 'same' ? fused : plain);
     const actual = computed(compute, fused);
     expect(Object.keys(actual)).toEqual(Object.keys(expected));
     for (const [name, { shape, values }] of Object.entries(expected)) {
@@ -99,8 +104,6 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
   test.runIf(engine.kind === 'cpu').each(DTYPES)(
     'in %s choices that name what does not exist are rejected with a message',
     (dtype) => {
-      // Loads the library.
-      chooseKernels('fused', { instructionSet });
       scope(() => {
         const logits = seededTensor([2, 5], 1, dtype);
         const op = (words: number[]) => () =>
@@ -132,18 +135,16 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
 
   // A GPU's kernel cannot say so: see cross-entropy.test.ts.
   test.runIf(engine.kind === 'cpu')('a label that is not among the classes is rejected with a message', () => {
-    const kernels = chooseKernels('fused', { instructionSet });
     const logits = seededTensor([2, 5], 1);
     const labels = tensorOf(Int32Array.of(1, 5), [2]);
-    expect(() => kernels.of('float32').crossEntropy(logits, labels)).toThrow(/a label is not among the classes/);
+    expect(() => fused.of('float32').crossEntropy(logits, labels)).toThrow(/a label is not among the classes/);
     dispose([logits, labels]);
   });
 
   test('a gradient by the input of LoRA that is not wanted is none', () => {
-    const kernels = chooseKernels('fused', { instructionSet });
-    const { loraForward, loraBackward } = kernels.of('float32');
+    const { loraForward, loraBackward } = fused.of('float32');
     scope(() => {
-      const parts = twoParts(kernels);
+      const parts = twoParts(fused);
       const [base, x] = [seededTensor([101, 71], 1), seededTensor([101, 50], 2)];
       const { low } = loraForward(base, x, parts);
       const own = rowsOf(x, { first: 0, count: 100 });
@@ -152,13 +153,12 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
   });
 
   test('sizes of LoRA and AdamW that do not fit are rejected with a message', () => {
-    const kernels = chooseKernels('fused', { instructionSet });
     const layout = layoutOf({ inFeatures: 37, outFeatures: 70 }, [
       { rank: 3, scale: 2, outFeatures: 32, firstRow: 0 },
       { rank: 5, scale: 0.3, outFeatures: 19, firstRow: 32 },
       { rank: 2, scale: 1 / 3, outFeatures: 19, firstRow: 51 },
     ]);
-    const { loraWeights, loraGradient, adamW } = kernels.of('float32');
+    const { loraWeights, loraGradient, adamW } = fused.of('float32');
     const parameters = seededTensor([layout.offset + parametersOf(layout)], 1);
     if (engine.kind === 'cpu') {
       const beyond = { ...layout, offset: layout.offset + 1 };
@@ -167,19 +167,19 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       expect(() => loraWeights(parameters, overlapping, 'float32')).toThrow(/the layers must lie in the group/);
       expect(() => loraGradient(parameters, parameters, layout)).toThrow(/must have the shape of A/);
     }
-    const [one, other] = twoParts(kernels);
+    const [one, other] = twoParts(fused);
     const stream = [seededTensor([101, 71], 2), seededTensor([101, 50], 3)] as const;
     const forward =
       (...parts: LoraPart[]) =>
       () =>
-        kernels.of('float32').loraForward(...stream, parts);
+        fused.of('float32').loraForward(...stream, parts);
     expect(forward(other, one)).toThrow(/rows must ascend/);
     expect(forward(one, { ...other, rows: { first: 61, count: 41 } })).toThrow(/rows must ascend/);
     expect(forward({ ...one, layout: { ...one.layout, offset: 17 } })).toThrow(/must lie in the parameters/);
     expect(forward({ ...one, layout: { ...one.layout, adapted: one.layout.adapted.toReversed() } })).toThrow(
       /the layers must lie in the group/,
     );
-    const { mergedWeight } = kernels.of('bfloat16');
+    const { mergedWeight } = fused.of('bfloat16');
     const base = seededTensor([layout.outFeatures, layout.inFeatures], 4, 'bfloat16');
     const tokens = seededTensor([2, layout.inFeatures], 5);
     const merge = (stored: DType[], dtype: FloatDType) => () =>
