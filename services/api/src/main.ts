@@ -181,5 +181,5 @@ await listen(app, { host, port, maxConnections, hostVariable: 'API_HOST', portVa
   exitOnWrongConfiguration,
 );
 // Not before: a process that ends for a wrong configuration has no threads.
-preflight.start();
+planners.start();
 rowChecks.start();

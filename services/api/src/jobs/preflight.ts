@@ -58,8 +58,6 @@ export interface Preflight {
   prepare(rows: PreflightRows, onProgress: (progress: TokenizingProgress) => void): Promise<void>;
   /** Shows rows, in a thread of its own. @throws the errors of planning that concern no row; `timeout`; `service_unavailable` */
   viewRows(view: RowsToView): Promise<ViewedRows>;
-  /** Starts the threads that answers wait for, before the first request comes: one takes longer to start than an answer may take. */
-  start(): void;
 }
 
 /** The facts about a job that may be queued. */
@@ -143,6 +141,15 @@ export class PreflightThreads {
     this.preparing = threadsOf(OTHER_HEAP_MB, { maxThreads: 1, niceIncrement: PREPARING_NICE });
   }
 
+  /** Starts the threads that answers wait for, before the first request comes: one takes longer to start than an answer may take. */
+  start(): void {
+    for (const { pool } of [this.quick, this.outlining]) {
+      pool()
+        .run(null, { name: 'ready' })
+        .catch(() => {});
+    }
+  }
+
   async close(): Promise<void> {
     await Promise.all(this.#pools.map((pool) => pool.destroy()));
   }
@@ -217,12 +224,6 @@ export function createPreflight({ threads, maxWaiting, timeoutMs, budgetMs, toke
       }
     },
     viewRows: (view) => run(viewing, 'view', view satisfies ViewTask, { limitMs: timeoutMs }),
-    start() {
-      for (const { pool } of [threads.quick, threads.outlining])
-        pool()
-          .run(null, { name: 'ready' })
-          .catch(() => {});
-    },
   };
 }
 

@@ -38,7 +38,6 @@ export async function openapiDocument(folder: string): Promise<string> {
       hasTokens: absent,
       viewRows: absent,
       prepare: absent,
-      start: () => {},
     },
     baseModels: localModels(folder),
     pulls: createPullStore({ redis, prefix: '' }),
