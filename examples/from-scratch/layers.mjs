@@ -12,7 +12,7 @@ import { matrix, rowsOf } from './matrix.mjs';
 import { writeStack } from './stack-folder.mjs';
 
 /** TensorFlow's own ops. */
-const kernels = chooseKernels('raw');
+export const kernels = chooseKernels('raw');
 
 /** `y = x Wᵀ + b`. */
 export function linearLayer() {

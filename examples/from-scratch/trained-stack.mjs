@@ -10,9 +10,9 @@ import { loadClassifier } from '../../packages/models/dist/index.js';
 import { readPeftFolder } from '../../packages/peft-files/dist/index.js';
 import { openSafetensors } from '../../packages/safetensors/dist/index.js';
 import { SeededRandom } from '../../packages/seeded-random/dist/index.js';
-import { chooseKernels, scope } from '../../packages/tensor/dist/index.js';
+import { scope } from '../../packages/tensor/dist/index.js';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
-import { adapterFor } from './layers.mjs';
+import { adapterFor, kernels } from './layers.mjs';
 import { rowsOf } from './matrix.mjs';
 import { randomWeights, writeStack } from './stack-folder.mjs';
 
@@ -125,7 +125,7 @@ function uniform(count, bound, stream) {
 
 /** The adapter before training, and whether the model with it is the base model. @param {string} base */
 async function initialAdapter(base) {
-  const model = await loadClassifier(await readModelFolder(base), 'float32', chooseKernels('raw'));
+  const model = await loadClassifier(await readModelFolder(base), 'float32', kernels);
   const targets = model.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 8, scale: 2 })));
   const adapter = new LoraAdapter(model.groups, { targets, dropout: 0, seed: SEED });
   try {
@@ -149,12 +149,8 @@ async function initialAdapter(base) {
 async function compare(/** @type {string} */ baseFolder, /** @type {string} */ folder) {
   const rows = exampleRows(TEST_ROWS, 'test');
   const peft = await readPeftFolder(path.join(folder, 'adapter'));
-  const base = await loadClassifier(await readModelFolder(baseFolder), 'float32', chooseKernels('raw'));
-  const merged = await loadClassifier(
-    await readModelFolder(path.join(folder, 'merged')),
-    'float32',
-    chooseKernels('raw'),
-  );
+  const base = await loadClassifier(await readModelFolder(baseFolder), 'float32', kernels);
+  const merged = await loadClassifier(await readModelFolder(path.join(folder, 'merged')), 'float32', kernels);
   const adapter = adapterFor(base.groups, peft);
   try {
     const [before, unmerged, after] = [logitsOf(base, rows), logitsOf(base, rows, adapter), logitsOf(merged, rows)];

@@ -1,4 +1,4 @@
-import { type DecoderArchitecture, headsOf, type LayerAttention } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, headsOf, type LayerAttention, type Mixer } from '@lorasmith/model-folder';
 import type { LayerPart } from './layer-part.js';
 import { ofLayers, type Setting, uint } from './metadata-setting.js';
 
@@ -22,7 +22,7 @@ export function attentionParts(own: LayerAttention, { names }: DecoderArchitectu
 }
 
 /** The sizes of heads; of keys and values the numbers of all layers. */
-export function headSettings(architecture: DecoderArchitecture, layer: number): Setting[] {
+export function headSettings(_: Mixer, architecture: DecoderArchitecture, layer: number): Setting[] {
   const { headDim } = headsOf(architecture, layer);
   const counts = architecture.layers.map((_, index) => headsOf(architecture, index).keyValueHeadCount);
   return [

@@ -15,10 +15,10 @@ interface GgufMixer<Own extends Mixer> {
 
 /** The kinds of mixers. To add one, add a file beside this one and a line here. */
 const MIXERS: { readonly [Kind in Mixer['kind']]: GgufMixer<MixerOf<Kind>> } = {
-  attention: { parts: attentionParts, headSettings: (_, architecture, layer) => headSettings(architecture, layer) },
+  attention: { parts: attentionParts, headSettings },
   latent: { parts: latentAttentionParts, headSettings: latentHeadSettings },
   // It has no positions: the settings are of the other layers.
-  linear: { parts: linearAttentionParts, headSettings: (_, architecture, layer) => headSettings(architecture, layer) },
+  linear: { parts: linearAttentionParts, headSettings },
 };
 
 /** The parts of a layer's mixer by their names in GGUF. */
