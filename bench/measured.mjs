@@ -1,8 +1,8 @@
 import { execFile, fork } from 'node:child_process';
-import { once } from 'node:events';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { trainerEnvironment } from '../services/worker/dist/trainer/trainer-environment.js';
+import { childAnswer } from './child-answer.mjs';
 import { model, options, ROOT } from './options.mjs';
 import { doing } from './progress.mjs';
 
@@ -28,12 +28,7 @@ export async function measured(part, task, root = ROOT) {
     serialization: 'advanced',
   });
   child.send({ part, options: { model, ...task } });
-  const exited = once(child, 'exit').then(([code]) => {
-    throw new Error(`the part ${part} ended with exit code ${code}`);
-  });
-  exited.catch(() => {});
-  const [result] = await Promise.race([once(child, 'message'), exited]);
-  return result;
+  return await childAnswer(child, `the part ${part}`);
 }
 
 /** @param {string} script @param {string[]} parameters */

@@ -3,21 +3,34 @@ import { parseArgs } from 'node:util';
 
 export const ROOT = path.resolve(import.meta.dirname ?? '.', '..');
 
+const readOptions = () =>
+  parseArgs({
+    options: {
+      rows: { type: 'string', default: path.join(ROOT, 'examples/dates/train.jsonl') },
+      count: { type: 'string', default: '64' },
+      model: { type: 'string', default: path.join(ROOT, 'models/SmolLM2-135M-Instruct') },
+      'peer-python': { type: 'string' },
+      'large-model': { type: 'string' },
+      before: { type: 'string' },
+      shape: { type: 'string' },
+      quick: { type: 'boolean', default: false },
+      only: { type: 'string' },
+      out: { type: 'string' },
+    },
+  });
+
 /** The options of `npm run bench`, which bench/README.md explains. */
-export const { values: options } = parseArgs({
-  options: {
-    rows: { type: 'string', default: path.join(ROOT, 'examples/dates/train.jsonl') },
-    count: { type: 'string', default: '64' },
-    model: { type: 'string', default: path.join(ROOT, 'models/SmolLM2-135M-Instruct') },
-    'peer-python': { type: 'string' },
-    'large-model': { type: 'string' },
-    before: { type: 'string' },
-    shape: { type: 'string' },
-    quick: { type: 'boolean', default: false },
-    only: { type: 'string' },
-    out: { type: 'string' },
-  },
-});
+export const { values: options } = withoutStack(readOptions);
+
+/** @template Result @param {() => Result} read @returns {Result} its result; a wrong option ends the process with one line */
+function withoutStack(read) {
+  try {
+    return read();
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : error}. bench/README.md lists the options.`);
+    process.exit(2);
+  }
+}
 
 /** The checkouts that are measured by turns: this one, and that of --before. @returns {{ before?: string, now: string }} */
 export function checkouts() {

@@ -52,8 +52,10 @@ const BENCHES = { ...USUAL, ...WHEN_NAMED };
 
 const names = options.only?.split(',') ?? Object.keys(USUAL);
 const unknown = names.filter((name) => !Object.hasOwn(BENCHES, name));
-if (unknown.length > 0)
-  throw new Error(`there is no part ${unknown.join(', ')}. The parts are ${Object.keys(BENCHES).join(', ')}`);
+if (unknown.length > 0) {
+  console.error(`There is no part ${unknown.join(', ')}. The parts are ${Object.keys(BENCHES).join(', ')}.`);
+  process.exit(2);
+}
 
 /** @type {Record<string, unknown>} */
 const results = {

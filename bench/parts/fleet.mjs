@@ -1,5 +1,4 @@
 import { fork } from 'node:child_process';
-import { once } from 'node:events';
 import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { Redis } from 'ioredis';
@@ -8,6 +7,7 @@ import { createJobStore } from '../../packages/job-store/dist/index.js';
 import { startProcess } from '../../scripts/stack/managed-process.mjs';
 import { SERVICE_PROGRAMS } from '../../scripts/stack/service-programs.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
+import { childAnswer } from '../child-answer.mjs';
 import { SECONDS_PER_STEP, TOKENS_PER_STEP } from '../fleet/stub-trainer.mjs';
 import { latencyOf } from '../latency.mjs';
 import { figuresOf, processesWith } from '../soak/process-figures.mjs';
@@ -229,14 +229,8 @@ async function fill({ store, spec, clients, names, jobs }) {
  */
 async function startHosts({ root, workers, hosts, order }) {
   const children = Array.from({ length: hosts }, () => fork(path.join(root, 'bench/fleet/fleet-host.mjs')));
-  const answerOf = async (/** @type {import('node:child_process').ChildProcess} */ child) => {
-    const ended = once(child, 'exit').then(([code]) => {
-      throw new Error(`a host of workers ended with exit code ${code}`);
-    });
-    ended.catch(() => {});
-    const [answer] = await Promise.race([once(child, 'message'), ended]);
-    return answer;
-  };
+  const answerOf = (/** @type {import('node:child_process').ChildProcess} */ child) =>
+    childAnswer(child, 'a host of workers');
   await Promise.all(
     children.map((child, host) => {
       const names = Array.from({ length: workers }, (_, i) => `worker-${i + 1}`).filter((_, i) => i % hosts === host);

@@ -1,8 +1,8 @@
 import { fork } from 'node:child_process';
-import { once } from 'node:events';
 import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { trainerEnvironment } from '../../services/worker/dist/trainer/trainer-environment.js';
+import { childAnswer } from '../child-answer.mjs';
 import { startBenchStack, timedJob } from './around.mjs';
 
 /**
@@ -59,15 +59,8 @@ export async function trainedTogether({ roots, model, folder, turns, works = TOG
   }
 }
 
-/** @param {import('node:child_process').ChildProcess} child @returns {Promise<any>} */
-async function answerOf(child) {
-  const exited = once(child, 'exit').then(([code]) => {
-    throw new Error(`the process that trains ended with exit code ${code}`);
-  });
-  exited.catch(() => {});
-  const [answer] = await Promise.race([once(child, 'message'), exited]);
-  return answer;
-}
+/** @param {import('node:child_process').ChildProcess} child */
+const answerOf = (child) => childAnswer(child, 'the process that trains');
 
 /**
  * Whole jobs through the HTTP API of a stack of its own, sent at once: from the first POST to the last adapter.

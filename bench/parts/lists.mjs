@@ -6,6 +6,7 @@ import path from 'node:path';
 import { openStores } from '../../packages/storage/dist/index.js';
 import { findS3Server } from '../../scripts/setup/s3-server.mjs';
 import { startS3Server } from '../../scripts/stack/s3-server-process.mjs';
+import { childAnswer } from '../child-answer.mjs';
 
 /** Published at the same time. */
 const AT_ONCE = 32;
@@ -100,13 +101,7 @@ async function measure(order) {
   await mkdir(order.dataDir, { recursive: true });
   const child = fork(path.join(import.meta.dirname, '../lists/measure-lists.mjs'), { env: process.env });
   child.send(order);
-  const [figures] = await Promise.race([once(child, 'message'), once(child, 'exit').then(failed)]);
-  return figures;
-}
-
-/** @returns {never} */
-function failed() {
-  throw new Error('the process that lists has ended without figures');
+  return await childAnswer(child, 'the process that lists');
 }
 
 /**
