@@ -4,7 +4,7 @@ import { cast, tensorOf, toFloat32Array, toInt32Array } from '../transfer.js';
 import { type ChosenToken, logprobOf, type TokenChoice } from './token-choice.js';
 import { fixedWeight, inUnits, partOf, penalised, scaleOf, sumOfWeights, tokenWeight } from './token-weights.js';
 
-// What the op computes: see Kernels, and native/sample_tokens.cc.
+// What the op computes: see Kernels, and native/ops/sample_tokens/sample_tokens.cc.
 
 /** Words of a choice, as token_draw.h has them. */
 const CHOICE_WORDS = 11;

@@ -1,4 +1,4 @@
-// The arithmetic of native/cuda/kernels/token_draw.h: the same bits. Each operation is rounded to float32 by itself.
+// The arithmetic of native/ops/sample_tokens/token_draw.h: the same bits. Each operation is rounded to float32 by itself.
 
 const { fround } = Math;
 
