@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { json } from 'node:stream/consumers';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { createHttpApp, openTracing, type Tracing } from '../index.js';
+import { createHttpApp, openTracing, type Tracing } from './index.js';
 
 // A collector that accepts OTLP over HTTP with JSON, as a real one does.
 interface SentSpan {

@@ -1,4 +1,4 @@
-import type { HttpApp } from '../http-app.js';
+import type { HttpApp } from './http-app.js';
 
 /** The headers of W3C Trace Context that name a span: `traceparent`, and `tracestate` where there is one. */
 export type TraceCarrier = Record<string, string>;

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { ProductError } from '@lorasmith/contracts';
-import type { HttpApp } from '../http-app.js';
+import type { HttpApp } from './http-app.js';
 
 export interface ListenAddress {
   host: string;

@@ -3,7 +3,7 @@ import { access, chmod, constants, mkdir, readdir, rm, stat, statfs, writeFile }
 import path from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import type { Logger } from 'pino';
-import type { ReadyCheck } from '../health-routes.js';
+import type { ReadyCheck } from './http-app.js';
 
 export interface FolderChecks {
   dataDir: string;

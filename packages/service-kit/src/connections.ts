@@ -1,5 +1,6 @@
-import type { IncomingMessage, Server } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { answerStalled } from './error-answer.js';
 
 /** Maximum time for which the rest of a refused body is read. */
 const MAX_MS = 30_000;
@@ -24,7 +25,7 @@ export const lingeringLimits = {
 const LIMITS = { ms: MAX_MS, silenceMs: MAX_SILENCE_MS, bytes: MAX_BYTES, connections: MAX_LINGERING };
 /** How often the limits are checked. Times are counted in checks: those of a busy process do not count against its client. */
 const CHECK_MS = 250;
-/** A closing server gives the connections that linger this time. */
+/** A closing server gives connections this time: those that linger, and a request that arrives while it starts to close. */
 const GRACE_MS = 500;
 
 /**
@@ -89,4 +90,83 @@ function linger(request: IncomingMessage, { ms, silenceMs, bytes: maxBytes }: ty
   request.unpipe();
   request.on('data', () => {});
   request.resume();
+}
+
+/** Checks in the time after which a body counts as stalled. Times are counted in checks: those of a busy process do not count against its client. */
+const CHECKS = 8;
+
+interface SentBody {
+  response: ServerResponse;
+  /** Bytes of the connection at the last check. */
+  bytes: number;
+  /** Checks without a further byte. */
+  silent: number;
+}
+
+/**
+ * Ends requests of which no byte arrives for `stallMs` in the middle of their bodies, with 408: each would hold its place among the uploads for as
+ * long as a request may take. A body that waits because this process does not read it is not stalled.
+ */
+export function endStalledBodies(server: Server, stallMs: number): void {
+  const sent = new Map<IncomingMessage, SentBody>();
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    if (!isStillSent(request)) return;
+    sent.set(request, { response, bytes: request.socket.bytesRead, silent: 0 });
+    const forget = () => sent.delete(request);
+    request.once('end', forget).once('close', forget);
+  });
+  const checks = setInterval(() => {
+    for (const [request, body] of sent) {
+      const { bytesRead } = request.socket;
+      const isSilent = bytesRead === body.bytes && request.readableLength === 0 && !body.response.headersSent;
+      body.silent = isSilent ? body.silent + 1 : 0;
+      body.bytes = bytesRead;
+      if (body.silent <= CHECKS) continue;
+      sent.delete(request);
+      answerStalled(request.socket, stallMs);
+    }
+  }, stallMs / CHECKS);
+  checks.unref();
+  server.once('close', () => clearInterval(checks));
+}
+
+/**
+ * Tracks connections without a request so far, which clients open in advance. Node does not count them as idle, so a
+ * closing server would wait for them until the timeout for headers.
+ *
+ * @returns a function that closes them, now and while the server is closing
+ */
+export function trackUnusedConnections(server: Server): () => void {
+  const unused = new Set<Socket>();
+  let closing = false;
+  const closeSoon = () => {
+    setTimeout(() => {
+      for (const socket of unused) socket.destroy();
+    }, GRACE_MS).unref();
+  };
+  server.on('connection', (socket: Socket) => {
+    unused.add(socket);
+    socket.once('close', () => unused.delete(socket));
+    if (closing) closeSoon();
+  });
+  server.on('request', ({ socket }) => unused.delete(socket));
+  return () => {
+    closing = true;
+    closeSoon();
+  };
+}
+
+/** Calls `run` when the answer has ended; at once if its client has already disconnected. */
+export function onceClosed(response: ServerResponse, run: () => void): void {
+  if (response.destroyed) run();
+  else response.once('close', run);
+}
+
+/** Aborted when the client disconnects before its answer begins: then the work for it can stop. */
+export function untilClosed(response: ServerResponse, reason?: Error): AbortSignal {
+  const closed = new AbortController();
+  onceClosed(response, () => {
+    if (!response.headersSent) closed.abort(reason);
+  });
+  return closed.signal;
 }
