@@ -8,7 +8,7 @@ import { cardTable } from '../scripts/docs/card-table.mjs';
 import { configurationPage } from '../scripts/docs/configuration-page.mjs';
 import { errorTable } from '../scripts/docs/error-table.mjs';
 import { limitsPage, loadLimits } from '../scripts/docs/limits-page.mjs';
-import { caseTable, familyTable, loadCases } from '../scripts/docs/loader-tables.mjs';
+import { differenceTable, familyTable, loadCases } from '../scripts/docs/loader-tables.mjs';
 import { withPart } from '../scripts/docs/written-part.mjs';
 import { DEMO_MODEL_NAME } from '../scripts/setup/demo-model.mjs';
 import { PULLER_SETTINGS } from '../services/api/src/puller-settings.js';
@@ -51,7 +51,7 @@ describe('generated parts of the documentation (by "npm run docs")', () => {
     const models = await page('docs/base-models.md');
     expect(models).toBe(withPart(models, 'families', familyTable(cases, modelFolder.FAMILIES)));
     const adapters = await page('docs/using-adapters.md');
-    expect(adapters).toBe(withPart(adapters, 'loaders', caseTable(cases)));
+    expect(adapters).toBe(withPart(adapters, 'loaders', differenceTable(cases)));
   });
 });
 
