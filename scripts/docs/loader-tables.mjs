@@ -129,5 +129,7 @@ function reasonOf(result) {
   return reason
     .replace(/^.* cannot be written as GGUF: /, '')
     .replace(/^llama\.cpp has /, '')
-    .replace(/ \(it is [\d.]+\)/, '');
+    .replace(/ \(it is [\d.]+\)/, '')
+    // The page explains the rest, which is the same in many rows.
+    .replace(' of mixtures on processors, which have no Triton', ' of mixtures');
 }
