@@ -15,7 +15,7 @@ import { cardTable } from './docs/card-table.mjs';
 import { compactJson } from './docs/compact-json.mjs';
 import { configurationPage } from './docs/configuration-page.mjs';
 import { errorTable } from './docs/error-table.mjs';
-import { limitsPage, loadLimits } from './docs/limits-page.mjs';
+import { limitsPage, limitVariables, loadLimits } from './docs/limits-page.mjs';
 import { differenceTable, familyTable, loadCases } from './docs/loader-tables.mjs';
 import { withPart } from './docs/written-part.mjs';
 import { ROOT_DIR } from './setup/locations.mjs';
@@ -24,11 +24,11 @@ const configurationFile = path.join(ROOT_DIR, 'docs/configuration.md');
 const limitsFile = path.join(ROOT_DIR, 'docs/limits.md');
 
 const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS, puller: PULLER_SETTINGS };
-await writeFile(configurationFile, configurationPage(services, serviceKit));
 const chart = path.join(ROOT_DIR, 'docker/helm/lorasmith');
 await writeFile(path.join(chart, 'values.schema.json'), `${compactJson(valuesSchema(services, serviceKit))}\n`);
 const limits = await loadLimits((file) => import(`../${file.replace('/SRC/', '/dist/')}`));
 await writeFile(limitsFile, limitsPage(services, serviceKit, limits));
+await writeFile(configurationFile, configurationPage(services, limitVariables(limits), serviceKit));
 const cases = await loadCases();
 const parts = /** @type {const} */ ([
   ['docs/api.md', 'errors', errorTable(ERRORS)],

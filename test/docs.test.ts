@@ -7,7 +7,7 @@ import * as serviceKit from '../packages/service-kit/src/index.js';
 import { cardTable } from '../scripts/docs/card-table.mjs';
 import { configurationPage } from '../scripts/docs/configuration-page.mjs';
 import { errorTable } from '../scripts/docs/error-table.mjs';
-import { limitsPage, loadLimits } from '../scripts/docs/limits-page.mjs';
+import { limitsPage, limitVariables, loadLimits } from '../scripts/docs/limits-page.mjs';
 import { differenceTable, familyTable, loadCases } from '../scripts/docs/loader-tables.mjs';
 import { withPart } from '../scripts/docs/written-part.mjs';
 import { DEMO_MODEL_NAME } from '../scripts/setup/demo-model.mjs';
@@ -29,7 +29,9 @@ const page = (name: string) => readFile(new URL(name, ROOT), 'utf8');
 
 describe('generated parts of the documentation (by "npm run docs")', () => {
   test('docs/configuration.md lists the settings of the services', async () => {
-    expect(await page('docs/configuration.md')).toBe(configurationPage(services, serviceKit));
+    expect(await page('docs/configuration.md')).toBe(
+      configurationPage(services, limitVariables(limits), serviceKit),
+    );
   });
 
   test('docs/limits.md lists the limits of the settings and the code', async () => {

@@ -278,7 +278,7 @@ const NOTES = {
   Adapters: 'Concurrent imports and jobs can exceed the number of adapters.',
 };
 
-const INTRODUCTION = `<!-- Written by \`npm run docs\` from the settings and the limits beside the constants of the code. Change those, not this page. -->
+const INTRODUCTION = `<!-- Written by \`npm run docs\` from the settings and the limits next to the constants of the code. Change those, not this page. -->
 
 # Limits
 
@@ -295,6 +295,17 @@ Everything that comes from outside has a limit. If a limit has a variable, the t
 export async function loadLimits(load) {
   const entries = Object.entries(LIMITS_IN).map(async ([name, file]) => [name, (await load(file))[name]]);
   return /** @type {Limits} */ (Object.fromEntries(await Promise.all(entries)));
+}
+
+/**
+ * The variables of the settings that docs/limits.md lists, with their defaults and what is answered beyond them.
+ *
+ * @param {Limits} limits
+ * @returns {ReadonlySet<string>}
+ */
+export function limitVariables(limits) {
+  const bounds = Object.values(sectionsOf(limits)).flatMap((rows) => rows.map(([, bound]) => bound));
+  return new Set(bounds.filter((bound) => typeof bound === 'string'));
 }
 
 /**
