@@ -29,9 +29,7 @@ const page = (name: string) => readFile(new URL(name, ROOT), 'utf8');
 
 describe('generated parts of the documentation (by "npm run docs")', () => {
   test('docs/configuration.md lists the settings of the services', async () => {
-    expect(await page('docs/configuration.md')).toBe(
-      configurationPage(services, limitVariables(limits), serviceKit),
-    );
+    expect(await page('docs/configuration.md')).toBe(configurationPage(services, limitVariables(limits), serviceKit));
   });
 
   test('docs/limits.md lists the limits of the settings and the code', async () => {

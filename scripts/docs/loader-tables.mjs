@@ -105,7 +105,15 @@ export function differenceTable(cases) {
     const others = [count('NO MATCH'), count('refused'), count('not run')];
     return `| ${[what, reference, matches.length, Math.max(...matches).toExponential(1), ...others].join(' | ')} |`;
   });
-  const head = ['Loaded in', 'Compared with', 'Same answers', 'Greatest difference', 'Other answers', 'Refused', 'Not run'];
+  const head = [
+    'Loaded in',
+    'Compared with',
+    'Same answers',
+    'Greatest difference',
+    'Other answers',
+    'Refused',
+    'Not run',
+  ];
   return [`| ${head.join(' | ')} |`, `|${' --- |'.repeat(head.length)}`, ...rows].join('\n');
 }
 
@@ -126,10 +134,12 @@ function differenceOf(result, reference) {
 /** @param {string} result */
 function reasonOf(result) {
   const reason = result.replace(/^refused: /, '').replace(/\.$/, '');
-  return reason
-    .replace(/^.* cannot be written as GGUF: /, '')
-    .replace(/^llama\.cpp has /, '')
-    .replace(/ \(it is [\d.]+\)/, '')
-    // The page explains the rest, which is the same in many rows.
-    .replace(' of mixtures on processors, which have no Triton', ' of mixtures');
+  return (
+    reason
+      .replace(/^.* cannot be written as GGUF: /, '')
+      .replace(/^llama\.cpp has /, '')
+      .replace(/ \(it is [\d.]+\)/, '')
+      // The page explains the rest, which is the same in many rows.
+      .replace(' of mixtures on processors, which have no Triton', ' of mixtures')
+  );
 }
