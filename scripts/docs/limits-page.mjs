@@ -278,12 +278,12 @@ const NOTES = {
   Adapters: 'Concurrent imports and jobs can exceed the number of adapters.',
 };
 
-const INTRODUCTION = `<!-- Written by \`npm run docs\` from the settings and the limits beside the constants of the code. Change those, not this page. -->
+const INTRODUCTION = `<!-- Written by \`npm run docs\` from the settings and the limits next to the constants of the code. Change those, not this page. -->
 
 # Limits
 
-Everything that comes from outside has a limit. If a limit has a variable, the table shows its default, and you can change it
-([configuration.md](configuration.md)); you can also set the limits of one API key when you make it
+Everything that comes from outside has a limit. A limit with a variable is a default that you can change as any other
+[setting](configuration.md). You can also set the limits of one API key when you make it
 (\`npm run keys -- create … --active-jobs 5\`). The other limits are constants in the code, which says why they have their values.`;
 
 /**
@@ -295,6 +295,17 @@ Everything that comes from outside has a limit. If a limit has a variable, the t
 export async function loadLimits(load) {
   const entries = Object.entries(LIMITS_IN).map(async ([name, file]) => [name, (await load(file))[name]]);
   return /** @type {Limits} */ (Object.fromEntries(await Promise.all(entries)));
+}
+
+/**
+ * The variables of the settings that docs/limits.md lists, with their defaults and what is answered beyond them.
+ *
+ * @param {Limits} limits
+ * @returns {ReadonlySet<string>}
+ */
+export function limitVariables(limits) {
+  const bounds = Object.values(sectionsOf(limits)).flatMap((rows) => rows.map(([, bound]) => bound));
+  return new Set(bounds.filter((bound) => typeof bound === 'string'));
 }
 
 /**
@@ -315,13 +326,14 @@ export function limitsPage(services, { settingsOf }, limits) {
   /** @param {Row} row */
   const lineOf = ([what, bound, beyond]) => {
     if (bound === undefined) throw new Error(`scripts/docs/limits-page.mjs: "${what}" has no limit`);
-    if (typeof bound !== 'string') return `| ${what} | ${quantity(bound)} |  | ${bound.beyond} |`;
+    if (typeof bound !== 'string') return `| ${what} | ${quantity(bound)} | ${bound.beyond} |`;
     const setting = settings.get(bound);
     if (!setting?.fallback) throw new Error(`scripts/docs/limits-page.mjs: there is no setting ${bound}`);
-    return `| ${what} | ${quantity({ value: Number(setting.fallback), unit: setting.unit ?? '' })} | \`${bound}\` | ${beyond} |`;
+    const limit = quantity({ value: Number(setting.fallback), unit: setting.unit ?? '' });
+    return `| ${what} | ${limit}, \`${bound}\` | ${beyond} |`;
   };
   const sections = Object.entries(sectionsOf(limits)).map(([title, rows]) => {
-    const head = '| What | Limit | Variable | Beyond it |\n| --- | --- | --- | --- |';
+    const head = '| What | Limit, its variable | Beyond it |\n| --- | --- | --- |';
     const note = NOTES[title] === undefined ? '' : `\n\n${NOTES[title]}`;
     return `## ${title}\n\n${head}\n${rows.map(lineOf).join('\n')}${note}`;
   });

@@ -36,7 +36,7 @@ const HEAD_FIELDS = { headDim: 'head_dim', keyValueHeadCount: 'num_key_value_hea
  */
 export const gemma4Text: Family<DecoderArchitecture> = {
   covers:
-    'the language model of Gemma 4 E2B, E4B and 31B: heads of two sizes, keys and values that layers share, inputs of layers; also of 26B-A4B, with experts beside MLPs',
+    'the language model of Gemma 4 E2B, E4B and 31B: heads of two sizes, keys and values that layers share, inputs of layers; also of 26B-A4B, with experts next to MLPs',
   readsLayerConfigs: true,
   readArchitecture(source) {
     const { config } = source;
