@@ -1,7 +1,7 @@
+import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { digestLike } from './digest.js';
 import { explained, type HubSubject, isTemporary } from './hub-errors.js';
 import type { HubSettings } from './hub-fetch.js';
 import { type HubFile, type HubRepository, pause } from './hub-repository.js';
@@ -119,4 +119,18 @@ async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
 /** The connection ended in good order, but too early. */
 class UnfinishedError extends Error {
   readonly code = 'ECONNRESET';
+}
+
+/**
+ * Computes the digest that the hub gives a file: `sha256:…`, or `git-sha1:…`, which git computes of `blob`, the size and the
+ * bytes.
+ *
+ * @param like - A digest of the same kind.
+ * @param bytes - The size of the whole file.
+ */
+export function digestLike(like: string, bytes: number): { update(chunk: Uint8Array): void; digest(): string } {
+  const kind = like.slice(0, like.indexOf(':'));
+  const hash: Hash = createHash(kind === 'sha256' ? 'sha256' : 'sha1');
+  if (kind === 'git-sha1') hash.update(`blob ${bytes}\0`);
+  return { update: (chunk) => void hash.update(chunk), digest: () => `${kind}:${hash.digest('hex')}` };
 }

@@ -1,8 +1,8 @@
 import { JsonTerms } from './json-terms.js';
 import { termOfSchema } from './schema-terms.js';
 import { EMPTY, GrammarTooLargeError, type Term, Terms } from './terms.js';
+import type { TokenTrie } from './token-masks.js';
 import { TokenMasks } from './token-masks.js';
-import type { TokenTrie } from './token-trie.js';
 
 /** The tokens that may come next in a text of a grammar, while it grows. */
 export interface JsonConstraint {

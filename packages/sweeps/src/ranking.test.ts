@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { metricOf, metricValue } from './metric.js';
-import { rankingOf } from './ranking.js';
+import { metricOf, metricValue, rankingOf } from './halving.js';
 
 describe('a ranking', () => {
   test('has the best first, the earlier one of equals, and leaves out what is not a number', () => {
