@@ -3,10 +3,9 @@ import type { Examples, ObjectiveKind } from '@lorasmith/planning';
 import { classification } from './classification/classification.js';
 import { groupRelative } from './group-relative/group-relative.js';
 import { nextToken } from './next-token/next-token.js';
-import type { Objective } from './objective.js';
+import type { Objective, ObjectiveRun, RunExamples, TrainedObjective } from './objective.js';
 import { labelled } from './preference/judged-answers.js';
 import { preference } from './preference/judged-pairs.js';
-import type { ObjectiveRun, RunExamples, TrainedObjective } from './trained-objective.js';
 
 /** Another objective is another folder, and a line here and in packages/planning. */
 const OBJECTIVES: Readonly<Record<ObjectiveKind, TrainedObjective>> = {
@@ -19,7 +18,7 @@ const OBJECTIVES: Readonly<Record<ObjectiveKind, TrainedObjective>> = {
 
 const made = new WeakMap<LoadedModel, Map<TrainedObjective['create'], Objective<unknown>>>();
 
-/** The objective of this kind over a base model: the same one for all who ask, so that their batches can be joined. */
+/** The objective of this kind over a base model: the same one for all jobs, so that their batches can be joined. */
 export function objectiveOn(base: LoadedModel, kind: Examples['kind']): Objective<unknown> {
   const { create } = trainedObjective(kind);
   const onBase = made.get(base) ?? new Map<TrainedObjective['create'], Objective<unknown>>();

@@ -24,9 +24,8 @@ import {
   toFloat32Array,
   toNumber,
 } from '@lorasmith/tensor';
-import { checkFailed } from './check-failed.js';
-import type { RecordedAdapter, RecordedGroup } from './recorded-adapter.js';
-import { layerBound, type MergeRounding, weightRounding } from './rounding-bounds.js';
+import type { RecordedAdapter, RecordedGroup } from './check-merged.js';
+import { checkFailed, layerBound, type MergeRounding, weightRounding } from './rounding-bounds.js';
 
 /** A layer, or all experts of one. */
 export interface MergedLayer {
@@ -38,8 +37,8 @@ export interface MergedLayer {
   storedDtype: DType;
 }
 
-/** A layer or one expert, with its place in its group. */
-interface PlacedLayer extends MergedLayer {
+/** A layer or one expert, with its position in its group. */
+interface LayerOfGroup extends MergedLayer {
   /** Its name in messages. */
   name: string;
   firstRow: number;
@@ -122,7 +121,7 @@ class MergedGroup implements GroupAdapter {
   readonly #group: LinearGroup;
   readonly #adapted: () => RecordedGroup;
   /** The adapted ones of the group, in the order of their rows. */
-  readonly #layers: readonly PlacedLayer[];
+  readonly #layers: readonly LayerOfGroup[];
   readonly #rounding: MergeRounding;
 
   /** @param rounding - Added to in every forward pass, and comparison. */
@@ -134,7 +133,7 @@ class MergedGroup implements GroupAdapter {
   ) {
     this.#group = group;
     this.#adapted = adapted;
-    this.#layers = placedLayers(group, layers);
+    this.#layers = layersOfGroup(group, layers);
     this.#rounding = rounding;
   }
 
@@ -219,7 +218,7 @@ class MergedGroup implements GroupAdapter {
    * @param output - `[tokens, out]` float32, of the merged group before its weight is rounded and without its bias
    * @param adapted - `[tokens, out]` float32
    */
-  #compare({ name, module, firstRow }: PlacedLayer, tokens: Tensor, output: Tensor, adapted: Tensor): void {
+  #compare({ name, module, firstRow }: LayerOfGroup, tokens: Tensor, output: Tensor, adapted: Tensor): void {
     const { linear } = this.#group;
     const { a, b, rank, scale, inFeatures, outFeatures } = module;
     const { difference, size } = scope(() => {
@@ -242,7 +241,7 @@ class MergedGroup implements GroupAdapter {
   }
 }
 
-function placedLayers({ modules }: LinearGroup, layers: ReadonlyMap<string, MergedLayer>): PlacedLayer[] {
+function layersOfGroup({ modules }: LinearGroup, layers: ReadonlyMap<string, MergedLayer>): LayerOfGroup[] {
   let next = 0;
   return modules.flatMap(({ name, outFeatures, expert }) => {
     const firstRow = next;

@@ -1,16 +1,22 @@
 import { type Decoder, type JoinedBatch, joinTokenBatches, rangesOf, tokensOfRows } from '@lorasmith/models';
 import { groupsOf, type PromptExamples } from '@lorasmith/planning';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
-import { FORWARD_SHARE } from '../../turn.js';
-import { type JudgedLosses, judgedMetrics, judgedPass } from '../judged-pass.js';
-import { labelLosses } from '../label-losses.js';
-import type { BatchLoss, EvaluationMetrics, Objective, OwnMetrics, PassLoss, PassOptions } from '../objective.js';
-import type { ForwardRun, StepContext } from '../step-context.js';
-import { ofKind, type TrainedObjective } from '../trained-objective.js';
-import { type AnswerFigures, groupMetrics } from './answer-figures.js';
-import { rolloutsOfSides } from './rollouts-of-sides.js';
+import { FORWARD_SHARE } from '../../shared-pass/participant.js';
+import { type JudgedLosses, judgedMetrics, judgedPass, labelLosses } from '../label-losses.js';
+import type {
+  BatchLoss,
+  EvaluationMetrics,
+  ForwardRun,
+  Objective,
+  OwnMetrics,
+  PassLoss,
+  PassOptions,
+  StepContext,
+} from '../objective.js';
+import { ofKind, type TrainedObjective } from '../objective.js';
+import { type AnswerFigures, groupMetrics, tokenLoss } from './group-loss.js';
+import { rolloutsOfSplits } from './rollouts.js';
 import { type AnswerBatch, type AnswerTokens, SampledGroups } from './sampled-groups.js';
-import { tokenLoss } from './token-loss.js';
 
 /**
  * The loss of sampled answers by their rewards: of each, the losses of its tokens times its scale. It depends on the model through the
@@ -25,7 +31,9 @@ export class GroupRelative implements Objective<AnswerBatch, SampledGroups, Answ
 
   async context(examples: SampledGroups, batches: readonly ArrayLike<number>[], run: ForwardRun): Promise<StepContext> {
     const groups = await examples.context(batches, run, (answers, { passes }, adapters) =>
-      passes.turn(FORWARD_SHARE * answers.tokens.ids.length, () => this.#logProbabilities(answers, { adapters })),
+      passes.inTimeSlice(FORWARD_SHARE * answers.tokens.ids.length, () =>
+        this.#logProbabilities(answers, { adapters }),
+      ),
     );
     return { likelihoodShare: 0, divergence: 0, ...groups };
   }
@@ -101,7 +109,7 @@ export const groupRelative: TrainedObjective<PromptExamples, GroupRelative> = {
   async prepare(run) {
     const settings = groupsOf(run.options.spec)!;
     const { alike, plan } = run;
-    const rollouts = await rolloutsOfSides(run, settings);
+    const rollouts = await rolloutsOfSplits(run, settings);
     return {
       examplesOf: (examples) => new SampledGroups({ examples, settings, source: rollouts.of(examples), alike }),
       readsStart: settings.kl_weight > 0,
@@ -114,7 +122,7 @@ export const groupRelative: TrainedObjective<PromptExamples, GroupRelative> = {
 function judge(answers: AnswerBatch['answers'], losses: Float32Array): JudgedLosses<AnswerFigures> {
   const ofAnswers = new Float32Array(answers.length);
   const weights = new Float32Array(losses.length);
-  const figures = answers.map(({ answer, first, settings }, place): AnswerFigures => {
+  const figures = answers.map(({ answer, first, settings }, position): AnswerFigures => {
     const { advantage, scale, ids } = answer;
     let [loss, clipped, divergence] = [0, 0, 0];
     for (let token = 0; token < ids.length; token++) {
@@ -132,7 +140,7 @@ function judge(answers: AnswerBatch['answers'], losses: Float32Array): JudgedLos
       if (found.isClipped) clipped++;
       divergence += found.divergence;
     }
-    ofAnswers[place] = scale * loss;
+    ofAnswers[position] = scale * loss;
     return { ...figuresOf(answer), trained: { clipped, divergence: answer.reference === null ? null : divergence } };
   });
   const correct = Float32Array.from(figures, ({ hasEnded }) => (hasEnded ? 1 : 0));

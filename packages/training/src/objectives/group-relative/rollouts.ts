@@ -2,21 +2,84 @@ import { type Rollout, type RolloutAnswer, type RolloutGroups, readRollout, writ
 import {
   type AnswerRound,
   type GroupRelativeObjective,
+  MAX_ANSWER_ROUNDS,
   MAX_ROUND_ANSWERS,
   MAX_ROUND_TEXT,
   ProductError,
 } from '@lorasmith/contracts';
+import { compileGrader } from '@lorasmith/graders';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
 import type { Decoder, ModelAdapter } from '@lorasmith/models';
-import { rolloutLoad, sampleCacheTokens } from '@lorasmith/planning';
+import { type Examples, GradedRows, rolloutLoad, sampleCacheTokens } from '@lorasmith/planning';
 import { SeededRandom } from '@lorasmith/seeded-random';
-import { shownAnswer, textOfIds } from '../../answer-text.js';
-import { generateAnswers } from '../../generate-answers.js';
-import type { Participant } from '../../shared-pass/pass-scheduler.js';
-import type { ForwardRun } from '../step-context.js';
-import type { GradedAnswer, RolloutPrompt, SampledAnswer } from './graded-answer.js';
-import type { RewardSource } from './reward-source.js';
+import { generateAnswers, shownAnswer, textOfIds } from '../../sampler.js';
+import type { Participant } from '../../shared-pass/participant.js';
+import { type ForwardRun, type ObjectiveRun, ofKind } from '../objective.js';
+import { calculatedRewards, type RewardSource, webhookRewards } from './reward-source.js';
 import type { ReadAnswers } from './sampled-groups.js';
+
+/** A prompt of a dataset. */
+export interface RolloutPrompt {
+  /** `[tokens]` */
+  ids: Int32Array;
+  line: number;
+}
+
+/** A sampled answer. */
+export interface SampledAnswer {
+  /** `[tokens]`, with the one that ends it, if one does. */
+  ids: Int32Array;
+  /** `[tokens]` with which they were sampled, or which a pass before the first update has for them. */
+  logProbabilities: Float32Array;
+  hasEnded: boolean;
+}
+
+/** A sampled answer with its reward. */
+export interface GradedAnswer extends SampledAnswer {
+  reward: number;
+}
+
+/** The rollouts of the examples to train on, and of those to evaluate on. */
+interface RolloutsOfSplits {
+  /** @param examples those of one split of the plan */
+  of(examples: Examples): Rollouts;
+}
+
+/** @throws ProductError `dataset_not_found`, `cancelled` */
+export async function rolloutsOfSplits(
+  { options, plan, model, base: loaded, texts, id, passes }: ObjectiveRun,
+  settings: GroupRelativeObjective,
+): Promise<RolloutsOfSplits> {
+  const { spec, rowsFile, validation = null, checkpointFolder, signal, gradeByWebhook, onEvent } = options;
+  const base = ofKind(loaded, 'decoder');
+  const text = await texts.of(model.path);
+  const grader = compileGrader(settings.grader);
+  const rewardsWith = (rows: GradedRows): RewardSource => {
+    if (grader.kind === 'here') return calculatedRewards(grader, { text, rows });
+    if (gradeByWebhook === undefined) throw new Error('a job with a webhook, and nothing that calls it');
+    return webhookRewards(gradeByWebhook, { text, rows, signal });
+  };
+  const readBefore = plan.graded;
+  const rows = readBefore.training ?? (await GradedRows.read(rowsFile, signal));
+  const ofValidation = validation && (readBefore.validation ?? (await GradedRows.read(validation.rowsFile, signal)));
+  const { seed, batch_size: batchSize, gradient_accumulation_steps: accumulation } = spec.training;
+  const rolloutsOn = (graded: GradedRows) =>
+    new Rollouts({
+      base,
+      text,
+      settings,
+      rewards: rewardsWith(graded),
+      seed,
+      promptsAtOnce: batchSize * accumulation,
+      kept: { folder: checkpointFolder, run: id },
+      passes,
+      shownEvery: Math.ceil(plan.steps.total / settings.updates_per_batch / MAX_ANSWER_ROUNDS),
+      onAnswers: (data) => onEvent({ type: 'answers-graded', data }),
+    });
+  const training = rolloutsOn(rows);
+  const ofHeldOut = ofValidation === null ? training : rolloutsOn(ofValidation);
+  return { of: (examples) => (examples === plan.validation ? ofHeldOut : training) };
+}
 
 export interface RolloutOptions {
   base: Decoder;
@@ -27,16 +90,16 @@ export interface RolloutOptions {
   seed: number;
   /** Prompts whose answers are sampled at once. */
   promptsAtOnce: number;
-  /** Where the answers of the present step are kept, under the identity of the run. */
+  /** The folder of the answers of the present step, and the identity of the run that they are kept under. */
   kept: { folder: string; run: string };
-  passes: Pick<Participant, 'beside'>;
+  passes: Pick<Participant, 'concurrently'>;
   /** Batches of answers of which some are shown: one of so many. */
   shownEvery: number;
   /** Called with them, before they are trained on. */
   onAnswers(round: AnswerRound): void;
 }
 
-/** More would be added to others as noise, or nothing beside it. */
+/** The largest reward. Next to a larger one, others would be lost in rounding. */
 const MAX_REWARD = 1e6;
 
 /** Samples answers to prompts, and has them graded. */
@@ -57,7 +120,7 @@ export class Rollouts {
   async known(step: number): Promise<Rollout | null> {
     const { settings, kept, passes } = this.#options;
     const batch = Math.floor(step / settings.updates_per_batch);
-    const written = await passes.beside(() => readRollout(kept.folder, { run: kept.run, batch }));
+    const written = await passes.concurrently(() => readRollout(kept.folder, { run: kept.run, batch }));
     return written ?? (this.#resumed?.batch === batch ? this.#resumed : null);
   }
 
@@ -75,7 +138,7 @@ export class Rollouts {
     const known = await this.known(step);
     if (known?.kind === 'graded') return known.groups.map((group) => group.map(gradedOf));
     const keep = (groups: RolloutGroups) =>
-      passes.beside(() => writeRollout(kept.folder, { run: kept.run, batch, ...groups }));
+      passes.concurrently(() => writeRollout(kept.folder, { run: kept.run, batch, ...groups }));
     const sampled =
       known?.groups.map((group) => group.map(sampledOf)) ?? (await this.#answered(prompts, run, `batch ${batch}`));
     if (known === null) {
@@ -112,7 +175,7 @@ export class Rollouts {
       prompts.map(({ ids }) => ids),
     );
     const memory = { cacheTokens: sampleCacheTokens(load), maxTexts: choices * prompts.length };
-    const answers = await generateAnswers(base, requests, { ...memory, turn: run.passes.turn });
+    const answers = await generateAnswers(base, requests, { ...memory, inTimeSlice: run.passes.inTimeSlice });
     return answers.map((group) =>
       group.map(({ ids, logProbabilities, hasEnded }) => ({
         ids: Int32Array.from(ids),
@@ -128,11 +191,11 @@ export class Rollouts {
     run: ForwardRun,
   ): Promise<GradedAnswer[][]> {
     const { text, rewards: source } = this.#options;
-    const answered = groups.map((answers, place) => ({ line: prompts[place]!.line, answers }));
+    const answered = groups.map((answers, position) => ({ line: prompts[position]!.line, answers }));
     const rewards = await source.of(answered, run);
-    return answered.map(({ line, answers }, place) =>
+    return answered.map(({ line, answers }, position) =>
       answers.map((answer, choice) => {
-        const reward = rewards[place]![choice]!;
+        const reward = rewards[position]![choice]!;
         if (Math.abs(reward) <= MAX_REWARD) return { ...answer, reward };
         const said = JSON.stringify(textOfIds(answer.ids, text).slice(0, 200));
         const message = `The grader gives the reward ${reward} to an answer to line ${line}: ${said}. A reward is a number from -${MAX_REWARD} to ${MAX_REWARD}. Correct the grader: a formula must divide by nothing that may be 0.`;
