@@ -15,6 +15,7 @@ export {
 } from './self-test.js';
 export type { TextGenerator } from './shared-pass/engine-time.js';
 export type { Share } from './shared-pass/fair-shares.js';
-export type { StopReason } from './shared-pass/participant.js';
 export { PassScheduler, type PassSchedulerOptions } from './shared-pass/pass-scheduler.js';
-export { type TrainOptions, train } from './train.js';
+export type { StopReason } from './shared-pass/time-slice.js';
+export { train } from './train.js';
+export type { TrainOptions } from './train-options.js';

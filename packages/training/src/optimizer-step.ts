@@ -4,7 +4,7 @@ import { add, concat, dispose, keep, scope, type Tensor, toFloat32Array } from '
 import type { AdamW, ComputedUpdate } from './adamw.js';
 import type { Batch } from './batches.js';
 import { type OwnMetrics, sumOf } from './objectives/objective.js';
-import type { Participant } from './shared-pass/participant.js';
+import type { Participant } from './shared-pass/pass-scheduler.js';
 
 export interface StepResult {
   /** Mean over the trained tokens of the step, or over its pairs of answers or its answers, before the update. */

@@ -15,7 +15,7 @@ import { type BaseModelCache, stoppableLoading } from './base-model-cache.js';
 import { engineError } from './engine-here.js';
 import type { RunResult } from './run-record.js';
 import type { Share } from './shared-pass/fair-shares.js';
-import type { Participant } from './shared-pass/participant.js';
+import type { Participant } from './shared-pass/pass-scheduler.js';
 import { PassScheduler } from './shared-pass/pass-scheduler.js';
 import { PeakMemory, trainedOutcome } from './trained-outcome.js';
 

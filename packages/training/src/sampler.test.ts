@@ -9,7 +9,7 @@ import { chooseKernels, liveTensorCount, tensorOf } from '@lorasmith/tensor';
 import { expect, onTestFinished, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { Sampler } from './sampler.js';
-import type { InTimeSlice } from './shared-pass/participant.js';
+import type { InTimeSlice } from './shared-pass/time-slice.js';
 
 const kernels = chooseKernels('fused');
 

@@ -8,9 +8,9 @@ import type { FloatDType } from '@lorasmith/tensor';
 import { type LeasedBase, stoppableLoading } from './base-model-cache.js';
 import { precisionHere } from './engine-here.js';
 import { readInitialAdapter, requireWeightsOf } from './initial-adapter.js';
-import type { Disposals, PlannedRun } from './prepare-run.js';
+import type { Disposals, PlannedRun } from './plan-run.js';
 import { type RunIdentity, restartWarning, runIdentity } from './run-parts.js';
-import type { TrainOptions } from './train.js';
+import type { TrainOptions } from './train-options.js';
 
 /** A run that may start: the state that it starts from, and its base model in memory. */
 export interface StartedRun {

@@ -18,7 +18,7 @@ import { optimizerStep } from './optimizer-step.js';
 import type { RunIdentity } from './run-parts.js';
 import { RunRecord, type RunResult, StepTimes } from './run-record.js';
 import type { Sampler } from './sampler.js';
-import type { Participant } from './shared-pass/participant.js';
+import type { Participant } from './shared-pass/pass-scheduler.js';
 
 export interface TrainingRunOptions {
   identity: RunIdentity;

@@ -3,9 +3,10 @@ import type { Examples, ObjectiveKind } from '@lorasmith/planning';
 import { classification } from './classification/classification.js';
 import { groupRelative } from './group-relative/group-relative.js';
 import { nextToken } from './next-token/next-token.js';
-import type { Objective, ObjectiveRun, RunExamples, TrainedObjective } from './objective.js';
+import type { Objective } from './objective.js';
 import { labelled } from './preference/judged-answers.js';
 import { preference } from './preference/judged-pairs.js';
+import type { ObjectiveRun, RunExamples, TrainedObjective } from './trained-objective.js';
 
 /** Another objective is another folder, and a line here and in packages/planning. */
 const OBJECTIVES: Readonly<Record<ObjectiveKind, TrainedObjective>> = {

@@ -13,7 +13,7 @@ import {
   subtract,
   type Tensor,
 } from '@lorasmith/tensor';
-import type { InTimeSlice } from '../shared-pass/participant.js';
+import type { InTimeSlice } from '../shared-pass/time-slice.js';
 import { type Matrix, rmsDifference } from './log-probabilities.js';
 import type { ProbeOutputs, ProbeRun } from './probe-run.js';
 import { allFinite } from './read-back.js';

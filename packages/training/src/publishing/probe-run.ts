@@ -2,7 +2,7 @@ import type { AdapterProbe } from '@lorasmith/contracts';
 import type { ModelFolder, ModelText, ModelTexts, Tokenizer } from '@lorasmith/model-folder';
 import type { ActingAdapter, Classifier, Decoder, LoadedModel, ModelAdapter } from '@lorasmith/models';
 import { scope, slice, type Tensor } from '@lorasmith/tensor';
-import type { InTimeSlice } from '../shared-pass/participant.js';
+import type { InTimeSlice } from '../shared-pass/time-slice.js';
 import { logProbabilities, type Matrix, topColumns } from './log-probabilities.js';
 import { type ProbePrompt, type ProbeText, probeTexts, promptAt, spreadNumbers } from './probe-texts.js';
 

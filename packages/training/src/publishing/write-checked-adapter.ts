@@ -1,20 +1,17 @@
 import { join } from 'node:path';
-import type { AdapterChecks, AdapterManifest, AdapterProbe } from '@lorasmith/contracts';
-import { ADAPTER_FILES } from '@lorasmith/contracts';
+import { ADAPTER_FILES, type AdapterChecks, type AdapterManifest, type AdapterProbe } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import type { LoadedModel, ModelAdapter } from '@lorasmith/models';
 import { manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
-import type { InTimeSlice } from '../shared-pass/participant.js';
-import { throwIfStopped } from '../shared-pass/participant.js';
-import { checkMerged, RecordedAdapter } from './check-merged.js';
+import { type InTimeSlice, throwIfStopped } from '../shared-pass/time-slice.js';
 import { rmsDifference, rmsSpread } from './log-probabilities.js';
-import { mergedLayers } from './merged-model.js';
-import { checkFinite, compareProbe } from './probe-comparison.js';
+import { type MergedLayer, MergedModel, mergedLayers, RecordedAdapter } from './merged-model.js';
+import { checkFinite, compareProbe, type ProbeComparison, type ProbedAdapter } from './probe-comparison.js';
 import { type ProbeOutputs, type ProbeRun, prepareProbe } from './probe-run.js';
 import { readBack } from './read-back.js';
-import { checkFailed, roundingBound } from './rounding-bounds.js';
+import { checkFailed, mergedBound, roundingBound } from './rounding-bounds.js';
 
 export interface CheckedAdapterOptions {
   base: LoadedModel;
@@ -100,6 +97,38 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
       merged_dtype: [...dtypes].sort().join(', '),
     },
   };
+}
+
+/**
+ * Compares the merged model with base and adapter: which layers are merged, each of them with the adapted one, then the
+ * log-probabilities.
+ *
+ * @param recorded - What merged layers are compared with. A pass has used it.
+ * @param layers - By name.
+ * @throws ProductError merge_not_finite, adapter_check_failed, non_finite_loss
+ */
+export async function checkMerged(
+  probed: ProbedAdapter,
+  recorded: RecordedAdapter,
+  layers: ReadonlyMap<string, MergedLayer>,
+): Promise<ProbeComparison> {
+  const { base, adapter, probe, alone, adapted, inTimeSlice } = probed;
+  // In a model that amplifies rounding errors, log-probabilities may not show it.
+  const missing = adapter.modules.filter((name) => !layers.has(name));
+  if (missing.length > 0) throw checkFailed(`The merged model leaves out ${missing.join(', ')}.`);
+  const asMerged = new MergedModel(recorded, layers);
+  const [outputs] = await inTimeSlice(probe.tokens / 2, () => {
+    const results = probe.run([asMerged]) as [ProbeOutputs];
+    asMerged.compareOthers(base.groups);
+    return results;
+  });
+  checkFinite(outputs.logits, 'The merged model');
+  const weights = [...new Set([...layers.values()].map(({ storedDtype }) => storedDtype))];
+  const adapterDifference = rmsDifference(alone.logprobs, adapted.logprobs);
+  const size = rmsSpread(alone.logits) + adapterDifference;
+  const rounding = roundingBound(base.architecture, [base.dtype, ...weights], size);
+  const bound = mergedBound(rounding, asMerged.rounding, adapterDifference);
+  return await compareProbe(probed, { how: 'merged into its base', outputs, bound, weights });
 }
 
 /** Writes the files, and reads them again: their digests, and the adapter that they hold. */

@@ -9,7 +9,7 @@ import { NextToken } from '../objectives/next-token/next-token.js';
 import { takeBatchLoss } from '../objectives/objective.js';
 import { GenerationTime, type TextGenerator } from './engine-time.js';
 import type { MicroBatch } from './joined-pass.js';
-import type { Participant } from './participant.js';
+import type { Participant } from './pass-scheduler.js';
 import { type FinishedPass, PassScheduler } from './pass-scheduler.js';
 
 const kernels = chooseKernels('raw');

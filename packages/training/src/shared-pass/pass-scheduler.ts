@@ -4,8 +4,8 @@ import { SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import { isOutOfMemory } from '../engine-here.js';
 import { ConcurrentTime, GenerationTime, type TextGenerator } from './engine-time.js';
 import { type Claim, FairShares, type JobAccount, type Share } from './fair-shares.js';
-import { canJoin, type MicroBatch, runJoined } from './joined-pass.js';
-import { type JoinOptions, type Participant, throwIfStopped } from './participant.js';
+import { canJoin, type MicroBatch, type OwnLoss, runJoined } from './joined-pass.js';
+import { type InTimeSlice, throwIfStopped } from './time-slice.js';
 
 export interface PassSchedulerOptions {
   /**
@@ -24,6 +24,37 @@ export interface FinishedPass {
   jobs: number;
   tokens: number;
   seconds: number;
+}
+
+/** A job's access to the passes. */
+export interface Participant {
+  /**
+   * Takes part in the next pass that the job is chosen for.
+   * @throws ProductError cancelled when the job is stopped before it; and what the engine throws
+   */
+  lossAndGradients(microBatch: MicroBatch): Promise<OwnLoss>;
+  /**
+   * Does one call of the engine that is not shared, such as a batch of an evaluation, in a time slice of the job.
+   * @param tokens what it costs, in tokens of a pass that trains; a forward pass alone costs half of its own
+   * @param work synchronous, and bounded: no other job computes meanwhile
+   * @throws as {@link lossAndGradients}
+   */
+  inTimeSlice: InTimeSlice;
+  /**
+   * Does work that awaits files, threads and time slices. While passes run, they leave it some time between them. Otherwise only one
+   * file operation would complete per pass.
+   * @param headStartMs time that it gets at once. @defaultValue 0
+   */
+  concurrently<Result>(work: () => Promise<Result>, headStartMs?: number): Promise<Result>;
+  /** The job needs no more passes. */
+  leave(): void;
+}
+
+export interface JoinOptions {
+  /** @defaultValue the same as any other job */
+  share?: Share | undefined;
+  /** Its reason is a StopReason. Whatever waits is then cancelled. @defaultValue never */
+  signal?: AbortSignal | undefined;
 }
 
 interface Waiting extends Claim {

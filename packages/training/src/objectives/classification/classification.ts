@@ -6,12 +6,11 @@ import {
   type BatchLoss,
   lossAndAccuracy,
   type Objective,
-  ofKind,
   type PassLoss,
   type PassOptions,
-  type TrainedObjective,
   takeBatchLoss,
 } from '../objective.js';
+import { ofKind, type TrainedObjective } from '../trained-objective.js';
 
 /** Cross entropy of each row's class. */
 export class Classification implements Objective<FeatureBatch, FeatureExamples> {

@@ -23,7 +23,7 @@ import { optimizerStep, type StepResult } from '../../optimizer-step.js';
 import { PassScheduler } from '../../shared-pass/pass-scheduler.js';
 import type { NextToken } from '../next-token/next-token.js';
 import { objectiveOn } from '../objectives.js';
-import type { GradedAnswer } from './rollouts.js';
+import type { GradedAnswer } from './group-loss.js';
 import { type AnswerSource, SampledGroups } from './sampled-groups.js';
 
 const FIXTURES = new URL('../../../../../test/fixtures/groups/', import.meta.url).pathname;

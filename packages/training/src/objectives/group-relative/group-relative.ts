@@ -1,7 +1,9 @@
+import { type GroupRelativeObjective, MAX_ANSWER_ROUNDS } from '@lorasmith/contracts';
+import { compileGrader } from '@lorasmith/graders';
 import { type Decoder, type JoinedBatch, joinTokenBatches, rangesOf, tokensOfRows } from '@lorasmith/models';
-import { groupsOf, type PromptExamples } from '@lorasmith/planning';
+import { type Examples, GradedRows, groupsOf, type PromptExamples } from '@lorasmith/planning';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
-import { FORWARD_SHARE } from '../../shared-pass/participant.js';
+import { FORWARD_SHARE } from '../../shared-pass/time-slice.js';
 import { type JudgedLosses, judgedMetrics, judgedPass, labelLosses } from '../label-losses.js';
 import type {
   BatchLoss,
@@ -13,9 +15,10 @@ import type {
   PassOptions,
   StepContext,
 } from '../objective.js';
-import { ofKind, type TrainedObjective } from '../objective.js';
+import { type ObjectiveRun, ofKind, type TrainedObjective } from '../trained-objective.js';
 import { type AnswerFigures, groupMetrics, tokenLoss } from './group-loss.js';
-import { rolloutsOfSplits } from './rollouts.js';
+import { calculatedRewards, type RewardSource, webhookRewards } from './reward-source.js';
+import { Rollouts } from './rollouts.js';
 import { type AnswerBatch, type AnswerTokens, SampledGroups } from './sampled-groups.js';
 
 /**
@@ -117,6 +120,48 @@ export const groupRelative: TrainedObjective<PromptExamples, GroupRelative> = {
     };
   },
 };
+
+/** The rollouts of the examples to train on, and of those to evaluate on. */
+interface RolloutsOfSplits {
+  /** @param examples those of one split of the plan */
+  of(examples: Examples): Rollouts;
+}
+
+/** @throws ProductError `dataset_not_found`, `cancelled` */
+export async function rolloutsOfSplits(
+  { options, plan, model, base: loaded, texts, id, passes }: ObjectiveRun,
+  settings: GroupRelativeObjective,
+): Promise<RolloutsOfSplits> {
+  const { spec, rowsFile, validation = null, checkpointFolder, signal, gradeByWebhook, onEvent } = options;
+  const base = ofKind(loaded, 'decoder');
+  const text = await texts.of(model.path);
+  const grader = compileGrader(settings.grader);
+  const rewardsWith = (rows: GradedRows): RewardSource => {
+    if (grader.kind === 'here') return calculatedRewards(grader, { text, rows });
+    if (gradeByWebhook === undefined) throw new Error('a job with a webhook, and nothing that calls it');
+    return webhookRewards(gradeByWebhook, { text, rows, signal });
+  };
+  const readBefore = plan.graded;
+  const rows = readBefore.training ?? (await GradedRows.read(rowsFile, signal));
+  const ofValidation = validation && (readBefore.validation ?? (await GradedRows.read(validation.rowsFile, signal)));
+  const { seed, batch_size: batchSize, gradient_accumulation_steps: accumulation } = spec.training;
+  const rolloutsOn = (graded: GradedRows) =>
+    new Rollouts({
+      base,
+      text,
+      settings,
+      rewards: rewardsWith(graded),
+      seed,
+      promptsAtOnce: batchSize * accumulation,
+      kept: { folder: checkpointFolder, run: id },
+      passes,
+      shownEvery: Math.ceil(plan.steps.total / settings.updates_per_batch / MAX_ANSWER_ROUNDS),
+      onAnswers: (data) => onEvent({ type: 'answers-graded', data }),
+    });
+  const training = rolloutsOn(rows);
+  const ofHeldOut = ofValidation === null ? training : rolloutsOn(ofValidation);
+  return { of: (examples) => (examples === plan.validation ? ofHeldOut : training) };
+}
 
 /** @param losses `[labels]` cross entropies */
 function judge(answers: AnswerBatch['answers'], losses: Float32Array): JudgedLosses<AnswerFigures> {

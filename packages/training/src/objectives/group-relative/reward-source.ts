@@ -13,9 +13,9 @@ import type { CompiledGrader } from '@lorasmith/graders';
 import type { ModelText } from '@lorasmith/model-folder';
 import type { GradedRows } from '@lorasmith/planning';
 import { textOfIds } from '../../sampler.js';
-import { throwIfStopped } from '../../shared-pass/participant.js';
+import { throwIfStopped } from '../../shared-pass/time-slice.js';
 import type { ForwardRun } from '../objective.js';
-import type { SampledAnswer } from './rollouts.js';
+import type { SampledAnswer } from './group-loss.js';
 
 /** The sampled answers to the prompt of a line. */
 export interface AnsweredPrompt {

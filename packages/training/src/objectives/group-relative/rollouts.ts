@@ -2,84 +2,20 @@ import { type Rollout, type RolloutAnswer, type RolloutGroups, readRollout, writ
 import {
   type AnswerRound,
   type GroupRelativeObjective,
-  MAX_ANSWER_ROUNDS,
   MAX_ROUND_ANSWERS,
   MAX_ROUND_TEXT,
   ProductError,
 } from '@lorasmith/contracts';
-import { compileGrader } from '@lorasmith/graders';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
 import type { Decoder, ModelAdapter } from '@lorasmith/models';
-import { type Examples, GradedRows, rolloutLoad, sampleCacheTokens } from '@lorasmith/planning';
+import { rolloutLoad, sampleCacheTokens } from '@lorasmith/planning';
 import { SeededRandom } from '@lorasmith/seeded-random';
 import { generateAnswers, shownAnswer, textOfIds } from '../../sampler.js';
-import type { Participant } from '../../shared-pass/participant.js';
-import { type ForwardRun, type ObjectiveRun, ofKind } from '../objective.js';
-import { calculatedRewards, type RewardSource, webhookRewards } from './reward-source.js';
+import type { Participant } from '../../shared-pass/pass-scheduler.js';
+import type { ForwardRun } from '../objective.js';
+import type { GradedAnswer, RolloutPrompt, SampledAnswer } from './group-loss.js';
+import type { RewardSource } from './reward-source.js';
 import type { ReadAnswers } from './sampled-groups.js';
-
-/** A prompt of a dataset. */
-export interface RolloutPrompt {
-  /** `[tokens]` */
-  ids: Int32Array;
-  line: number;
-}
-
-/** A sampled answer. */
-export interface SampledAnswer {
-  /** `[tokens]`, with the one that ends it, if one does. */
-  ids: Int32Array;
-  /** `[tokens]` with which they were sampled, or which a pass before the first update has for them. */
-  logProbabilities: Float32Array;
-  hasEnded: boolean;
-}
-
-/** A sampled answer with its reward. */
-export interface GradedAnswer extends SampledAnswer {
-  reward: number;
-}
-
-/** The rollouts of the examples to train on, and of those to evaluate on. */
-interface RolloutsOfSplits {
-  /** @param examples those of one split of the plan */
-  of(examples: Examples): Rollouts;
-}
-
-/** @throws ProductError `dataset_not_found`, `cancelled` */
-export async function rolloutsOfSplits(
-  { options, plan, model, base: loaded, texts, id, passes }: ObjectiveRun,
-  settings: GroupRelativeObjective,
-): Promise<RolloutsOfSplits> {
-  const { spec, rowsFile, validation = null, checkpointFolder, signal, gradeByWebhook, onEvent } = options;
-  const base = ofKind(loaded, 'decoder');
-  const text = await texts.of(model.path);
-  const grader = compileGrader(settings.grader);
-  const rewardsWith = (rows: GradedRows): RewardSource => {
-    if (grader.kind === 'here') return calculatedRewards(grader, { text, rows });
-    if (gradeByWebhook === undefined) throw new Error('a job with a webhook, and nothing that calls it');
-    return webhookRewards(gradeByWebhook, { text, rows, signal });
-  };
-  const readBefore = plan.graded;
-  const rows = readBefore.training ?? (await GradedRows.read(rowsFile, signal));
-  const ofValidation = validation && (readBefore.validation ?? (await GradedRows.read(validation.rowsFile, signal)));
-  const { seed, batch_size: batchSize, gradient_accumulation_steps: accumulation } = spec.training;
-  const rolloutsOn = (graded: GradedRows) =>
-    new Rollouts({
-      base,
-      text,
-      settings,
-      rewards: rewardsWith(graded),
-      seed,
-      promptsAtOnce: batchSize * accumulation,
-      kept: { folder: checkpointFolder, run: id },
-      passes,
-      shownEvery: Math.ceil(plan.steps.total / settings.updates_per_batch / MAX_ANSWER_ROUNDS),
-      onAnswers: (data) => onEvent({ type: 'answers-graded', data }),
-    });
-  const training = rolloutsOn(rows);
-  const ofHeldOut = ofValidation === null ? training : rolloutsOn(ofValidation);
-  return { of: (examples) => (examples === plan.validation ? ofHeldOut : training) };
-}
 
 export interface RolloutOptions {
   base: Decoder;

@@ -9,21 +9,13 @@ import {
 } from '@lorasmith/models';
 import type { PromptExamples } from '@lorasmith/planning';
 import type { ForwardRun, StepContext } from '../objective.js';
-import { advantagesOf } from './group-loss.js';
-import type { GradedAnswer, RolloutPrompt, SampledAnswer } from './rollouts.js';
-
-/** A graded answer, with what its loss needs. */
-export interface JudgedAnswer extends GradedAnswer {
-  prompt: Int32Array;
-  advantage: number;
-  isFlat: boolean;
-  /** `[tokens]` log-probabilities before the first update; null in the only step that trains on it. */
-  sampled: Float32Array | null;
-  /** `[tokens]` log-probabilities under the reference; null without one. */
-  reference: Float32Array | null;
-  /** The factor of a token's loss in that of the answer: losses of answers are averaged. */
-  scale: number;
-}
+import {
+  advantagesOf,
+  type GradedAnswer,
+  type JudgedAnswer,
+  type RolloutPrompt,
+  type SampledAnswer,
+} from './group-loss.js';
 
 /** Answers in one stream, with the labels of each. */
 export interface AnswerBatch {

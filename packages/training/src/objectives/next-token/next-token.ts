@@ -15,12 +15,11 @@ import {
   type BatchLoss,
   lossAndAccuracy,
   type Objective,
-  ofKind,
   type PassLoss,
   type PassOptions,
-  type TrainedObjective,
   takeBatchLoss,
 } from '../objective.js';
+import { ofKind, type TrainedObjective } from '../trained-objective.js';
 
 /** Cross entropy of each trained token, given those before it in its row. */
 export class NextToken implements Objective<TokenBatch, TokenRows> {

@@ -1,7 +1,8 @@
 import type { PreferenceObjective } from '@lorasmith/contracts';
 import type { RowsAlike } from '@lorasmith/models';
 import { type LabelledAnswer, type LabelledExamples, maxTokensOf, type Plan, type RowOrder } from '@lorasmith/planning';
-import type { StepContext, TrainedObjective } from '../objective.js';
+import type { StepContext } from '../objective.js';
+import type { TrainedObjective } from '../trained-objective.js';
 import { type Preference, preferenceOn, preferenceSettings } from './preference.js';
 import type { JudgedExamples, ScoresOf } from './preference-batch.js';
 import {

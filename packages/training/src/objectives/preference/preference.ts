@@ -1,7 +1,7 @@
 import type { JobSpec, PreferenceObjective } from '@lorasmith/contracts';
 import { type Decoder, type JoinedBatch, type LoadedModel, tokensOfRows } from '@lorasmith/models';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
-import { FORWARD_SHARE } from '../../shared-pass/participant.js';
+import { FORWARD_SHARE } from '../../shared-pass/time-slice.js';
 import { judgedMetrics, judgedPass, labelLosses } from '../label-losses.js';
 import type { ForwardRun, StepContext } from '../objective.js';
 import {
@@ -9,11 +9,11 @@ import {
   type EvaluationMetrics,
   type Objective,
   type OwnMetrics,
-  ofKind,
   type PassLoss,
   type PassOptions,
   takeBatchLoss,
 } from '../objective.js';
+import { ofKind } from '../trained-objective.js';
 import type { JudgedExamples } from './preference-batch.js';
 import {
   type Judgement,

@@ -1,8 +1,9 @@
 import { readReference, writeReference } from '@lorasmith/artifacts';
 import { ProductError } from '@lorasmith/contracts';
 import { type Examples, evaluationBatches } from '@lorasmith/planning';
-import { FORWARD_SHARE, throwIfStopped } from '../../shared-pass/participant.js';
-import type { ObjectiveRun, PassOptions, RunExamples } from '../objective.js';
+import { FORWARD_SHARE, throwIfStopped } from '../../shared-pass/time-slice.js';
+import type { PassOptions } from '../objective.js';
+import type { ObjectiveRun, RunExamples } from '../trained-objective.js';
 import type { Preference } from './preference.js';
 import type { JudgedExamples } from './preference-batch.js';
 
