@@ -14,7 +14,7 @@ import {
   BaseModelCache,
   checkEngineHere,
   engineError,
-  type HeldBase,
+  type LeasedBase,
   precisionHere,
   type TextGenerator,
 } from '@lorasmith/training';
@@ -147,7 +147,7 @@ export class GenerationHost implements TextGenerator {
   }
 
   /** The context of answers, on the base model in memory or on the one that is then loaded. One call at a time. */
-  #open(folder: ModelFolder, order: GenerationOrder): Promise<{ context: GenerationContext; held: HeldBase }> {
+  #open(folder: ModelFolder, order: GenerationOrder): Promise<{ context: GenerationContext; held: LeasedBase }> {
     return this.#openings.run(() => this.#openNow(folder, order));
   }
 
@@ -167,7 +167,7 @@ export class GenerationHost implements TextGenerator {
       this.#releaseOwnModel = this.#options.ledger.reserve(weightMemory(folder, dtype, machine?.kernels), machine);
     }
     const digests = new WeightDigests(weightDigests);
-    const held = await place.cache.hold(folder, dtype, { digests, onProgress: this.#options.onLoading });
+    const held = await place.cache.lease(folder, dtype, { digests, onProgress: this.#options.onLoading });
     try {
       if (!(held.model instanceof Decoder)) {
         throw new ProductError('model_not_supported', `${folder.name} generates no text.`, { param: 'model' });

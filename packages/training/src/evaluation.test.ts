@@ -1,6 +1,6 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import { describe, expect, test } from 'vitest';
-import { EvaluationWatch } from './evaluation-watch.js';
+import { EvaluationWatch } from './evaluation.js';
 
 const evaluation = (loss: number): Evaluation => ({
   loss,
@@ -13,9 +13,9 @@ const evaluation = (loss: number): Evaluation => ({
 /** The number of the evaluation, from 1, after which training ends; null if it never does. */
 function endOf(patience: number, min_delta: number, losses: number[]): number | null {
   const watch = new EvaluationWatch({ patience, min_delta });
-  for (const [place, loss] of losses.entries()) {
-    watch.add(place + 1, evaluation(loss));
-    if (watch.isExhausted) return place + 1;
+  for (const [position, loss] of losses.entries()) {
+    watch.add(position + 1, evaluation(loss));
+    if (watch.isExhausted) return position + 1;
   }
   return null;
 }

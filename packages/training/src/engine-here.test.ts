@@ -1,6 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
-import { cardFailure, engineError } from './engine-error.js';
+import { cardFailure, engineError } from './engine-here.js';
 
 test.each([
   'AddV2(float32[9]): OOM when allocating tensor with shape[9]',

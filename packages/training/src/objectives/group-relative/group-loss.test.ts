@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { advantagesOf } from './advantages.js';
-import { type TokenScores, tokenLoss } from './token-loss.js';
+import { advantagesOf, type TokenScores, tokenLoss } from './group-loss.js';
 
 const SETTINGS = { clip_low: 0.2, clip_high: 0.3, kl_weight: 0.4 };
 

@@ -3,7 +3,7 @@ import { DenseLinear, type LinearGroup, type ModelAdapter } from '@lorasmith/mod
 import { chooseKernels, type DType, keep, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { PerturbedAdapter } from './perturbed-adapter.js';
+import { PerturbedAdapter } from './probe-comparison.js';
 import { layerRounding, weightRounding } from './rounding-bounds.js';
 
 const kernels = chooseKernels('raw');

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { steadySeconds } from './steady-seconds.js';
+import { steadySeconds } from './kernel-rates.js';
 
 test('runs that warm up do not count, nor does one that something else delayed', () => {
   let time = 0n;

@@ -1,5 +1,4 @@
 import { isLabelLoss, type PairLossName, type PreferenceLoss, type PreferenceObjective } from '@lorasmith/contracts';
-import { logSigmoid, sigmoid } from './logistic.js';
 
 /** The log-probabilities of a pair's answers, each summed over its trained tokens. */
 export interface PairScores {
@@ -127,4 +126,46 @@ function smoothed(x: number, e: number): [number, number] {
 /** log(1 − e^x) for x < 0, exact on both sides of −log 2. */
 function log1mexp(x: number): number {
   return x < -Math.LN2 ? Math.log1p(-Math.exp(x)) : Math.log(-Math.expm1(x));
+}
+
+/** An answer with a label. */
+export interface AnswerScores {
+  /** The logarithm of how much more likely it is than under the reference. */
+  logRatio: number;
+  /** True if the answer is wanted. */
+  label: boolean;
+  /** The estimate of how much the model differs from its reference: KL divergence in nats, at least 0. */
+  divergence: number;
+}
+
+/** The loss of an answer, and its derivative by the log-probability. No gradient goes through the divergence. */
+export interface AnswerLoss {
+  loss: number;
+  slope: number;
+}
+
+/**
+ * The loss of one answer with a label, as TRL 1.16 has it: of `kto` (arXiv:2402.01306, equation 7), and with a divergence of 0 of
+ * `apo_zero_unpaired`.
+ */
+export function answerLoss(
+  { logRatio, label, divergence }: AnswerScores,
+  settings: Pick<PreferenceObjective, 'beta' | 'desirable_weight' | 'undesirable_weight'>,
+): AnswerLoss {
+  const { beta } = settings;
+  const weight = label ? settings.desirable_weight : settings.undesirable_weight;
+  const sign = label ? 1 : -1;
+  const margin = sign * beta * (logRatio - divergence);
+  const loss = weight * sigmoid(-margin);
+  return { loss, slope: -sign * beta * loss * sigmoid(margin) };
+}
+
+/** The logistic function, without overflow. */
+function sigmoid(x: number): number {
+  return x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x));
+}
+
+/** Its logarithm. */
+export function logSigmoid(x: number): number {
+  return Math.min(x, 0) - Math.log1p(Math.exp(-Math.abs(x)));
 }

@@ -1,6 +1,6 @@
 import { objectiveOf, PAIR_LOSSES, type PairLossName } from '@lorasmith/contracts';
 import { describe, expect, it, test } from 'vitest';
-import { type PairScores, pairLoss } from './pair-losses.js';
+import { answerLoss, type PairScores, pairLoss } from './preference-losses.js';
 
 const SCORES: PairScores = {
   chosen: -14.5,
@@ -77,4 +77,34 @@ it('fills in defaults that depend on the loss', () => {
   });
   expect(objectiveOf({ kind: 'preference', loss: 'simpo' })).toMatchObject({ gamma: 0.5, sft_weight: 0 });
   expect(objectiveOf({ kind: 'preference', loss: 'orpo' })).toMatchObject({ gamma: 0, sft_weight: 1 });
+});
+
+const ANSWER_SETTINGS = { beta: 0.3, desirable_weight: 1.4, undesirable_weight: 0.7 };
+
+/** Nearly sure to be right, nearly sure to be wrong, and undecided. */
+const RATIOS = [-40, -2.5, 0, 1.75, 60];
+
+describe.each([true, false])('an answer with the label %s', (label) => {
+  test.each(RATIOS)('has the derivative that finite differences have, of the ratio %s', (logRatio) => {
+    const at = (changed: number) => answerLoss({ logRatio: changed, label, divergence: 0.8 }, ANSWER_SETTINGS).loss;
+    const step = 1e-4;
+    const { slope } = answerLoss({ logRatio, label, divergence: 0.8 }, ANSWER_SETTINGS);
+    expect(slope).toBeCloseTo((at(logRatio + step) - at(logRatio - step)) / (2 * step), 6);
+  });
+
+  it('has a finite loss where no text is so likely or unlikely', () => {
+    for (const logRatio of [-1e6, 1e6]) {
+      const found = answerLoss({ logRatio, label, divergence: 0 }, ANSWER_SETTINGS);
+      expect(Object.values(found).every(Number.isFinite)).toBe(true);
+    }
+  });
+});
+
+test('the losses are what the formula of KTO says', () => {
+  const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+  const scores = { logRatio: 1.75, divergence: 0.8 };
+  const wanted = answerLoss({ ...scores, label: true }, ANSWER_SETTINGS);
+  expect(wanted.loss).toBeCloseTo(1.4 * (1 - sigmoid(0.3 * (1.75 - 0.8))), 12);
+  const unwanted = answerLoss({ ...scores, label: false }, ANSWER_SETTINGS);
+  expect(unwanted.loss).toBeCloseTo(0.7 * (1 - sigmoid(0.3 * (0.8 - 1.75))), 12);
 });
