@@ -2,24 +2,14 @@ import { type Static, Type } from 'typebox';
 import { detailsFilters, MAX_NAME_CHARACTERS, ownDetails, searchFilter } from './details.js';
 import { GroupMetrics } from './group-relative.js';
 import { JobSpec } from './job.js';
+import { orderParameters } from './list-order.js';
+import { CountedPage, PageQuery } from './page.js';
 import { PreferenceMetrics } from './preference.js';
 import { AdapterChecks, AdapterProbe } from './probe.js';
+import { RecordVersion } from './record-version.js';
 import { Report } from './report.js';
 import { SampleRound } from './samples.js';
-import {
-  AdapterId,
-  CountedPage,
-  closed,
-  DatasetId,
-  JobId,
-  Label,
-  ModelName,
-  Nullable,
-  Owner,
-  orderParameters,
-  PageQuery,
-  RecordVersion,
-} from './schema-parts.js';
+import { AdapterId, closed, DatasetId, JobId, Label, ModelName, Nullable, Owner } from './schema-parts.js';
 
 const sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' });
 

@@ -1,7 +1,9 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { detailsFilters, searchFilter } from './details.js';
 import { JobStatus, LoraSettings, TrainingSettings, ValidationSettings } from './job.js';
-import { closed, DatasetId, ModelName, orderParameters, PageQuery, SweepId } from './schema-parts.js';
+import { orderParameters } from './list-order.js';
+import { PageQuery } from './page.js';
+import { closed, DatasetId, ModelName, SweepId } from './schema-parts.js';
 
 const GROUPS = { lora: LoraSettings, training: TrainingSettings, validation: ValidationSettings };
 

@@ -5,21 +5,11 @@ import { initialDetails, MAX_NAME_CHARACTERS, ownDetails } from './details.js';
 import { Fault } from './error.js';
 import { GROUP_BATCH } from './group-relative.js';
 import { JobObjective, ObjectiveRequest } from './objective.js';
+import { CountedPage } from './page.js';
 import { PREFERENCE_LEARNING_RATE } from './preference.js';
 import { Report } from './report.js';
 import { SampleRequest, SampleSettings } from './samples.js';
-import {
-  AdapterId,
-  CountedPage,
-  closed,
-  DatasetId,
-  JobId,
-  Label,
-  ModelName,
-  Nullable,
-  Owner,
-  SweepId,
-} from './schema-parts.js';
+import { AdapterId, closed, DatasetId, JobId, Label, ModelName, Nullable, Owner, SweepId } from './schema-parts.js';
 
 /** The maximum rank of a job, and of an imported adapter. */
 export const MAX_RANK = 512;

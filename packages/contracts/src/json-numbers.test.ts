@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { JsonNumber, jsonOfNumbers, parseJsonNumbers } from './json-text.js';
+import { JsonNumber, jsonOfNumbers, parseJsonNumbers } from './json-numbers.js';
 
 test.each([
   '12.50',

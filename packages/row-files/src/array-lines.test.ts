@@ -1,6 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
-import { linesOfArray } from './text-lines.js';
+import { linesOfArray } from './array-lines.js';
 
 /** The lines of a file without the white space around them, or its error; checked to be the same for any chunks. */
 async function linesOf(text: string): Promise<string[] | string> {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { withHead } from './text-lines.js';
+import { withHead } from './chunk-head.js';
 
 async function* bytesOneByOne(text: string) {
   for (const byte of Buffer.from(text)) yield Buffer.of(byte);

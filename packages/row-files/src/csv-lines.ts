@@ -3,9 +3,9 @@ import type { TransformOptions } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ProductError } from '@lorasmith/contracts';
 import { CsvError, type Options, parse } from 'csv-parse';
+import { withHead } from './chunk-head.js';
 import { type ColumnChoice, columnsToRead, sourceOf } from './column-mapping.js';
-import { jsonLine } from './parquet-values.js';
-import { withHead } from './text-lines.js';
+import { jsonLine } from './json-line.js';
 
 export interface CsvOptions {
   delimiter: string;

@@ -1,7 +1,8 @@
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { bounded, ProductError } from '@lorasmith/contracts';
-import { linesOfText, type TextOptions, withHead } from './text-lines.js';
+import { withHead } from './chunk-head.js';
+import { linesOfText, type TextOptions } from './text-lines.js';
 
 /** Reads a file that is expensive to read. */
 export type FileReader = (chunks: AsyncIterable<Buffer>) => AsyncIterable<Buffer>;

@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import type { FileMetaData, SchemaElement, SchemaTree, TimeUnit } from 'hyparquet';
 import { parseFloat16 } from 'hyparquet/src/convert.js';
 import { isListLike, isMapLike } from 'hyparquet/src/schema.js';
+import { jsonLine } from './json-line.js';
 
 /** The JSON of a value, with every digit that it has in the file; undefined for null. @throws ParquetValueError */
 export type ValueJson = (value: unknown) => string | undefined;
@@ -237,14 +238,4 @@ function momentOf(seconds: bigint): string {
   const date = new Date(Number(seconds) * 1_000);
   if (Number.isNaN(date.getTime())) throw new ParquetValueError('a date that is too far away');
   return date.toISOString().slice(0, -'.000Z'.length);
-}
-
-/** JSON in one line, as it is written: line breaks are between values, since its texts have none. Null for a text that is no JSON. */
-export function jsonLine(text: string): string | null {
-  try {
-    JSON.parse(text);
-  } catch {
-    return null;
-  }
-  return text.replace(/[\r\n]+/g, ' ').trim();
 }

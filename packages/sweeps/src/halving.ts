@@ -1,11 +1,5 @@
-import {
-  type JobEvaluation,
-  objectiveContract,
-  ProductError,
-  type SweepDirection,
-  type SweepMetric,
-  type SweepRequest,
-} from '@lorasmith/contracts';
+import type { SweepDirection } from '@lorasmith/contracts';
+import { rankingOf } from './ranking.js';
 
 // Successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943): all variants train for the same number of steps, the better half goes on for
 // as many steps again, and so on, until one is left.
@@ -53,46 +47,4 @@ export function shareOfHalving(variants: number, steps: number, firstSteps: numb
     [left, done] = [Math.ceil(left / 2), step];
   }
   return (sum + left * (steps - done)) / (variants * steps);
-}
-
-/**
- * The order of results, the best first. What has no result, or one that is not a number, is left out. Of equal ones the earlier
- * is the better, so that every process comes to the same order.
- *
- * @returns indices of `results`
- */
-export function rankingOf(results: readonly (number | null)[], direction: SweepDirection): number[] {
-  const sign = direction === 'min' ? 1 : -1;
-  return results
-    .map((result, index) => ({ result, index }))
-    .filter((one): one is { result: number; index: number } => one.result !== null && Number.isFinite(one.result))
-    .sort((one, other) => sign * (one.result - other.result) || one.index - other.index)
-    .map(({ index }) => index);
-}
-
-/**
- * The metric by which the variants of a sweep are compared.
- * @throws ProductError `invalid_sweep` if its jobs do not measure that
- */
-export function metricOf({ job, metric = 'loss', direction }: SweepRequest): {
-  metric: SweepMetric;
-  direction: SweepDirection;
-} {
-  const { split = 0, dataset = null } = job.validation ?? {};
-  if (split === 0 && dataset === null) {
-    const message = `The ${metric} is measured on held-out rows, and the job has none. Set job.validation.split, or job.validation.dataset.`;
-    throw new ProductError('invalid_sweep', message, { param: 'metric' });
-  }
-  const hasRewards = job.objective !== undefined && objectiveContract(job.objective.kind).rewards !== undefined;
-  if (metric === 'reward' && !hasRewards) {
-    const message = 'Only a job with the objective group-relative has rewards. Compare by loss or accuracy.';
-    throw new ProductError('invalid_sweep', message, { param: 'metric' });
-  }
-  return { metric, direction: direction ?? (metric === 'loss' ? 'min' : 'max') };
-}
-
-/** The metric of an evaluation; null without one, or if it is not a number. */
-export function metricValue(evaluation: JobEvaluation | null, metric: SweepMetric): number | null {
-  const value = evaluation?.[metric] ?? null;
-  return value !== null && Number.isFinite(value) ? value : null;
 }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { metricOf, metricValue, rankingOf } from './halving.js';
+import { metricOf, metricValue } from './metric.js';
+import { rankingOf } from './ranking.js';
 
 describe('a ranking', () => {
   test('has the best first, the earlier one of equals, and leaves out what is not a number', () => {
