@@ -1,7 +1,7 @@
 import type { MachineLoad, MachineProfile } from '@lorasmith/contracts';
-import { bytesText } from '../human-units.js';
+import { bytesText } from '../text-output.js';
 import { type Command, print } from './command.js';
-import { textTable } from './text-table.js';
+import { textTable } from './output.js';
 
 export const MACHINE_COMMANDS: Command[] = [
   {
@@ -46,3 +46,29 @@ function selfTestText(tested: MachineProfile['engine']['self_test']): string {
   if (tested.kernels === 'raw') return `${right}; plain ops only`;
   return tested.avoided_kernels.length === 0 ? right : `${right}; avoided: ${tested.avoided_kernels.join(', ')}`;
 }
+
+export const KEY_COMMANDS: Command[] = [
+  {
+    name: 'key',
+    positionals: [],
+    summary: 'The API key of this command, and its role',
+    async run(context) {
+      const key = await context.client.key(context);
+      const text =
+        key.id === null ? 'The service has no keys: everything is allowed.' : `${key.id}  ${key.name}, ${key.role}`;
+      return print(context, key, text);
+    },
+  },
+];
+
+export const WEBHOOK_COMMANDS: Command[] = [
+  {
+    name: 'webhook-secret',
+    positionals: [],
+    summary: 'The secret (whsec_…) with which the webhooks of your jobs are signed',
+    async run(context) {
+      const secret = await context.client.webhookSecret(context);
+      return print(context, { object: 'webhook_secret', secret }, secret);
+    },
+  },
+];
