@@ -274,7 +274,7 @@ const sectionsOf = (limits) => ({
 /** Notes for the reader of a section. @type {Record<string, string>} */
 const NOTES = {
   Datasets:
-    'Concurrent uploads can exceed the number of datasets. Uploading a file again returns 200. The CSV rows of all uploads in progress take about 550 MiB of an api process at most ([why](decisions/row-files.md)).',
+    'Concurrent uploads can exceed the number of datasets. Uploading a file again returns 200. The CSV rows of all uploads in progress take about 550 MiB of an api process at most ([why](decisions/dataset-tokens.md#files-of-rows)).',
   Adapters: 'Concurrent imports and jobs can exceed the number of adapters.',
 };
 

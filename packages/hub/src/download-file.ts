@@ -34,7 +34,8 @@ const TRIES = 2;
 
 /**
  * Fetches a file into its part, from where an earlier attempt ended, checks its digest, and accepts it into the complete
- * files.
+ * files. The `downloadFile` of `@huggingface/hub` has small files in memory, and all files of a server without ranges. Xet is
+ * not used: the hub sends the same bytes over plain HTTP, where a part can be continued.
  *
  * @throws ProductError `hub_file_corrupt` if the digest is wrong twice: the file is removed, and not used; `hub_unavailable`,
  *   `hub_access_denied`, `hub_model_not_found`, `hub_dataset_not_found`; the error of the system for a full disk

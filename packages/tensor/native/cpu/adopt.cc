@@ -1,4 +1,5 @@
-// Makes a tensor of memory that the caller has filled, without a copy.
+// Makes a tensor of memory that the caller has filled, without a copy. TensorFlow's binding copies a typed array of
+// Node that is not aligned, and frees one that is aligned only when it is collected.
 #include <sys/mman.h>
 
 #include "cpu/kernel.h"

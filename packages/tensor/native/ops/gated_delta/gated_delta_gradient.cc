@@ -9,7 +9,8 @@
 //
 // ∂g_t is the sum of all parts of the loss that a token before t has through the state at t or later: each is the
 // product of two of the sums above. Those of the other tokens are not in it, so that a strong decay leaves no rounding
-// of large numbers.
+// of large numbers. The forward pass goes token by token; here that would need sums over the rows of a state, which
+// vectors do badly.
 #include <vector>
 
 #include "cpu/gemm.h"

@@ -3,7 +3,7 @@
 
 namespace {
 
-// A place where there is no row gives NaN.
+// A place where there is no row gives NaN. On a processor it is an error, but here the places are in the card's memory.
 template <typename Number>
 __device__ __forceinline__ void SumRows(const Number* x, const int32_t* places, int64_t rows, int64_t width, int count,
                                         Number* result) {

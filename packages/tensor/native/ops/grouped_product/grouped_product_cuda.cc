@@ -60,6 +60,7 @@ void Launch(Context& context, const Groups& kernel, const ProductTile& tile, con
   });
 }
 
+// The depth alone says how it is cut, so that a sum has the same order beside any other products.
 constexpr int64_t kMostPieces = 8;
 constexpr int64_t kLeastPieceDepth = 1024;
 

@@ -124,7 +124,8 @@ function* stepsOfEpoch(rows: RowOrder, { steps }: Plan): Generator<number[]> {
 
 /**
  * The partner of each answer: the one before it in its step, of the first the last. So the answers of a step are all read once with
- * another prompt, as in TRL.
+ * another prompt, as in TRL. The steps are those of one epoch and stay the same in all of them: so the reference is read once,
+ * before the training.
  * @param steps the answers of each step
  */
 export function partnersWithin(steps: Iterable<ArrayLike<number>>, count: number): Int32Array {
