@@ -17,6 +17,7 @@ import { configurationPage } from './docs/configuration-page.mjs';
 import { errorTable } from './docs/error-table.mjs';
 import { limitsPage, limitVariables, loadLimits } from './docs/limits-page.mjs';
 import { differenceTable, familyTable, loadCases } from './docs/loader-tables.mjs';
+import { readRooms, roomsPicture } from './docs/rooms-picture.mjs';
 import { withPart } from './docs/written-part.mjs';
 import { ROOT_DIR } from './setup/locations.mjs';
 
@@ -31,6 +32,7 @@ await writeFile(limitsFile, limitsPage(services, serviceKit, limits));
 await writeFile(configurationFile, configurationPage(services, limitVariables(limits), serviceKit));
 const cases = await loadCases();
 const parts = /** @type {const} */ ([
+  ['docs/architecture.md', 'rooms', roomsPicture(await readRooms())],
   ['docs/api.md', 'errors', errorTable(ERRORS)],
   ['docs/base-models.md', 'families', familyTable(cases, modelFolder.FAMILIES)],
   ['docs/base-models.md', 'cards', cardTable(modelFolder, planning)],

@@ -9,6 +9,7 @@ import { configurationPage } from '../scripts/docs/configuration-page.mjs';
 import { errorTable } from '../scripts/docs/error-table.mjs';
 import { limitsPage, limitVariables, loadLimits } from '../scripts/docs/limits-page.mjs';
 import { differenceTable, familyTable, loadCases } from '../scripts/docs/loader-tables.mjs';
+import { readRooms, roomsPicture } from '../scripts/docs/rooms-picture.mjs';
 import { withPart } from '../scripts/docs/written-part.mjs';
 import { DEMO_MODEL_NAME } from '../scripts/setup/demo-model.mjs';
 import { PULLER_SETTINGS } from '../services/api/src/puller-settings.js';
@@ -34,6 +35,11 @@ describe('generated parts of the documentation (by "npm run docs")', () => {
 
   test('docs/limits.md lists the limits of the settings and the code', async () => {
     expect(await page('docs/limits.md')).toBe(limitsPage(services, serviceKit, limits));
+  });
+
+  test('docs/architecture.md shows the rooms as they are', async () => {
+    const text = await page('docs/architecture.md');
+    expect(text).toBe(withPart(text, 'rooms', roomsPicture(await readRooms())));
   });
 
   test('docs/api.md lists every error code with its status', async () => {
