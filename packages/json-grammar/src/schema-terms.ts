@@ -1,4 +1,5 @@
 import { JsonTerms, MAX_DIGITS } from './json-terms.js';
+import { productiveRules, ruleWithinItself } from './term-walks.js';
 import { NOTHING, type Term, Terms } from './terms.js';
 
 /** A schema that is not supported, or not satisfiable. */
@@ -92,10 +93,13 @@ class SchemaCompiler {
     for (let make = this.#bodies.pop(); make !== undefined; make = this.#bodies.pop()) make();
     if (term === NOTHING) throw new SchemaError([], 'No value satisfies the schema.');
     const rules = [...this.#rules.values()];
-    const within = this.#terms.ruleWithinItself(rules.map((rule) => rule.term));
+    const within = ruleWithinItself(
+      this.#terms,
+      rules.map((rule) => rule.term),
+    );
     const wrong = rules.find((rule) => rule.term === within);
     if (wrong !== undefined) throw new SchemaError(wrong.path, 'The reference refers to itself.');
-    const productive = this.#terms.productiveRules();
+    const productive = productiveRules(this.#terms);
     const endless = rules.find((rule) => !productive.has(rule.term));
     if (endless !== undefined) {
       throw new SchemaError(endless.path, 'No value of finite size satisfies it: it requires itself.');
