@@ -32,7 +32,7 @@ the services they start. They read the variables below themselves, and pass all 
 | \`LORASMITH_CACHE_DIR\` | \`$XDG_CACHE_HOME/lorasmith\`, else \`~/.cache/lorasmith\` | Downloads and compiled parts, shared by all clones. Deleting it is safe. |
 | \`LIBTENSORFLOW_DIR\` | unset | Another build of TensorFlow 2.20: a folder with \`lib/\` and \`include/\`. Unset: the pinned download. |
 
-\`npm run import-gguf\` reads \`MODELS_DIR\`. The command \`lora\` reads \`LORASMITH_URL\` (default \`http://127.0.0.1:8080\`).`;
+The command \`lora\` reads \`LORASMITH_URL\` (default \`http://127.0.0.1:8080\`).`;
 
 /**
  * Writes docs/configuration.md: first the settings that several services read, then those of each service.

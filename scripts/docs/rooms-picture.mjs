@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ROOT_DIR } from '../setup/locations.mjs';
@@ -11,8 +12,10 @@ export async function readRooms() {
       (await readdir(path.join(ROOT_DIR, group))).map((name) => `${group}/${name}`),
     ),
   );
+  // A folder that was a package may still have what was compiled there.
+  const folders = groups.flat().filter((folder) => existsSync(path.join(ROOT_DIR, folder, 'package.json')));
   const rooms = await Promise.all(
-    groups.flat().map(async (folder) => {
+    folders.map(async (folder) => {
       const manifest = JSON.parse(await readFile(path.join(ROOT_DIR, folder, 'package.json'), 'utf8'));
       const { description, dependencies, devDependencies } = manifest;
       // The page is bundled: what it imports are development dependencies.

@@ -36,7 +36,7 @@ export { LLAMA_NAMES, tensorName, tensorOfLayer } from './families/decoder-names
 export type { ExpertParameter, GgufModel, LinearLayer } from './families/family.js';
 export { FAMILIES, type FamilyName } from './families/family-registry.js';
 export type { MarkedText } from './generation-marks.js';
-export { isMissing, type JsonObject, unreadable } from './json-file.js';
+export type { JsonObject } from './json-file.js';
 export { compactJson, JsonEnd, membersAsWritten, parsedObject } from './json-in-text.js';
 export { besideNames, besideScales } from './layer-kinds/beside.js';
 export { intermediateSizeOf } from './layer-kinds/dense.js';

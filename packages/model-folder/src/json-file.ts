@@ -17,13 +17,14 @@ export function modelFileLabel(folder: string, file: string): string {
  */
 export async function readJsonFile(folder: string, file: string, maxBytes: number): Promise<JsonObject> {
   const value = await readOptionalJsonFile(folder, file, maxBytes);
-  if (value === null) {
-    throw new ProductError(
-      'model_file_missing',
-      `${modelFileLabel(folder, file)} is missing. Copy it into the folder.`,
-    );
-  }
+  if (value === null) throw missingJsonFile(folder, file);
   return value;
+}
+
+/** The error of a required file that is not there. */
+export function missingJsonFile(folder: string, file: string): ProductError {
+  const message = `${modelFileLabel(folder, file)} is missing. Copy it into the folder.`;
+  return new ProductError('model_file_missing', message);
 }
 
 /** The content as {@link readJsonFile} reads it, but null for a missing file. */

@@ -5,9 +5,9 @@ import { type Architecture, hasTiedHead } from './architecture.js';
 import { ConfigFields } from './config-fields.js';
 import type { ExpertParameter, Family, LinearLayer, ModelLayout, RequiredTensor } from './families/family.js';
 import { FAMILIES } from './families/family-registry.js';
-import { modelFileLabel, readJsonFile, readOptionalJsonFile } from './json-file.js';
+import { missingJsonFile, modelFileLabel, readJsonFile, readOptionalJsonFile } from './json-file.js';
 import { withHeadOfFiles } from './tied-head.js';
-import { type LocatedTensor, readWeightFiles, type WeightFile } from './weight-files.js';
+import { type LocatedTensor, readWeightFiles, type WeightFile, weightsOfOtherFormat } from './weight-files.js';
 import type { QuantizedType } from './weight-formats/quantized-type.js';
 import type { QuantizedWeight } from './weight-formats/quantized-weight.js';
 import { checkQuantization, readQuantized, type StoredAs, storedAs } from './weight-formats/weight-formats.js';
@@ -71,8 +71,10 @@ export interface ModelFolder {
  */
 export async function readModelFolder(folder: string): Promise<ModelFolder> {
   const path = resolve(folder);
-  const configLabel = modelFileLabel(path, 'config.json');
-  const config = new ConfigFields(await readJsonFile(path, 'config.json', MAX_CONFIG_BYTES), configLabel);
+  const configJson = await readOptionalJsonFile(path, 'config.json', MAX_CONFIG_BYTES);
+  // A download of GGUF has that file alone.
+  if (configJson === null) throw (await weightsOfOtherFormat(path)) ?? missingJsonFile(path, 'config.json');
+  const config = new ConfigFields(configJson, modelFileLabel(path, 'config.json'));
   const generationJson = await readOptionalJsonFile(path, 'generation_config.json', MAX_CONFIG_BYTES);
   const generation = generationJson
     ? new ConfigFields(generationJson, modelFileLabel(path, 'generation_config.json'))

@@ -118,6 +118,12 @@ export function asModelError(error: unknown, folder: string, file: string): Prod
 }
 
 async function missingWeights(folder: string): Promise<ProductError> {
+  const found = await weightsOfOtherFormat(folder);
+  return found ?? missing(folder, SINGLE_FILE, ` A base model needs it, or ${INDEX_FILE} and the files that it lists.`);
+}
+
+/** The error of a folder with a file of weights in a format that is not read; null: it has none. */
+export async function weightsOfOtherFormat(folder: string): Promise<ProductError | null> {
   const names = await readdir(folder).catch(() => []);
   const pickle = names.find((name) => /^pytorch_model.*\.bin$|\.(pt|pth|ckpt)$/.test(name));
   if (pickle) {
@@ -126,13 +132,11 @@ async function missingWeights(folder: string): Promise<ProductError> {
   }
   const gguf = names.find((name) => name.endsWith('.gguf'));
   if (gguf) {
-    const advice = `Import it with: npm run import-gguf -- ${gguf} --name NAME`;
-    return new ProductError(
-      'model_not_supported',
-      `${modelFileLabel(folder, gguf)} is not in safetensors format. ${advice}`,
-    );
+    const advice = `Pull the model from the hub as safetensors, or convert the file with transformers (from_pretrained(…, gguf_file="${gguf}"), then save_pretrained).`;
+    const message = `${modelFileLabel(folder, gguf)} is not in safetensors format, the only one that is read. ${advice}`;
+    return new ProductError('model_not_supported', message);
   }
-  return missing(folder, SINGLE_FILE, ` A base model needs it, or ${INDEX_FILE} and the files that it lists.`);
+  return null;
 }
 
 function missing(folder: string, file: string, more: string): ProductError {

@@ -88,7 +88,8 @@ function unwritable(dataDir: string, cause: Error): ProductError {
 }
 
 async function modelsProblem(modelsDir: string): Promise<string | null> {
-  const help = 'Add a base model: a folder in Hugging Face layout, or npm run import-gguf';
+  const help =
+    'Add one: lora models pull ORG/NAME, or a folder in Hugging Face layout with safetensors (GGUF is not read)';
   try {
     const entries = await readdir(modelsDir, { withFileTypes: true });
     const hasFolder = entries.some((entry) => !entry.name.startsWith('.') && !entry.isFile());
