@@ -357,7 +357,9 @@ test('the stage that compiles the fused ops has every header that they share wit
       return copied === file || file.startsWith(`${copied}/`) || ofFolder;
     });
   const native = 'packages/tensor/native';
-  const sources = (await readdir(path.join(ROOT, native))).filter((name) => /\.(h|cc)$/.test(name));
+  const sources = (await readdir(path.join(ROOT, native), { recursive: true })).filter((name) =>
+    /\.(h|cc)$/.test(name),
+  );
   const shared = (
     await Promise.all(
       sources.map(async (name) => {
