@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
 import { createKeyStore } from '../src/access/key-store.js';
-import { readSite } from '../src/page/read-site.js';
+import { readSite } from '../src/page-plugin.js';
 import { jsonOf } from './json-of.js';
 import { type RealApi, startRealApi } from './real-api.js';
 

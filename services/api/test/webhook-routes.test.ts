@@ -3,8 +3,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
 import { createKeyStore } from '../src/access/key-store.js';
-import { secretOfOwner } from '../src/webhooks/signature.js';
 import { checkWebhookConfig } from '../src/webhooks/webhook-config.js';
+import { secretOfOwner } from '../src/webhooks/webhook-delivery.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 
 const SECRET = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;

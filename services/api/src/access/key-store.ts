@@ -1,10 +1,50 @@
-import { type KeyId, ProductError, type Role } from '@lorasmith/contracts';
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { closed, KeyId, Nullable, newIdentifier, ProductError, Role } from '@lorasmith/contracts';
 import { jobKeys } from '@lorasmith/job-store';
 import { onRedis, repliesOf } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
+import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
-import { isSecret, newApiKey, parseToken } from './api-key.js';
-import { type KeyLimits, KeyRecord, type ListedKey } from './key-record.js';
+
+const quota = (description: string) => Nullable(Type.Integer({ minimum: 0 }), { description });
+
+/** Limits of one key that override the settings. */
+export const KeyLimits = Type.Partial(
+  Type.Object({
+    requests_per_minute: quota('Calls per minute.'),
+    active_jobs: quota('Unfinished jobs.'),
+    dataset_bytes: quota('Bytes of all its datasets.'),
+    adapter_bytes: quota('Bytes of all its adapters.'),
+  }),
+  closed,
+);
+export type KeyLimits = Static<typeof KeyLimits>;
+
+/** The stored record of a key: everything but its secret. */
+export const KeyRecord = Type.Object(
+  {
+    id: KeyId,
+    name: Type.String({ minLength: 1, maxLength: 128 }),
+    role: Role,
+    /** Owner of what the key sees and creates: its own id, the id of another key, or `all` for a key that only reads. */
+    owner: Type.Union([KeyId, Type.Literal('all')]),
+    secret_sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+    limits: KeyLimits,
+    created_at: Type.String(),
+  },
+  closed,
+);
+export type KeyRecord = Static<typeof KeyRecord>;
+
+/** Bounds of the weight of a key. */
+export const KEY_WEIGHTS = { minimum: 0.01, maximum: 100 } as const;
+
+/** A key in a list. */
+export type ListedKey = Omit<KeyRecord, 'secret_sha256'> & {
+  /** Its share of the machines, relative to the other keys; of a key that creates things for another one, that key's. */
+  weight: number;
+  revoked_at: string | null;
+};
 
 export interface NewKeyOptions {
   name: string;
@@ -46,7 +86,7 @@ export interface KeyStore {
   setWeight(id: KeyId, weight: number): Promise<ListedKey>;
   /** Checks the token without a cache, so that a revocation takes effect with the next call. */
   check(token: string | undefined): Promise<KeyAnswer>;
-  /** Whether any key has ever been created. */
+  /** True if any key has ever been created. */
   any(): Promise<boolean>;
 }
 
@@ -172,4 +212,45 @@ function ownsNothing(id: string): ProductError {
 
 function noSuchKey(id: string): ProductError {
   return new ProductError('not_found', `There is no API key ${JSON.stringify(id.slice(0, 100))}.`, { param: 'key' });
+}
+
+/**
+ * `lsk_`, the 24 digits of the key's id, `_`, and 256 random bits in base64url. The record is found by the id, so the
+ * secret is only compared, never looked up.
+ */
+const TOKEN = /^lsk_([0-9a-f]{24})_([A-Za-z0-9_-]{43})$/;
+const SECRET_BYTES = 32;
+
+/** A new key. It is shown once and never stored. */
+interface NewApiKey {
+  id: KeyId;
+  token: string;
+  /** The only part of the secret that is stored. */
+  secretSha256: string;
+}
+
+function newApiKey(): NewApiKey {
+  const id = newIdentifier('key');
+  const secret = randomBytes(SECRET_BYTES).toString('base64url');
+  return { id, token: `lsk_${id.slice('key_'.length)}_${secret}`, secretSha256: sha256(secret).toString('hex') };
+}
+
+/** The parts of a token, or null if it is not one. */
+function parseToken(token: string): { id: KeyId; secret: string } | null {
+  const [, digits, secret] = TOKEN.exec(token) ?? [];
+  return digits === undefined || secret === undefined ? null : { id: `key_${digits}`, secret };
+}
+
+/**
+ * True if the secret has this sha256 (hexadecimal); found in constant time. A plain hash is enough for 256 random bits: a slow
+ * hash protects only secrets that can be guessed.
+ */
+function isSecret(secret: string, secretSha256: string): boolean {
+  const stored = Buffer.from(secretSha256, 'hex');
+  const given = sha256(secret);
+  return stored.length === given.length && timingSafeEqual(stored, given);
+}
+
+function sha256(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
 }

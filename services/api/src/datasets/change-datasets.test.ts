@@ -90,7 +90,7 @@ describe('an upload', () => {
       stored: (owner) => catalog.stored(owner),
     });
     const quota: ByteQuota = {
-      begin: (...of) => ({ ...byteQuota.begin(...of), end: () => Promise.reject(redisUnavailable) }),
+      begin: (...of) => Object.assign(byteQuota.begin(...of), { end: () => Promise.reject(redisUnavailable) }),
     };
     const changes = changesWith({ quota, allow: () => Promise.reject(redisUnavailable) });
     expect(await changes.upload(() => source('{"text":"a"}\n'), uploader())).toMatchObject({ created: true });

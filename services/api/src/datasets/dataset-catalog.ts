@@ -29,12 +29,9 @@ import { gunzip, textOfFile } from '@lorasmith/row-files';
 import { type Caller, visibleOwner } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, type HeldBundle, ListedRecords } from '@lorasmith/storage';
 import type { MeteredUpload, StoredBytes } from '../access/byte-quota.js';
-import type { BoundedReader } from './bounded-reader.js';
-import type { DatasetLimits, DatasetSummary } from './dataset-checker.js';
-import type { FileReading } from './file-reading.js';
-import { orNothingStored } from './nothing-stored.js';
+import { type BoundedReader, type FileReading, fromStagedFile } from './bounded-reader.js';
+import { type DatasetLimits, type DatasetSummary, orNothingStored } from './dataset-checker.js';
 import type { RowChecks } from './row-checks.js';
-import { fromStagedFile } from './staged-file.js';
 import type { UploadSource } from './upload-source.js';
 
 /** A page of datasets in the order of time. */
@@ -78,12 +75,12 @@ export interface DatasetCatalog {
   /** @throws ProductError `dataset_not_found` */
   delete(id: string): Promise<void>;
   /** The dataset as a local folder, until it is released. @throws ProductError `dataset_not_found` */
-  hold(id: string): Promise<HeldBundle>;
+  lease(id: string): Promise<HeldBundle>;
   /** The uploaded bytes. They can be read completely even if the dataset is deleted meanwhile. @throws ProductError `dataset_not_found` */
   read(id: string): Promise<Readable>;
 }
 
-/** A compressed file has at most so many times its bytes, beyond some that it always may have. Text of JSON with long prompts that repeat has up to 100. */
+/** The most bytes of an unpacked file: a multiple of its compressed bytes, beyond some that it always may have. Text of JSON with long prompts that repeat has up to 100. */
 const GROWTH = { times: 200, beyondBytes: 2 ** 24 };
 /** Limits, for docs/limits.md. */
 export const growthLimits = {
@@ -172,7 +169,7 @@ export function createDatasetCatalog({ store, limits, reader, checks }: DatasetC
       records.forget(id);
       if (!deleted) throw datasetNotFound(id);
     },
-    hold: (id) => store.hold(id).catch(missingDataset(id)),
+    lease: (id) => store.hold(id).catch(missingDataset(id)),
     read: (id) => store.read(id, DATASET_FILES.rows).catch(missingDataset(id)),
   };
 }

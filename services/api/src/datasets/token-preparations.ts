@@ -10,10 +10,10 @@ import type { ExampleStore } from '@lorasmith/planning';
 import type { FastifyBaseLogger } from 'fastify';
 import type { Preflight } from '../jobs/preflight.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
-import { withRows } from './hold-rows.js';
+import { withRows } from './file-leases.js';
 
 export interface TokenPreparationsOptions {
-  catalog: Pick<DatasetCatalog, 'uploaded' | 'hold'>;
+  catalog: Pick<DatasetCatalog, 'uploaded' | 'lease'>;
   baseModels: Pick<ModelSource, 'describe' | 'holdOutline'>;
   preflight: Pick<Preflight, 'hasTokens' | 'prepare'>;
   examples: Pick<ExampleStore, 'removeDataset'>;

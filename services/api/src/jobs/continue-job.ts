@@ -12,7 +12,7 @@ import type { JobStore } from '@lorasmith/job-store';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { AdapterReservation } from './adapter-reservation.js';
-import { inValidation } from './job-datasets.js';
+import { inValidation } from './job-inputs.js';
 
 export interface JobContinuationOptions {
   jobs: Pick<JobStore, 'getJob' | 'resumeJob' | 'checkpoints' | 'createJob' | 'repeatedJob' | 'adapterBytes'>;

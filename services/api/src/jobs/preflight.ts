@@ -5,21 +5,20 @@ import { type ErrorCode, type Owner, ProductError, type Report, type UploadedDat
 import type { PlannedWork } from '@lorasmith/job-store';
 import type { ExampleStoreOptions, JobOutline, TokenizingProgress, ViewedRows } from '@lorasmith/planning';
 import { Piscina } from 'piscina';
-import { type ConcurrencyQueue, createConcurrencyQueue, placesOf } from '../access/concurrency-queue.js';
-import { type ThreadAnswer, triedOf } from '../threads/thread-answer.js';
-import { THREAD_ARGUMENTS } from '../threads/thread-arguments.js';
-import { datasetsOf } from './job-datasets.js';
-import type { PlannedJobs, PreflightRows, RowsToView } from './preflight-tasks.js';
-import type {
-  Outlines,
-  OutlineTask,
-  Planned,
-  PrepareTask,
-  ReportTask,
-  TokensTask,
-  ViewTask,
-} from './preflight-thread.js';
-import { resultOf, type Tried } from './tried.js';
+import { ConcurrencyQueue, slotsOf } from '../access/concurrency-limit.js';
+import { resultOf, THREAD_ARGUMENTS, type ThreadAnswer, type Tried, triedOf } from '../threads.js';
+import {
+  datasetsOf,
+  type Outlines,
+  type OutlineTask,
+  type Planned,
+  type PlannedJobs,
+  type PreflightRows,
+  type PrepareTask,
+  type ReportTask,
+  type TokensTask,
+  type ViewTask,
+} from './preflight-tasks.js';
 
 export interface PreflightOptions {
   threads: PreflightThreads;
@@ -27,16 +26,16 @@ export interface PreflightOptions {
   maxWaiting: number;
   /** Limit for planning, without waiting for a thread, plus a time that depends on the size of the datasets. Then the thread is ended. */
   timeoutMs: number;
-  /** How long {@link Preflight.check} may tokenize rows. 0: never. */
+  /** Time in which {@link Preflight.check} may tokenize rows. 0: never. */
   budgetMs: number;
-  /** Where datasets are stored as tokens. */
+  /** The store of datasets as tokens. */
   tokens: ExampleStoreOptions;
 }
 
-/** Plans jobs outside the event loop: a chat template is code of a model, and may loop forever. Keys take turns. */
+/** Plans jobs outside the event loop: a chat template is code of a model, and may loop forever. Keys alternate. */
 export interface Preflight {
   /**
-   * Plans jobs completely. Those that take long keep none waiting that do not.
+   * Plans jobs completely. Large jobs have threads of their own, so that no small one waits for them.
    * @returns a report of each, or the errors of planning it
    * @throws ProductError faults that all have in common; `timeout`; `quota_exceeded`, `service_unavailable` if too many tasks wait
    */
@@ -45,11 +44,11 @@ export interface Preflight {
    * Checks jobs in a short time, whatever the size of their datasets: completely if their rows are few or stored as tokens.
    * Otherwise without the rows, which their trainers check first.
    *
-   * @returns for each whether it may be queued; `planned` is known only if it was checked completely
+   * @returns for each the facts if it may be queued, or its error; `planned` is known only if it was checked completely
    * @throws ProductError as {@link report}
    */
   check(jobs: PlannedJobs, owner: Owner): Promise<Tried<Checked>[]>;
-  /** Whether the rows are stored as tokens. @throws as {@link check} */
+  /** True if the rows are stored as tokens. @throws as {@link check} */
   hasTokens(rows: PreflightRows): Promise<boolean>;
   /**
    * Stores the rows as tokens, unless they are stored. One dataset at a time.
@@ -57,7 +56,7 @@ export interface Preflight {
    */
   prepare(rows: PreflightRows, onProgress: (progress: TokenizingProgress) => void): Promise<void>;
   /** Shows rows, in a thread of its own. @throws the errors of planning that concern no row; `timeout`; `service_unavailable` */
-  viewRows(view: RowsToView): Promise<ViewedRows>;
+  viewRows(view: ViewTask): Promise<ViewedRows>;
 }
 
 /** The facts about a job that may be queued. */
@@ -69,15 +68,16 @@ export interface Checked extends JobOutline {
 export const MAX_HEAP_MB = 2_048;
 /** The same of a thread that outlines jobs or prepares tokens. */
 const OTHER_HEAP_MB = 1_024;
-/** Tokens are prepared with what others leave of the processor, and nobody waits for them: they get so many times the limit of a plan. */
+/** Tokens are prepared with what others leave of the processor. */
 const PREPARING_NICE = 10;
+/** The limit for preparing tokens, as a multiple of that of a plan: nobody waits for them. */
 const PREPARING_LIMITS = 10;
 const IDLE_MS = 60_000;
 /** Short rows in a chat template are tokenized at 0.25 MB/s. Below half of that, the thread counts as hanging. */
 const MS_PER_MEGABYTE = 10_000;
 /** Each further variant of a sweep adds this to the time limit of the first. */
 const MS_PER_VARIANT = 1_000;
-/** Variants of a sweep are planned before they are queued for up to so many times the budget of a job. */
+/** The time in which the variants of a sweep are planned before they are queued, as a multiple of the budget of a job. */
 const MOST_BUDGETS = 5;
 /** The longest wait for a thread. */
 const MAX_WAIT_MS = 600_000;
@@ -93,9 +93,9 @@ export const preflightLimits = {
 const QUICK_THREADS = 2;
 /** The errors of a task that could not begin. */
 const BUSY: readonly ErrorCode[] = ['service_unavailable', 'quota_exceeded', 'timeout'];
-/** Rows that a core tokenizes in a millisecond, beside loading the tokenizer. */
+/** Bytes of rows that a core tokenizes in a millisecond, once the tokenizer is loaded. */
 const ROW_BYTES_PER_MS = 1_000;
-/** Stored tokens that are checked and read in a millisecond. */
+/** Bytes of stored tokens that are checked and read in a millisecond. */
 const TOKEN_BYTES_PER_MS = 200_000;
 /** Each thread that tokenizes holds a tokenizer, up to some hundred MB. */
 const MAX_TOKENIZING_THREADS = 4;
@@ -156,19 +156,19 @@ export class PreflightThreads {
 }
 
 export function createPreflight({ threads, maxWaiting, timeoutMs, budgetMs, tokens }: PreflightOptions): Preflight {
-  const lineOf = (of: TaskThreads): Line => ({
+  const queueOf = (of: TaskThreads): TaskQueue => ({
     threads: of,
-    turns: createConcurrencyQueue({
+    entry: new ConcurrencyQueue({
       what: 'jobs that are planned',
       waitMs: null,
       waiting: { own: Math.ceil(maxWaiting / 2), total: maxWaiting },
     }),
   });
-  const large = lineOf(threads.large);
-  const quick = lineOf(threads.quick);
-  const outlining = lineOf(threads.outlining);
-  const viewing = lineOf(threads.viewing);
-  const preparing = lineOf(threads.preparing);
+  const large = queueOf(threads.large);
+  const quick = queueOf(threads.quick);
+  const outlining = queueOf(threads.outlining);
+  const viewing = queueOf(threads.viewing);
+  const preparing = queueOf(threads.preparing);
 
   const cores = Math.min(availableParallelism(), MAX_TOKENIZING_THREADS);
   const limitOf = (datasets: readonly UploadedDataset[]) => {
@@ -240,14 +240,14 @@ interface TaskThreads {
   pool: () => Piscina;
 }
 
-/** Threads, and the tasks that wait for them. */
-interface Line {
+/** Threads, and the queue of the tasks that wait for them. */
+interface TaskQueue {
   threads: TaskThreads;
-  turns: ConcurrencyQueue;
+  entry: ConcurrencyQueue;
 }
 
 interface RunOptions {
-  /** The key whose turn it is. @defaultValue none: in the order in which the tasks came */
+  /** The key of the task; keys alternate. @defaultValue none: in the order in which the tasks came */
   owner?: Owner;
   /** Limit for the work, without waiting for it. */
   limitMs: number;
@@ -258,15 +258,15 @@ interface RunOptions {
 
 /** @throws ProductError of the task; `timeout`, `quota_exceeded`, `service_unavailable`, `does_not_fit` */
 async function run<Result>(
-  { threads, turns }: Line,
+  { threads, entry }: TaskQueue,
   name: string,
   task: object,
   { owner = null, limitMs, waiting, transferList = [] }: RunOptions,
 ): Promise<Result> {
   let release = () => {};
   try {
-    release = await turns
-      .enter(owner, placesOf(owner, threads.count), waiting ?? AbortSignal.timeout(MAX_WAIT_MS))
+    release = await entry
+      .enter(owner, slotsOf(owner, threads.count), waiting ?? AbortSignal.timeout(MAX_WAIT_MS))
       .catch((error: unknown) => {
         throw (error as Error).name === 'TimeoutError' ? othersArePlanned(error) : error;
       });

@@ -15,7 +15,7 @@ import { jobLimitsOf } from '../access/limits.js';
 import type { AdapterReservation } from '../jobs/adapter-reservation.js';
 import { detailsOf, digestOf, requestHash } from '../jobs/job-spec.js';
 import type { JobSubmission, SubmitOptions } from '../jobs/submit-job.js';
-import type { Tried } from '../jobs/tried.js';
+import type { Tried } from '../threads.js';
 import { checkWebhooksOf, type WebhookConfig } from '../webhooks/webhook-config.js';
 
 export interface SweepSubmissionOptions {
@@ -50,17 +50,13 @@ export function createSweepSubmission(options: SweepSubmissionOptions): SweepSub
   /** @throws ProductError a fault that all variants have, as that of a job */
   const tryAll = async <Result>(
     request: SweepRequest,
-    caller: Caller,
-    plan: (jobs: readonly JobRequest[], caller: Caller) => Promise<Tried<Result>[]>,
+    plan: (jobs: readonly JobRequest[]) => Promise<Tried<Result>[]>,
   ): Promise<TriedVariant<Result>[]> => {
     metricOf(request);
     const variants = variantsOf(request);
     // Its message may go elsewhere than those of its jobs.
     checkWebhooksOf({ webhook: request.webhook ?? null }, webhooks);
-    const tried = await plan(
-      variants.map(({ job }) => job),
-      caller,
-    ).catch((error: unknown) => {
+    const tried = await plan(variants.map(({ job }) => job)).catch((error: unknown) => {
       if (error instanceof ProductError) throw ofTemplate(error);
       throw error;
     });
@@ -76,7 +72,7 @@ export function createSweepSubmission(options: SweepSubmissionOptions): SweepSub
   return {
     dryRun: (request, caller) =>
       dryRuns.run(JSON.stringify([caller, digestOf(request)]), async () => {
-        const tried = await tryAll(request, caller, submission.planVariants);
+        const tried = await tryAll(request, (jobs) => submission.planVariants(jobs, caller));
         return planOf(tried, request.halving?.first_steps ?? null);
       }),
 
@@ -87,7 +83,7 @@ export function createSweepSubmission(options: SweepSubmissionOptions): SweepSub
         const repeated = await sweeps.repeated({ idempotencyKey, requestHash: hash, owner });
         if (repeated !== null) return repeated;
       }
-      const tried = await tryAll(request, caller, submission.checkVariants);
+      const tried = await tryAll(request, (jobs) => submission.checkVariants(jobs, caller));
       throwIfSomeCannotRun(tried);
       const holdAtStep = request.halving === undefined ? null : stepOfRung(request.halving.first_steps, 0);
       const variants = tried.map(({ variant, result }): NewVariant => {
