@@ -25,21 +25,21 @@ import { createRegistryClient, type RegistryAddress, type RegistryClient } from 
 import { transferRoutes } from './adapters/transfer-routes.js';
 import { BoundedReader } from './datasets/bounded-reader.js';
 import { createDatasetChanges } from './datasets/change-datasets.js';
-import { createDatasetCatalog } from './datasets/dataset-catalog.js';
+import { DatasetCatalog } from './datasets/dataset-catalog.js';
 import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { datasetRoutes } from './datasets/dataset-routes.js';
 import type { RowChecks } from './datasets/row-checks.js';
 import { createRowViews } from './datasets/row-views.js';
-import { createTokenPreparations } from './datasets/token-preparations.js';
+import { TokenPreparations } from './datasets/token-preparations.js';
 import { createAdapterReservation } from './jobs/adapter-reservation.js';
-import { createJobContinuation } from './jobs/continue-job.js';
+import { JobContinuation } from './jobs/continue-job.js';
 import { eventRoutes } from './jobs/event-routes.js';
 import { checkpointRoutes, jobIdOf, jobNotFound, jobRoutes } from './jobs/job-routes.js';
 import type { Preflight } from './jobs/preflight.js';
 import { JobSubmission } from './jobs/submit-job.js';
 import { modelRoutes } from './model-routes.js';
 import type { GenerationLimits } from './openai/generation-request.js';
-import { createModelDirectory } from './openai/model-directory.js';
+import { ModelDirectory } from './openai/model-directory.js';
 import { createResultFiles, fileNotFound, ownerOfFile } from './openai/openai-files.js';
 import { answerUnrouted, openaiRoutes } from './openai/openai-routes.js';
 import { registerOpenapi } from './openapi/openapi-plugin.js';
@@ -47,7 +47,7 @@ import { type Site, servePage } from './page-plugin.js';
 import { addPublicPath, withoutPublicPath } from './public-path.js';
 import { serviceRoutes } from './service-routes.js';
 import { advanceSweep } from './sweeps/advance-sweeps.js';
-import { createSweepSubmission } from './sweeps/submit-sweep.js';
+import { SweepSubmission } from './sweeps/submit-sweep.js';
 import { sweepIdOf, sweepNotFound, sweepRoutes } from './sweeps/sweep-routes.js';
 import type { WebhookConfig } from './webhooks/webhook-config.js';
 
@@ -61,7 +61,7 @@ export interface AppDependencies {
   adapters: BundleStore;
   /** Tokenized datasets. */
   examples: ExampleStore;
-  preflight: Preflight;
+  preflight: Pick<Preflight, 'report' | 'check' | 'hasTokens' | 'prepare' | 'viewRows'>;
   baseModels: ModelSource;
   pulls: PullStore;
   registry: RegistryAddress;
@@ -141,7 +141,7 @@ function createParts(dependencies: AppDependencies) {
   const { jobs, adapters, baseModels, preflight, examples, access, tracing, webhooks, startedMemory } = dependencies;
   const { reservations } = access;
   const registry = createRegistryClient(dependencies.registry);
-  const catalog = createDatasetCatalog({
+  const catalog = new DatasetCatalog({
     store: dependencies.datasets,
     limits: dependencies.datasetLimits,
     reader: new BoundedReader(dependencies.fileReader),
@@ -154,7 +154,7 @@ function createParts(dependencies: AppDependencies) {
     stored: (owner) => adapterBytes(owner, { jobs, registry }),
   });
   const adapterReservation = createAdapterReservation(adapterQuota);
-  const preparations = createTokenPreparations({
+  const preparations = new TokenPreparations({
     catalog,
     baseModels,
     preflight,
@@ -179,11 +179,11 @@ function createParts(dependencies: AppDependencies) {
     adapterQuota,
     preparations,
     submission,
-    sweepSubmission: createSweepSubmission({ sweeps: jobs.sweeps, submission, adapterReservation, tracing, webhooks }),
-    continuation: createJobContinuation({ jobs, catalog, adapterReservation }),
+    sweepSubmission: new SweepSubmission({ sweeps: jobs.sweeps, submission, adapterReservation, tracing, webhooks }),
+    continuation: new JobContinuation({ jobs, catalog, adapterReservation }),
     changes: createDatasetChanges({ catalog, jobs, examples, quota: datasetQuota }),
     views: createRowViews({ catalog, baseModels, preflight, preparations }),
-    directory: createModelDirectory({ adapters, jobs, baseModels, registry }),
+    directory: new ModelDirectory({ adapters, jobs, baseModels, registry }),
     /** The limit of downloads and imports. */
     transfers: new ConcurrencyLimit('downloads and imports'),
   };

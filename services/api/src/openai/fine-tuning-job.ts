@@ -118,16 +118,16 @@ export function fineTuningCheckpointOf(checkpoint: Checkpoint, job: Job): FineTu
   };
 }
 
-type Said = Pick<FineTuningEvent, 'message'> & Partial<Pick<FineTuningEvent, 'level' | 'type' | 'data'>>;
+type EventText = Pick<FineTuningEvent, 'message'> & Partial<Pick<FineTuningEvent, 'level' | 'type' | 'data'>>;
 
 /** An event of a job as the OpenAI API has it: a sentence, and the numbers of steps and evaluations. */
 export function fineTuningEventOf(event: JobEvent): FineTuningEvent {
   const { id, created_at: createdAt } = event;
-  const { message, level = 'info', type = 'message', data = {} } = saidOf(event);
+  const { message, level = 'info', type = 'message', data = {} } = textOf(event);
   return { id, object: 'fine_tuning.job.event', created_at: unixSeconds(createdAt), level, message, type, data };
 }
 
-function saidOf(event: JobEvent): Said {
+function textOf(event: JobEvent): EventText {
   switch (event.type) {
     case 'job-queued':
       return { message: `Created fine-tuning job: ${event.job}` };

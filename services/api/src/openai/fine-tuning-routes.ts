@@ -1,6 +1,7 @@
 import type { ModelSource } from '@lorasmith/base-models';
 import {
   closed,
+  type FineTuningCheckpoint,
   FineTuningCheckpointList,
   FineTuningEventList,
   FineTuningJob,
@@ -15,6 +16,7 @@ import type { HttpApp } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';
+import type { AccessLimits } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { JobContinuation } from '../jobs/continue-job.js';
 import { IdempotencyHeaders, jobIdOf, jobNotFound } from '../jobs/job-routes.js';
@@ -112,7 +114,7 @@ const listFineTuningCheckpoints = {
 
 /** Jobs as the OpenAI API has them: the same as those of `/jobs`. */
 export async function fineTuningRoutes(app: HttpApp, options: FineTuningRoutesOptions): Promise<void> {
-  const { jobs, submission, continuation } = options;
+  const { jobs, submission } = options;
 
   const existingJob = async (id: string): Promise<Job> => {
     const job = await jobs.getJob(jobIdOf(id));
@@ -146,30 +148,7 @@ export async function fineTuningRoutes(app: HttpApp, options: FineTuningRoutesOp
     async ({ params: { id } }) => await fineTuningJobOf(await existingJob(id), options),
   );
 
-  const changes = [
-    ['cancel', 'Cancel a job. While it runs, its status changes once its worker has stopped', jobs.requestCancel],
-    [
-      'pause',
-      'Pause a job. While it runs, its status changes once its worker has saved a checkpoint',
-      jobs.requestPause,
-    ],
-    ['resume', 'Resume a paused, failed or cancelled job from its last checkpoint', continuation.resume],
-  ] as const;
-  for (const [verb, summary, change] of changes) {
-    app.post(
-      `/fine_tuning/jobs/:id/${verb}`,
-      {
-        schema: {
-          operationId: `${verb}FineTuningJob`,
-          summary,
-          tags,
-          params,
-          response: { 200: answer('The job.', FineTuningJob), ...openaiErrorAnswers(404, 409, 503, 507) },
-        },
-      },
-      async ({ params: { id }, limits }) => await fineTuningJobOf(await change(jobIdOf(id), limits), options),
-    );
-  }
+  registerChanges(app, options);
 
   app.get(
     '/fine_tuning/jobs/:id/events',
@@ -186,13 +165,58 @@ export async function fineTuningRoutes(app: HttpApp, options: FineTuningRoutesOp
     async ({ params: { id }, query: { after, limit = DEFAULT_CHECKPOINTS } }) => {
       const job = await existingJob(id);
       const all = (await jobs.checkpoints.list(job.id)).map((one) => fineTuningCheckpointOf(one, job));
-      const start = after === undefined ? 0 : all.findIndex((one) => one.id === after) + 1;
-      if (after !== undefined && start === 0) {
-        throw new ProductError('invalid_request', 'after is not the id of a stored checkpoint.', { param: 'after' });
-      }
-      const data = all.slice(start, start + limit);
-      const ends = { first_id: data.at(0)?.id ?? null, last_id: data.at(-1)?.id ?? null };
-      return { object: 'list' as const, data, ...ends, has_more: start + limit < all.length };
+      return { object: 'list' as const, ...pageOf(all, { after, limit }) };
     },
   );
+}
+
+/** The calls that change a job, each of which answers with it. */
+function registerChanges(app: HttpApp, options: FineTuningRoutesOptions): void {
+  const { jobs, continuation } = options;
+  const changes = [
+    [
+      'cancel',
+      'Cancel a job. While it runs, its status changes once its worker has stopped',
+      (id: JobId) => jobs.requestCancel(id),
+    ],
+    [
+      'pause',
+      'Pause a job. While it runs, its status changes once its worker has saved a checkpoint',
+      (id: JobId) => jobs.requestPause(id),
+    ],
+    [
+      'resume',
+      'Resume a paused, failed or cancelled job from its last checkpoint',
+      (id: JobId, limits: AccessLimits) => continuation.resume(id, limits),
+    ],
+  ] as const;
+  for (const [verb, summary, change] of changes) {
+    app.post(
+      `/fine_tuning/jobs/:id/${verb}`,
+      {
+        schema: {
+          operationId: `${verb}FineTuningJob`,
+          summary,
+          tags,
+          params,
+          response: { 200: answer('The job.', FineTuningJob), ...openaiErrorAnswers(404, 409, 503, 507) },
+        },
+      },
+      async ({ params: { id }, limits }) => await fineTuningJobOf(await change(jobIdOf(id), limits), options),
+    );
+  }
+}
+
+/** A page of checkpoints. @throws ProductError `invalid_request` if there is none `after` */
+function pageOf(
+  checkpoints: readonly FineTuningCheckpoint[],
+  { after, limit }: { after: string | undefined; limit: number },
+) {
+  const start = after === undefined ? 0 : checkpoints.findIndex((one) => one.id === after) + 1;
+  if (after !== undefined && start === 0) {
+    throw new ProductError('invalid_request', 'after is not the id of a stored checkpoint.', { param: 'after' });
+  }
+  const data = checkpoints.slice(start, start + limit);
+  const ends = { first_id: data.at(0)?.id ?? null, last_id: data.at(-1)?.id ?? null };
+  return { data, ...ends, has_more: start + limit < checkpoints.length };
 }

@@ -22,27 +22,6 @@ export interface NamedModel {
   adapter: AdapterId | null;
 }
 
-/**
- * The models that a caller can name in a request: base models, and its own adapters by their ids or by their names as
- * fine-tuned models.
- */
-export interface ModelDirectory {
-  /**
-   * @throws ProductError `adapter_not_found`, also for one that the caller may not use; `model_not_found`;
-   * `model_not_supported` for one that generates no text; the codes of a broken one
-   */
-  resolve(name: string, caller: Caller): Promise<NamedModel>;
-  /** @throws ProductError as {@link resolve} */
-  describe(name: string, caller: Caller): Promise<OpenaiModel>;
-  /** The base models by name, then the newest adapters. @throws ProductError `registry_unavailable` */
-  list(caller: Caller): Promise<OpenaiModel[]>;
-  /**
-   * Deletes a fine-tuned model.
-   * @throws ProductError as {@link resolve}; `forbidden` for a base model; `in_use`; `registry_unavailable`
-   */
-  delete(name: string, caller: Caller): Promise<void>;
-}
-
 export interface ModelDirectoryOptions {
   adapters: BundleStore;
   jobs: AdapterUsers;
@@ -63,67 +42,95 @@ const param = 'model';
 
 const adapterIdSchema = Compile(AdapterId);
 
-export function createModelDirectory({ adapters, jobs, baseModels, registry }: ModelDirectoryOptions): ModelDirectory {
-  const adapterOf = async (id: AdapterId, caller: Caller): Promise<AdapterManifest> =>
-    await readManifest(adapters, id, { isAllowed: (owner) => mayUse(caller, owner) });
+/**
+ * The models that a caller can name in a request: base models, and its own adapters by their ids or by their names as
+ * fine-tuned models.
+ */
+export class ModelDirectory {
+  readonly #options: ModelDirectoryOptions;
+
+  constructor(options: ModelDirectoryOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The model of a name.
+   * @throws ProductError `adapter_not_found`, also for one that the caller may not use; `model_not_found`;
+   * `model_not_supported` for one that generates no text; the codes of a broken one
+   */
+  async resolve(name: string, caller: Caller): Promise<NamedModel> {
+    return await atModel(async () => {
+      const adapter = await this.#adapterNamed(name, caller);
+      const base = adapter?.base_model.name ?? name;
+      await this.#checkBase(base);
+      return { base_model: base, adapter: adapter?.id ?? null };
+    });
+  }
+
+  /** The model of a name as the OpenAI API has it. @throws ProductError as {@link resolve} */
+  async describe(name: string, caller: Caller): Promise<OpenaiModel> {
+    return await atModel(async () => {
+      const adapter = await this.#adapterNamed(name, caller);
+      if (adapter !== null) return adapterModelOf({ ...adapter, base_model: adapter.base_model.name });
+      await this.#checkBase(name);
+      return baseModelOf(name);
+    });
+  }
+
+  /** The base models by name, then the newest adapters. @throws ProductError `registry_unavailable` */
+  async list(caller: Caller): Promise<OpenaiModel[]> {
+    const { baseModels, registry } = this.#options;
+    const bases = (await baseModels.list()).filter(
+      ({ problem, family }) => problem === null && family !== WITHOUT_TEXT,
+    );
+    const listed = await registry.newestAdapters(caller, MAX_LISTED_ADAPTERS);
+    return [...bases.map(({ name }) => baseModelOf(name)), ...listed.map(adapterModelOf)];
+  }
+
+  /**
+   * Deletes a fine-tuned model.
+   * @throws ProductError as {@link resolve}; `forbidden` for a base model; `in_use`; `registry_unavailable`
+   */
+  async delete(name: string, caller: Caller): Promise<void> {
+    const { jobs, registry } = this.#options;
+    await atModel(async () => {
+      const adapter = await this.#adapterNamed(name, caller);
+      if (adapter !== null) {
+        await beginAdapterDeletion(jobs, adapter.id);
+        return await registry.removeAdapter(adapter.id);
+      }
+      await this.#checkBase(name);
+      const message = `${name} is a base model. Only fine-tuned models can be deleted.`;
+      throw new ProductError('forbidden', message);
+    });
+  }
 
   /** The adapter of this id or fine-tuned model; null for any other name, which may be that of a base model. */
-  const adapterNamed = async (name: string, caller: Caller): Promise<AdapterManifest | null> => {
-    if (adapterIdSchema.Check(name)) return await adapterOf(name, caller);
+  async #adapterNamed(name: string, caller: Caller): Promise<AdapterManifest | null> {
+    if (adapterIdSchema.Check(name)) return await this.#adapterOf(name, caller);
     const parsed = parseFineTunedName(name);
     if (parsed === null) return null;
     if ('checkpoint' in parsed) throw unpublished(name, parsed.checkpoint);
-    const manifest = await adapterOf(parsed.adapter, caller);
+    const manifest = await this.#adapterOf(parsed.adapter, caller);
     const { id, base_model: base } = manifest;
     // The suffix may be that of a name that the adapter or its job had before.
     if (isNameOf(name, { id, base_model: base.name })) return manifest;
     const fullName = fineTunedName({ ...manifest, base_model: base.name });
     throw new ProductError('model_not_found', `There is no model ${quoted(name)}. The name of ${id} is ${fullName}.`);
-  };
+  }
+
+  async #adapterOf(id: AdapterId, caller: Caller): Promise<AdapterManifest> {
+    return await readManifest(this.#options.adapters, id, { isAllowed: (owner) => mayUse(caller, owner) });
+  }
 
   /** Checks that a base model can generate text. */
-  const checkBase = async (name: string): Promise<void> => {
-    const { problem, family } = await baseModels.describe(name);
+  async #checkBase(name: string): Promise<void> {
+    const { problem, family } = await this.#options.baseModels.describe(name);
     if (problem !== null) throw new ProductError('model_not_supported', `${name} cannot be used: ${problem.message}`);
     if (family === WITHOUT_TEXT) {
       throw new ProductError('model_not_supported', `${name} is a classifier of features and generates no text.`);
     }
-  };
-
-  return {
-    resolve: (name, caller) =>
-      atModel(async () => {
-        const adapter = await adapterNamed(name, caller);
-        const base = adapter?.base_model.name ?? name;
-        await checkBase(base);
-        return { base_model: base, adapter: adapter?.id ?? null };
-      }),
-    describe: (name, caller) =>
-      atModel(async () => {
-        const adapter = await adapterNamed(name, caller);
-        if (adapter !== null) return adapterModelOf({ ...adapter, base_model: adapter.base_model.name });
-        await checkBase(name);
-        return baseModelOf(name);
-      }),
-    async list(caller) {
-      const bases = (await baseModels.list()).filter(
-        ({ problem, family }) => problem === null && family !== WITHOUT_TEXT,
-      );
-      const listed = await registry.newestAdapters(caller, MAX_LISTED_ADAPTERS);
-      return [...bases.map(({ name }) => baseModelOf(name)), ...listed.map(adapterModelOf)];
-    },
-    delete: (name, caller) =>
-      atModel(async () => {
-        const adapter = await adapterNamed(name, caller);
-        if (adapter !== null) {
-          await beginAdapterDeletion(jobs, adapter.id);
-          return await registry.removeAdapter(adapter.id);
-        }
-        await checkBase(name);
-        const message = `${name} is a base model. Only fine-tuned models can be deleted.`;
-        throw new ProductError('forbidden', message);
-      }),
-  };
+  }
 }
 
 function baseModelOf(name: ModelName): OpenaiModel {
