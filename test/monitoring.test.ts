@@ -10,7 +10,7 @@ import {
   observeHttp,
   observeRedis,
 } from '../packages/service-kit/src/index.js';
-import { createApiMetrics } from '../services/api/src/metrics/api-metrics.js';
+import { createApiMetrics } from '../services/api/src/api-metrics.js';
 import { countDownloads, countMerges, observeMergedModels } from '../services/registry/src/metrics/registry-metrics.js';
 import { createGenerationMetrics } from '../services/worker/src/generation/generation-metrics.js';
 import { observeMachine } from '../services/worker/src/metrics/machine-metrics.js';
