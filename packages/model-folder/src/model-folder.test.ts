@@ -5,9 +5,9 @@ import { type Dtype, openSafetensors, toFloat32, writeSafetensors } from '@loras
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type FileTensor, rewriteTensors } from '../test/changed-folder.js';
 import type { DecoderArchitecture } from './architecture.js';
-import { LLAMA_NAMES } from './families/decoder-names.js';
+import { LLAMA_NAMES } from './decoder-names.js';
 import { type ModelFolder, readModelFolder } from './model-folder.js';
-import { openModelWeights } from './model-weights.js';
+import { openModelWeights } from './weights/model-weights.js';
 
 const reference = new URL('../../../test/fixtures/reference/', import.meta.url).pathname;
 let root: string;
