@@ -136,7 +136,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
 
 type Parts = ReturnType<typeof createParts>;
 
-/** What several routes use, each made once. */
+/** The parts that several routes use, each made once. */
 function createParts(dependencies: AppDependencies) {
   const { jobs, adapters, baseModels, preflight, examples, access, tracing, webhooks, startedMemory } = dependencies;
   const { reservations } = access;

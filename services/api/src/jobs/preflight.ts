@@ -61,7 +61,7 @@ const TOKEN_BYTES_PER_MS = 200_000;
 /** The most threads that tokenize: each has a tokenizer in memory, up to some hundred MB. */
 const MAX_TOKENIZING_THREADS = 4;
 
-/** For each job a report or an error; null for one that takes longer than its budget, or could not begin. */
+/** A report or an error for each job; null for one that takes longer than its budget, or could not begin. */
 type Reports = (ThreadAnswer<Planned> | null)[];
 
 /** Plans jobs outside the event loop: a chat template is code of a model, and may loop forever. Keys alternate. */
