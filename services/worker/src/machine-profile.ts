@@ -11,8 +11,8 @@ import type { MeasureOptions } from '@lorasmith/training';
 import type { Logger } from 'pino';
 import { Value } from 'typebox/value';
 import type { ChosenEngine } from './device/choose-engine.js';
-import { CUDA_RESERVED_BYTES, gpuInUse, readGpus, TENSORFLOW_RESERVED_BYTES } from './device/read-gpus.js';
-import { trainerProgram } from './trainer/trainer-environment.js';
+import { CUDA_RESERVED_BYTES, gpuInUse, readGpus, TENSORFLOW_RESERVED_BYTES } from './device/machine-load.js';
+import { trainerProgram } from './trainer/trainer-program.js';
 
 export interface MachineProfileOptions {
   dataDir: string;

@@ -4,7 +4,7 @@ import type { ExampleStore } from '@lorasmith/planning';
 import type { BundleStore, Stores } from '@lorasmith/storage';
 import type { Logger } from 'pino';
 import type { JobFolders, SweptStore } from './job-folders.js';
-import { removeOrphanedAdapters } from './orphaned-adapters.js';
+import { removeOrphanedAdapters } from './publish-adapter.js';
 
 const RECONCILE_EVERY_MS = 30_000;
 /** More often than the rest: checkpoints are large, and have a quota. */

@@ -2,7 +2,7 @@ import { createMetrics, NO_TRACING } from '@lorasmith/service-kit';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { aJobSpec } from '../test/a-job-spec.js';
-import { createWorkerMetrics } from './metrics/worker-metrics.js';
+import { createWorkerMetrics } from './worker-metrics.js';
 import { type RunJobDeps, runJob } from './run-job.js';
 
 test('a job that was released stays so where the folder of its attempt cannot be removed', async () => {

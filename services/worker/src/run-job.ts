@@ -2,7 +2,7 @@ import type { JobId } from '@lorasmith/contracts';
 import type { JobAttempt, JobStore } from '@lorasmith/job-store';
 import { Attempt, type AttemptOptions } from './attempt.js';
 import type { AttemptOutcome } from './attempt-outcome.js';
-import type { AttemptMetrics, WorkerMetrics } from './metrics/worker-metrics.js';
+import type { AttemptMetrics, WorkerMetrics } from './worker-metrics.js';
 import { adapterIdOf } from './publish-adapter.js';
 import type { TrainerPool } from './trainer/trainer-pool.js';
 

@@ -12,18 +12,17 @@ import type { Logger } from 'pino';
 import { createCheckpointMirror } from './checkpoint-mirror.js';
 import type { ChosenEngine } from './device/choose-engine.js';
 import { watchLoad } from './device/machine-load.js';
-import { gpuFault } from './device/try-gpu.js';
+import { gpuFault } from './device/gpu-probes.js';
 import { answerRequests } from './generation/answer-requests.js';
-import { createGenerationMetrics } from './generation/generation-metrics.js';
+import { createGenerationMetrics, createWorkerMetrics } from './worker-metrics.js';
 import { createJobFolders } from './job-folders.js';
 import { profileMachine } from './machine-profile.js';
 import { startMaintenance } from './maintenance.js';
-import { observeMachine } from './metrics/machine-metrics.js';
-import { createWorkerMetrics } from './metrics/worker-metrics.js';
+import { observeMachine } from './machine-metrics.js';
 import { runJob } from './run-job.js';
 import type { WorkerConfig } from './settings.js';
 import { startTrainQueue } from './train-queue.js';
-import { trainerProgram } from './trainer/trainer-environment.js';
+import { trainerProgram } from './trainer/trainer-program.js';
 import { DEFAULT_POOL_TIMES, TrainerPool } from './trainer/trainer-pool.js';
 import {
   DEFAULT_TRAINER_LIMITS,

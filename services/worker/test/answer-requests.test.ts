@@ -14,7 +14,7 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { answerRequests } from '../src/generation/answer-requests.js';
-import { createGenerationMetrics } from '../src/generation/generation-metrics.js';
+import { createGenerationMetrics } from '../src/worker-metrics.js';
 import { DEFAULT_POOL_TIMES, TrainerPool } from '../src/trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer } from '../src/trainer/trainer-process.js';
 import { aTrainOrder } from './a-train-order.js';

@@ -7,7 +7,7 @@ import type { EventData, EventType, NewJobEvent } from '@lorasmith/contracts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { TrainOrder } from '../src/trainer/messages.js';
-import { kernelsArgument, settingsArgument } from '../src/trainer/trainer-arguments.js';
+import { kernelsArgument, settingsArgument } from '../src/trainer/trainer-program.js';
 import { DEFAULT_POOL_TIMES, TrainerPool } from '../src/trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer, type TrainerProcess } from '../src/trainer/trainer-process.js';
 import { aDataset, ROWS } from './a-dataset.js';

@@ -22,7 +22,7 @@ import { publishReferenceAdapter } from '../../registry/test/published-adapter.j
 import { cpuEngine } from '../src/device/choose-engine.js';
 import { WORKER_SETTINGS, type WorkerConfig } from '../src/settings.js';
 import { startWorker, type WorkerOptions, type WorkerService } from '../src/start-worker.js';
-import { readRecords } from '../src/tensorboard/read-records.js';
+import { readRecords } from '../src/event-file.js';
 import { aDataset, putDataset } from './a-dataset.js';
 import { aJobSpec, DATASET } from './a-job-spec.js';
 

@@ -11,7 +11,7 @@ import type { GenerationOrder } from '../trainer/messages.js';
 import type { TrainerPool } from '../trainer/trainer-pool.js';
 import type { GenerationResult } from '../trainer/trainer-process.js';
 import type { SharedBase } from '../trainer/warm-trainer.js';
-import type { GenerationMetrics, GenerationOutcome } from './generation-metrics.js';
+import type { GenerationMetrics, GenerationOutcome } from '../worker-metrics.js';
 
 export interface AnswerRequestsOptions {
   server: GenerationServer;

@@ -1,9 +1,7 @@
-import type { FinishReason, GeneratedToken, GenerationPiece } from '@lorasmith/contracts';
+import type { FinishReason, GeneratedToken, GenerationPiece, TokenLogprob } from '@lorasmith/contracts';
 import { TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import type { ScoredToken } from '@lorasmith/models';
-import type { AnswerPart, CallParser } from './call-parser.js';
-import { StopTexts } from './stop-texts.js';
-import type { TokenTexts } from './token-texts.js';
+import type { AnswerPart, CallParser } from './tool-calls.js';
 
 export interface ChoiceTextOptions {
   choice: number;
@@ -145,4 +143,77 @@ function lengthOf(text: string): number {
   let length = 0;
   for (const _ of text) length++;
   return length;
+}
+
+/** Looks for texts that end an answer, also where they are spread over several pieces. */
+export class StopTexts {
+  readonly #stops: readonly string[];
+  /** Text that may be the start of a stop text. */
+  #held = '';
+
+  constructor(stops: readonly string[]) {
+    this.#stops = stops;
+  }
+
+  /** @returns the text that can be no part of a stop text, and whether one has come; the text before it is then all */
+  push(piece: string): { text: string; stopped: boolean } {
+    const text = this.#held + piece;
+    // The first that is complete counts, however the text is divided into pieces; of two, the longer one.
+    const [found] = this.#stops
+      .map((stop) => ({ start: text.indexOf(stop), length: stop.length }))
+      .filter(({ start }) => start !== -1)
+      .sort((one, other) => one.start + one.length - (other.start + other.length) || one.start - other.start);
+    if (found !== undefined) {
+      this.#held = '';
+      return { text: text.slice(0, found.start), stopped: true };
+    }
+    const held = Math.max(0, ...this.#stops.map((stop) => startAtEnd(text, stop)));
+    this.#held = text.slice(text.length - held);
+    return { text: text.slice(0, text.length - held), stopped: false };
+  }
+
+  /** The text that is held, once no more comes. */
+  end(): string {
+    return this.#held;
+  }
+}
+
+/** How many characters at the end of a text are the start of another. */
+export function startAtEnd(text: string, stop: string): number {
+  for (let length = Math.min(stop.length - 1, text.length); length > 0; length--) {
+    if (text.endsWith(stop.slice(0, length))) return length;
+  }
+  return 0;
+}
+
+/** The log-probability that the OpenAI API reports for an impossible token. */
+const IMPOSSIBLE = -9999;
+
+/** The texts of single tokens of a base model, special ones included. */
+export class TokenTexts {
+  readonly #tokenizer: Tokenizer;
+  /** Bounded by the vocabulary. */
+  readonly #texts = new Map<number, string>();
+  /** An ordinary token: alone, a token could lose the space before it. */
+  readonly #anchor: number[];
+
+  constructor(tokenizer: Tokenizer) {
+    this.#tokenizer = tokenizer;
+    this.#anchor = [...tokenizer.encode('a')].slice(-1);
+  }
+
+  /** @param logprob - null: nothing predicts the token */
+  logprobOf(id: number, logprob: number | null): TokenLogprob {
+    const text = this.#textOf(id);
+    const bytes = text.includes('\uFFFD') ? null : [...Buffer.from(text)];
+    return { text, bytes, logprob: logprob === null ? null : Math.max(logprob, IMPOSSIBLE) };
+  }
+
+  #textOf(id: number): string {
+    const known = this.#texts.get(id);
+    if (known !== undefined) return known;
+    const text = this.#tokenizer.decode([...this.#anchor, id]).slice(this.#tokenizer.decode(this.#anchor).length);
+    this.#texts.set(id, text);
+    return text;
+  }
 }

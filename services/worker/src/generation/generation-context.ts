@@ -3,7 +3,7 @@ import { JsonGrammars, TokenTrie } from '@lorasmith/json-grammar';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
 import { cacheBytes, type Decoder, Generation } from '@lorasmith/models';
 import { AdapterCache } from './adapter-cache.js';
-import { TokenTexts } from './token-texts.js';
+import { TokenTexts } from './choice-text.js';
 
 export interface GenerationMemory {
   /** Bytes of keys and values. */

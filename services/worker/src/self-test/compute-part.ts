@@ -1,15 +1,27 @@
-import {
-  type ChildExit,
-  type ChildProgram,
-  cudaErrorIn,
-  type ExitExplanation,
-  endsCudaContext,
-  explainExit,
-  startChild,
-} from '@lorasmith/child-processes';
-import type { ComputedCase } from '@lorasmith/training';
-import type { SelfTestOrder, SelfTestReply } from './messages.js';
-import { SelfTestError } from './self-test-error.js';
+import type { KernelSource } from '@lorasmith/contracts';
+import type { CaseSizes, ComputedCase, SelfTestPart } from '@lorasmith/training';
+import { type ChildExit, type ChildProgram, cudaErrorIn, type ExitExplanation, endsCudaContext, explainExit, startChild } from '@lorasmith/child-processes';
+
+
+/** The order to a process of the self-test. It has an engine of its own, which its environment decides. */
+export interface SelfTestOrder {
+  type: 'compute';
+  part: SelfTestPart;
+  sizes: CaseSizes;
+  runs: 1 | 2;
+  /** Cases to leave out. */
+  skip: string[];
+  kernels: KernelSource;
+  /** Fused kernels not to use. */
+  avoid: string[];
+}
+
+/** The replies of the process. Nothing follows the last two. */
+export type SelfTestReply =
+  | { type: 'started'; name: string }
+  | { type: 'computed'; computed: ComputedCase }
+  | { type: 'finished' }
+  | { type: 'failed'; message: string };
 
 export interface ComputePartOptions {
   /** `self-test-main`, with the environment of the engine. */
@@ -30,6 +42,12 @@ export type PartResult = Pick<ComputedCase, 'name' | 'values' | 'isRepeatable' |
 
 /** The most dead processes for which single kernels are blamed. */
 const MOST_DEATHS = 12;
+
+/**
+ * The self-test has no result: the engine could not be started, the CPU could not compute what the card is compared with, or the
+ * time was over. That is no fault of the card. The message says what happened.
+ */
+export class SelfTestError extends Error {}
 
 /** So many processes died that no single case can be blamed. */
 export class TooManyDeathsError extends SelfTestError {}

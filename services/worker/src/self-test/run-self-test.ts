@@ -1,12 +1,9 @@
 import type { ChildProgram } from '@lorasmith/child-processes';
 import type { SelfTest } from '@lorasmith/contracts';
 import type { CaseSizes, ComputedCase, SelfTestPart } from '@lorasmith/training';
-import { trainerEnvironment } from '../trainer/trainer-environment.js';
-import { type CaseVerdict, judgeCase } from './compare-results.js';
-import { computePart, type PartResult, TooManyDeathsError } from './compute-part.js';
-import { failuresIn, judgeEngine, type TestedKernels } from './judge-engine.js';
-import { SelfTestError } from './self-test-error.js';
-import { SELF_TEST_LIMITS, type SelfTestLimits, TestLimit } from './test-limit.js';
+import { trainerEnvironment } from '../trainer/trainer-program.js';
+import { type CaseVerdict, judgeCase, failuresIn, judgeEngine, type TestedKernels } from './judge-engine.js';
+import { computePart, type PartResult, TooManyDeathsError, SelfTestError } from './compute-part.js';
 
 export interface SelfTestRunOptions {
   /** The compiled `self-test-main`. */
@@ -154,4 +151,53 @@ function judge(card: PartResult | undefined, cpu: PartResult): CaseVerdict {
     card ?? { name, values: null, isRepeatable: false, error: 'it was not computed' },
     cpu as ComputedCase,
   );
+}
+
+/** The time that a self-test may take. A slow host needs much of it, and is no fault of the card. */
+export interface SelfTestLimits {
+  /** A process in which a case has not ended for this long hangs. */
+  silenceMs: Record<'card' | 'cpu', number>;
+  /** The time of the whole test without its cases. */
+  startMs: number;
+  /** The time that each case adds once it has ended, on the card and on the CPU. */
+  caseMs: number;
+}
+
+/** Limits for a host with two slow cores. Starting the driver and loading every kernel is part of the first case. */
+export const SELF_TEST_LIMITS: SelfTestLimits = {
+  silenceMs: { card: 120_000, cpu: 300_000 },
+  startMs: 300_000,
+  caseMs: 2_000,
+};
+
+/** A limit of time that grows as the work continues. */
+export class TestLimit {
+  readonly #controller = new AbortController();
+  #deadlineMs: number;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** Starts the time. */
+  constructor(startMs: number) {
+    this.#deadlineMs = performance.now() + startMs;
+    this.#wait();
+  }
+
+  /** Aborted once the time is over. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  extend(ms: number): void {
+    this.#deadlineMs += ms;
+    this.#wait();
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #wait(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#controller.abort(), this.#deadlineMs - performance.now());
+  }
 }

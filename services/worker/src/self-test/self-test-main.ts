@@ -1,5 +1,5 @@
 import { serveParent } from '@lorasmith/child-processes';
-import type { SelfTestOrder, SelfTestReply } from './messages.js';
+import type { SelfTestOrder, SelfTestReply } from './compute-part.js';
 
 // One process of the self-test: computes cases on the engine that its environment names, and says what it computed.
 

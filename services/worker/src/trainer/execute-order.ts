@@ -5,21 +5,21 @@ import {
   BaseModelCache,
   cardFailure,
   chooseKernels,
+  engine,
   PassScheduler,
   publishCheckpoint,
   train,
 } from '@lorasmith/training';
 import { GenerationHost } from '../generation/generation-host.js';
-import { endWithoutGpu } from './end-without-gpu.js';
-import { loadingLog } from './loading-log.js';
 import { MemoryLedger } from './memory-ledger.js';
 import type { GenerationOrder, TokenCounts, TrainerOrder } from './messages.js';
-import { trainerKernels, trainerSettings } from './trainer-arguments.js';
+import { loadingLog } from './serve-trainer.js';
+import { endWithoutGpu, trainerKernels, trainerSettings } from './trainer-program.js';
 import type { AnswerCallbacks, TrainerRunOptions } from './trainer-process.js';
 
 // Importing this file loads the engine, and on a GPU opens the card.
 
-endWithoutGpu();
+endWithoutGpu(engine);
 const cache = new BaseModelCache(chooseKernels(...trainerKernels()));
 const texts = new ModelTexts();
 const { passTokens, generationShare, generationMemory } = trainerSettings();
@@ -74,7 +74,7 @@ export function generate(order: GenerationOrder, options: AnswerCallbacks): Prom
   return generation.generate(order, options);
 }
 
-/** Whether nothing can be computed in this process any more: once its card has failed, every further call of the driver fails. */
+/** True if nothing can be computed in this process any more: once its card has failed, every further call of the driver fails. */
 export function isSpent(): boolean {
   return cardFailure() !== null;
 }

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import type { MachineEngine } from '@lorasmith/contracts';
 import { Gauge, oncePerScrape, type Registry } from '@lorasmith/service-kit';
-import { readGpus } from '../device/read-gpus.js';
+import { readGpus } from './device/machine-load.js';
 
 export interface MachineMetricsOptions {
   workerName: string;

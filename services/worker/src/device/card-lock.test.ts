@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { CardInUseError, holdCard } from './hold-card.js';
+import { CardInUseError, lockCard } from './card-lock.js';
 
 const HOLDER = fileURLToPath(new URL('../../test/fixtures/card-holder.mjs', import.meta.url));
 const UUID = 'GPU-8f6b2c1e-5d0a-4a6e-9c3e-1f2d3c4b5a69';
@@ -17,7 +17,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(path.dirname(dataDir), { recursive: true, force: true }));
 
-const hold = (workerName: string, patienceMs = 0, uuid = UUID) => holdCard({ dataDir, uuid, workerName, patienceMs });
+const hold = (workerName: string, patienceMs = 0, uuid = UUID) => lockCard({ dataDir, uuid, workerName, patienceMs });
 
 test('one worker has a card; another is told which, and gets it once the first has ended', async () => {
   const release = await hold('one');

@@ -1,6 +1,6 @@
 import type { WorkerStartPhase } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
-import { announceStart } from './announced-start.js';
+import { announceStart } from './worker-readiness.js';
 
 test('each phase is announced at once, and nothing after the end, also while Redis fails', async () => {
   const said: string[] = [];

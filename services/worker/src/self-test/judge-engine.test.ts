@@ -1,6 +1,6 @@
 import type { CaseTolerance, ComputedCase } from '@lorasmith/training';
 import { expect, test } from 'vitest';
-import { judgeCase } from './compare-results.js';
+import { judgeCase } from './judge-engine.js';
 
 const EXPECTED = Float32Array.from({ length: 1000 }, (_, i) => Math.sin(i));
 const ELEMENTS: CaseTolerance = { kind: 'elements', relative: 2 ** -7, absolute: 2 ** -10 };

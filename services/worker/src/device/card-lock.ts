@@ -4,9 +4,9 @@ import { mkdir, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { NoGpuError } from './no-gpu-error.js';
+import { NoGpuError } from './gpu-faults.js';
 
-export interface HoldCardOptions {
+export interface CardLockOptions {
   dataDir: string;
   uuid: string;
   /** Shown to another worker that wants the card. */
@@ -30,19 +30,19 @@ const PAUSE_MS = 250;
 const ANSWER_MS = 2_000;
 
 /**
- * Holds a card for this worker until the process ends, against other workers with the same DATA_DIR, also in other
+ * Locks a card for this worker until the process ends, against other workers with the same DATA_DIR, also in other
  * containers. A socket is the lock: the kernel closes it with its process, however that ends, and a file that is left
  * behind refuses connections.
  *
  * @returns releases the card
  * @throws CardInUseError
  */
-export async function holdCard({
+export async function lockCard({
   dataDir,
   uuid,
   workerName,
   patienceMs = PATIENCE_MS,
-}: HoldCardOptions): Promise<() => Promise<void>> {
+}: CardLockOptions): Promise<() => Promise<void>> {
   const folder = path.join(dataDir, 'machines');
   await mkdir(folder, { recursive: true });
   // A number, which stays open with the card; Node would close a FileHandle that nothing refers to.
@@ -100,8 +100,8 @@ async function holderAt(address: string): Promise<string | null> {
       resolve('? (it does not answer)');
       socket.destroy();
     });
-    socket.on('data', (piece: string) => {
-      text += piece;
+    socket.on('data', (part: string) => {
+      text += part;
     });
     socket.on('end', () => resolve(text));
     socket.on('error', () => resolve(null));

@@ -1,6 +1,6 @@
 import { ERROR_CODES, type ErrorCode, type Job, type NewJobEvent } from '@lorasmith/contracts';
 import { Counter, Gauge, Histogram, type Registry } from '@lorasmith/service-kit';
-import type { AttemptOutcome } from '../attempt-outcome.js';
+import type { AttemptOutcome } from './attempt-outcome.js';
 
 /** Buckets from a demo to a job of days. */
 const JOB_SECONDS = [10, 60, 300, 1_800, 7_200, 21_600, 86_400, 259_200];
@@ -8,7 +8,7 @@ const JOB_SECONDS = [10, 60, 300, 1_800, 7_200, 21_600, 86_400, 259_200];
 const STEP_SECONDS = [0.01, 0.05, 0.2, 0.5, 1, 2, 5, 15, 60, 300];
 
 /** These series exist from the start: Prometheus sees no increase in a series that starts at 1. */
-const OUTCOMES = ['succeeded', 'cancelled', 'paused', 'released', 'lost'];
+const JOB_OUTCOMES = ['succeeded', 'cancelled', 'paused', 'released', 'lost'];
 const CRASH_CODES: readonly ErrorCode[] = ['trainer_crashed', 'trainer_hung', 'out_of_memory', 'internal_error'];
 
 const KNOWN_CODES: ReadonlySet<string> = new Set(ERROR_CODES);
@@ -46,8 +46,8 @@ export function createWorkerMetrics(metrics: Registry): WorkerMetrics {
     labelNames: ['outcome', 'code'],
     registers,
   });
-  for (const outcome of OUTCOMES) attempts.inc({ outcome, code: '' }, 0);
-  for (const outcome of [...OUTCOMES, 'failed', 'retry']) run.zero({ outcome });
+  for (const outcome of JOB_OUTCOMES) attempts.inc({ outcome, code: '' }, 0);
+  for (const outcome of [...JOB_OUTCOMES, 'failed', 'retry']) run.zero({ outcome });
   for (const outcome of ['failed', 'retry']) for (const code of CRASH_CODES) attempts.inc({ outcome, code }, 0);
   const running = new Gauge({ name: 'lorasmith_jobs_running', help: 'Jobs that this worker is running.', registers });
   const step = new Histogram({
@@ -105,6 +105,64 @@ export function createWorkerMetrics(metrics: Registry): WorkerMetrics {
           attempts.inc({ outcome, code: code === '' || KNOWN_CODES.has(code) ? code : 'other' });
         },
       };
+    },
+  };
+}
+
+/** The outcome of a request for text. `left`: its caller did. `given-back`: another worker may answer it. */
+export type GenerationOutcome = 'answered' | 'failed' | 'left' | 'given-back';
+
+const GENERATION_OUTCOMES: readonly GenerationOutcome[] = ['answered', 'failed', 'left', 'given-back'];
+/** Buckets from a loaded base to one of tens of GB that is loaded first. */
+const FIRST_PIECE_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120];
+
+/** Counts and times the requests for text that a worker takes. */
+export interface GenerationMetrics {
+  started(): void;
+  /** The first piece of the answer is there. @param seconds - Since the worker took the request. */
+  began(seconds: number): void;
+  /** @param tokens - Counts of a complete answer. */
+  ended(outcome: GenerationOutcome, tokens?: { prompt: number; completion: number }): void;
+}
+
+export function createGenerationMetrics(metrics: Registry): GenerationMetrics {
+  const registers = [metrics];
+  const open = new Gauge({
+    name: 'lorasmith_generation_requests_open',
+    help: 'Requests for text that this worker is answering.',
+    registers,
+  });
+  const requests = new Counter({
+    name: 'lorasmith_generation_requests_total',
+    help: 'Requests for text that a worker took, by outcome.',
+    labelNames: ['outcome'],
+    registers,
+  });
+  const tokens = new Counter({
+    name: 'lorasmith_generation_tokens_total',
+    help: 'Tokens of complete answers: those of the prompts, and those that were generated.',
+    labelNames: ['kind'],
+    registers,
+  });
+  const first = new Histogram({
+    name: 'lorasmith_generation_first_piece_seconds',
+    help: 'Time from taking a request for text to the first piece of its answer, loading included.',
+    buckets: FIRST_PIECE_SECONDS,
+    registers,
+  });
+  // Prometheus sees no increase in a series that starts at 1.
+  for (const outcome of GENERATION_OUTCOMES) requests.inc({ outcome }, 0);
+  for (const kind of ['prompt', 'completion']) tokens.inc({ kind }, 0);
+
+  return {
+    started: () => open.inc(),
+    began: (seconds) => first.observe(seconds),
+    ended(outcome, counts) {
+      open.dec();
+      requests.inc({ outcome });
+      if (counts === undefined) return;
+      tokens.inc({ kind: 'prompt' }, counts.prompt);
+      tokens.inc({ kind: 'completion' }, counts.completion);
     },
   };
 }

@@ -1,6 +1,6 @@
 import { type CallSyntax, JsonEnd } from '@lorasmith/model-folder';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { type AnswerPart, CallParser } from './call-parser.js';
+import { type AnswerPart, CallParser } from './tool-calls.js';
 
 const OBJECT = { kind: 'object', argumentsKey: 'arguments' } as const;
 const HERMES: CallSyntax = {

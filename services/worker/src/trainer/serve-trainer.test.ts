@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { loadingLog } from './loading-log.js';
+import { loadingLog } from './serve-trainer.js';
 
 test('a line for each tenth, and again for the next model', () => {
   const lines: string[] = [];
