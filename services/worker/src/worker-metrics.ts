@@ -1,6 +1,6 @@
 import { ERROR_CODES, type ErrorCode, type Job, type NewJobEvent } from '@lorasmith/contracts';
 import { Counter, Gauge, Histogram, type Registry } from '@lorasmith/service-kit';
-import type { AttemptOutcome } from './attempt-outcome.js';
+import type { AttemptOutcome } from './attempt-end.js';
 
 /** Buckets from a demo to a job of days. */
 const JOB_SECONDS = [10, 60, 300, 1_800, 7_200, 21_600, 86_400, 259_200];
@@ -114,12 +114,12 @@ export type GenerationOutcome = 'answered' | 'failed' | 'left' | 'given-back';
 
 const GENERATION_OUTCOMES: readonly GenerationOutcome[] = ['answered', 'failed', 'left', 'given-back'];
 /** Buckets from a loaded base to one of tens of GB that is loaded first. */
-const FIRST_PIECE_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120];
+const FIRST_CHUNK_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120];
 
 /** Counts and times the requests for text that a worker takes. */
 export interface GenerationMetrics {
   started(): void;
-  /** The first piece of the answer is there. @param seconds - Since the worker took the request. */
+  /** The first chunk of the answer is there. @param seconds - Since the worker took the request. */
   began(seconds: number): void;
   /** @param tokens - Counts of a complete answer. */
   ended(outcome: GenerationOutcome, tokens?: { prompt: number; completion: number }): void;
@@ -147,7 +147,7 @@ export function createGenerationMetrics(metrics: Registry): GenerationMetrics {
   const first = new Histogram({
     name: 'lorasmith_generation_first_piece_seconds',
     help: 'Time from taking a request for text to the first piece of its answer, loading included.',
-    buckets: FIRST_PIECE_SECONDS,
+    buckets: FIRST_CHUNK_SECONDS,
     registers,
   });
   // Prometheus sees no increase in a series that starts at 1.

@@ -1,11 +1,17 @@
 import { type GenerationPiece, type GenerationRequest, ProductError } from '@lorasmith/contracts';
 import { GrammarTooLargeError, SchemaError } from '@lorasmith/json-grammar';
-import { type ModelText, stopTokenIds, conversationOf, type ModelFolder } from '@lorasmith/model-folder';
-import { type GenerationEvent, type GenerationHandle, NotFiniteError, type Sampling, type TokenConstraint } from '@lorasmith/models';
+import { conversationOf, type ModelFolder, type ModelText, stopTokenIds } from '@lorasmith/model-folder';
+import {
+  type GenerationEvent,
+  type GenerationHandle,
+  NotFiniteError,
+  type Sampling,
+  type TokenConstraint,
+} from '@lorasmith/models';
 import type { TokenCounts } from '../trainer/messages.js';
-import type { AnswerCalls } from './tool-calls.js';
 import { ChoiceText } from './choice-text.js';
 import type { GenerationContext } from './generation-context.js';
+import type { AnswerCalls } from './tool-calls.js';
 
 /** A request with all that is needed to answer it. */
 export interface PreparedRequest {
@@ -226,7 +232,7 @@ export interface PromptTokens {
   ids: Int32Array;
   /** null: it was sent as tokens, or as a conversation. */
   text: string | null;
-  /** Whether the token at this position is a part of the text, and not one that the tokenizer has added. */
+  /** True if the token at this position is a part of the text, and not one that the tokenizer has added. */
   isText(position: number): boolean;
 }
 
@@ -255,7 +261,7 @@ export async function promptsOf(
   });
 }
 
-/** Whether the token at a position is one of the text alone. */
+/** The test for a position, true if its token is one of the text alone. */
 function textWithin(ids: Int32Array, alone: Int32Array): (position: number) => boolean {
   let first = 0;
   while (first < ids.length - alone.length && !alone.every((id, i) => ids[first + i] === id)) first++;

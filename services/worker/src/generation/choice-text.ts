@@ -19,14 +19,14 @@ export interface ChoiceCalls {
   parser: CallParser;
   /** Special tokens that are a part of calls, by their ids. */
   tokens: ReadonlyMap<number, string>;
-  /** Whether the choice ends after its first call. */
+  /** True if the choice ends after its first call. */
   isOne: boolean;
 }
 
-/** Tokens of a prompt in one piece. */
-const PROMPT_TOKENS_IN_PIECE = 64;
+/** Tokens of a prompt in one chunk. */
+const PROMPT_TOKENS_IN_CHUNK = 64;
 
-/** Turns the tokens of one choice into the pieces of its text. */
+/** Turns the tokens of one choice into the chunks of its text. */
 export class ChoiceText {
   readonly #options: ChoiceTextOptions;
   readonly #stream: TextStream;
@@ -52,7 +52,7 @@ export class ChoiceText {
 
   /**
    * Starts the text with the next token of the prompt, in their order.
-   * @param isText - Whether it is a part of the text, and not one that the tokenizer has added.
+   * @param isText - True if it is a part of the text, and not one that the tokenizer has added.
    */
   echoToken(id: number, scored: ScoredToken | null, isText: boolean): void {
     this.#echo ??= { stream: new TextStream(this.#options.tokenizer, [], { skipSpecialTokens: false }), text: '' };
@@ -60,7 +60,7 @@ export class ChoiceText {
     const text = isText ? this.#echo.stream.push(id) : '';
     this.#echo.text += text;
     this.#length += lengthOf(text);
-    if (this.#tokens.length >= PROMPT_TOKENS_IN_PIECE) this.#sendEcho();
+    if (this.#tokens.length >= PROMPT_TOKENS_IN_CHUNK) this.#sendEcho();
   }
 
   /** @returns whether a stop text, or its only call, ends the choice */
@@ -68,9 +68,9 @@ export class ChoiceText {
     this.#endEcho();
     if (scored !== null) this.#record(id, scored);
     const { calls } = this.#options;
-    const piece = this.#stream.push(id) + (calls?.tokens.get(id) ?? '');
-    this.#length += lengthOf(piece);
-    const { text, stopped } = this.#stop.push(piece);
+    const chunk = this.#stream.push(id) + (calls?.tokens.get(id) ?? '');
+    this.#length += lengthOf(chunk);
+    const { text, stopped } = this.#stop.push(chunk);
     this.#send(text);
     const isOver = stopped || (calls?.isOne === true && calls.parser.calls > 0);
     if (isOver) this.#sendFinish('stop');
@@ -145,40 +145,40 @@ function lengthOf(text: string): number {
   return length;
 }
 
-/** Looks for texts that end an answer, also where they are spread over several pieces. */
+/** Looks for texts that end an answer, also where they are spread over several chunks. */
 export class StopTexts {
   readonly #stops: readonly string[];
   /** Text that may be the start of a stop text. */
-  #held = '';
+  #unsent = '';
 
   constructor(stops: readonly string[]) {
     this.#stops = stops;
   }
 
   /** @returns the text that can be no part of a stop text, and whether one has come; the text before it is then all */
-  push(piece: string): { text: string; stopped: boolean } {
-    const text = this.#held + piece;
-    // The first that is complete counts, however the text is divided into pieces; of two, the longer one.
+  push(chunk: string): { text: string; stopped: boolean } {
+    const text = this.#unsent + chunk;
+    // The first that is complete counts, however the text is divided into chunks; of two, the longer one.
     const [found] = this.#stops
       .map((stop) => ({ start: text.indexOf(stop), length: stop.length }))
       .filter(({ start }) => start !== -1)
       .sort((one, other) => one.start + one.length - (other.start + other.length) || one.start - other.start);
     if (found !== undefined) {
-      this.#held = '';
+      this.#unsent = '';
       return { text: text.slice(0, found.start), stopped: true };
     }
-    const held = Math.max(0, ...this.#stops.map((stop) => startAtEnd(text, stop)));
-    this.#held = text.slice(text.length - held);
-    return { text: text.slice(0, text.length - held), stopped: false };
+    const kept = Math.max(0, ...this.#stops.map((stop) => startAtEnd(text, stop)));
+    this.#unsent = text.slice(text.length - kept);
+    return { text: text.slice(0, text.length - kept), stopped: false };
   }
 
-  /** The text that is held, once no more comes. */
+  /** The text that was not returned yet, once no more comes. */
   end(): string {
-    return this.#held;
+    return this.#unsent;
   }
 }
 
-/** How many characters at the end of a text are the start of another. */
+/** The count of characters at the end of a text that are the start of another. */
 export function startAtEnd(text: string, stop: string): number {
   for (let length = Math.min(stop.length - 1, text.length); length > 0; length--) {
     if (text.endsWith(stop.slice(0, length))) return length;

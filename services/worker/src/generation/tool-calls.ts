@@ -1,6 +1,14 @@
 import type { GenerationRequest } from '@lorasmith/contracts';
 import { schemaOfCall } from '@lorasmith/json-grammar';
-import { type CallSyntax, type ModelText, type Tokenizer, compactJson, JsonEnd, membersAsWritten, parsedObject } from '@lorasmith/model-folder';
+import {
+  type CallSyntax,
+  compactJson,
+  JsonEnd,
+  type ModelText,
+  membersAsWritten,
+  parsedObject,
+  type Tokenizer,
+} from '@lorasmith/model-folder';
 import { type ChoiceCalls, startAtEnd } from './choice-text.js';
 
 /** The calls of tools that an answer may have. */
@@ -54,7 +62,7 @@ export class CallParser {
   /** The text that announces a call, and the one that ends it. Empty: a call starts with `{`, at the start of the answer. */
   readonly #begin: string;
   readonly #end: string;
-  #held = '';
+  #unread = '';
   /** The JSON of a call, once it has begun. */
   #json: { start: number; end: number; looking: JsonEnd } | null = null;
   #state: 'outside' | 'inside' | 'after' = 'outside';
@@ -87,22 +95,22 @@ export class CallParser {
   }
 
   push(text: string): AnswerPart[] {
-    const held = this.#held.length;
-    this.#held += text;
+    const before = this.#unread.length;
+    this.#unread += text;
     if (this.#json !== null) {
-      // Of a call that goes on, only what is new is looked at.
+      // Of a call that continues, only what is new is looked at.
       const end = this.#json.looking.push(text);
       if (end === -1) return [];
-      this.#json.end = held + end;
+      this.#json.end = before + end;
     }
     const parts: AnswerPart[] = [];
     for (;;) {
-      const before = this.#held.length;
+      const before = this.#unread.length;
       const state = this.#state;
       if (state === 'outside') this.#readText(parts);
       else if (state === 'inside') this.#readCall(parts);
       else this.#readAfter();
-      if (this.#held.length === before && this.#state === state) return parts;
+      if (this.#unread.length === before && this.#state === state) return parts;
     }
   }
 
@@ -110,8 +118,8 @@ export class CallParser {
   end(): AnswerPart[] {
     const parts: AnswerPart[] = [];
     const begun = this.#state === 'inside' ? this.#begin : '';
-    const rest = this.#state === 'after' ? '' : begun + this.#held;
-    this.#held = '';
+    const rest = this.#state === 'after' ? '' : begun + this.#unread;
+    this.#unread = '';
     this.#addText(rest, parts);
     if (this.#calls === 0 && this.#space !== '') parts.push({ kind: 'text', text: this.#space });
     return parts;
@@ -120,45 +128,45 @@ export class CallParser {
   #readText(parts: AnswerPart[]): void {
     const begin = this.#begin;
     if (begin === '') {
-      const rest = this.#held.trimStart();
+      const rest = this.#unread.trimStart();
       if (!this.#hasText && rest.startsWith('{')) {
-        this.#space += this.#held.slice(0, this.#held.length - rest.length);
-        this.#held = rest;
+        this.#space += this.#unread.slice(0, this.#unread.length - rest.length);
+        this.#unread = rest;
         this.#state = 'inside';
         return;
       }
-      this.#addText(this.#held, parts);
-      this.#held = '';
+      this.#addText(this.#unread, parts);
+      this.#unread = '';
       return;
     }
-    const at = this.#held.indexOf(begin);
+    const at = this.#unread.indexOf(begin);
     if (at !== -1) {
-      this.#addText(this.#held.slice(0, at), parts);
-      this.#held = this.#held.slice(at + begin.length);
+      this.#addText(this.#unread.slice(0, at), parts);
+      this.#unread = this.#unread.slice(at + begin.length);
       this.#state = 'inside';
       return;
     }
-    const kept = startAtEnd(this.#held, begin);
-    this.#addText(this.#held.slice(0, this.#held.length - kept), parts);
-    this.#held = this.#held.slice(this.#held.length - kept);
+    const kept = startAtEnd(this.#unread, begin);
+    this.#addText(this.#unread.slice(0, this.#unread.length - kept), parts);
+    this.#unread = this.#unread.slice(this.#unread.length - kept);
   }
 
   #readCall(parts: AnswerPart[]): void {
     if (this.#json === null) {
-      const start = this.#held.search(this.#syntax.form.kind === 'object' ? /[^\s[]/ : /\{/);
-      if (start === -1 && this.#held.length <= MAX_HEAD) return;
-      if (this.#held[start] !== '{') {
+      const start = this.#unread.search(this.#syntax.form.kind === 'object' ? /[^\s[]/ : /\{/);
+      if (start === -1 && this.#unread.length <= MAX_HEAD) return;
+      if (this.#unread[start] !== '{') {
         this.#readNoCall(parts);
         return;
       }
       const looking = new JsonEnd();
-      const end = looking.push(this.#held.slice(start));
+      const end = looking.push(this.#unread.slice(start));
       this.#json = { start, end: end === -1 ? -1 : start + end, looking };
     }
     const { start, end } = this.#json;
     if (end === -1) return;
     this.#json = null;
-    const found = this.#callOf(this.#held.slice(0, start).trim(), this.#held.slice(start, end));
+    const found = this.#callOf(this.#unread.slice(0, start).trim(), this.#unread.slice(start, end));
     if (found === null) {
       this.#readNoCall(parts);
       return;
@@ -166,14 +174,14 @@ export class CallParser {
     this.#space = '';
     this.#calls++;
     parts.push({ kind: 'call', ...found });
-    this.#held = this.#held.slice(end);
+    this.#unread = this.#unread.slice(end);
     this.#state = 'after';
   }
 
   #readNoCall(parts: AnswerPart[]): void {
     // One character is text in any case, or the same would be looked at again.
-    this.#addText(this.#begin + this.#held.slice(0, 1), parts);
-    this.#held = this.#held.slice(1);
+    this.#addText(this.#begin + this.#unread.slice(0, 1), parts);
+    this.#unread = this.#unread.slice(1);
     this.#state = 'outside';
   }
 
@@ -201,17 +209,17 @@ export class CallParser {
   }
 
   #readAfter(): void {
-    const rest = this.#held.trimStart();
-    this.#held = rest;
+    const rest = this.#unread.trimStart();
+    this.#unread = rest;
     if (rest === '' || (this.#end !== '' && rest !== this.#end && this.#end.startsWith(rest))) return;
     if (this.#end !== '' && rest.startsWith(this.#end)) {
-      this.#held = rest.slice(this.#end.length);
+      this.#unread = rest.slice(this.#end.length);
       this.#state = 'outside';
     } else if (/^[,;]\s*\{?/.test(rest) || (this.#begin === '' && rest.startsWith('{'))) {
-      this.#held = rest.replace(/^[,;]/, '');
+      this.#unread = rest.replace(/^[,;]/, '');
       this.#state = 'inside';
     } else {
-      this.#held = rest.replace(/^\]/, '');
+      this.#unread = rest.replace(/^\]/, '');
       this.#state = 'outside';
       this.#hasText = true;
     }

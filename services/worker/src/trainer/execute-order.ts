@@ -14,8 +14,8 @@ import { GenerationHost } from '../generation/generation-host.js';
 import { MemoryLedger } from './memory-ledger.js';
 import type { GenerationOrder, TokenCounts, TrainerOrder } from './messages.js';
 import { loadingLog } from './serve-trainer.js';
-import { endWithoutGpu, trainerKernels, trainerSettings } from './trainer-program.js';
 import type { AnswerCallbacks, TrainerRunOptions } from './trainer-process.js';
+import { endWithoutGpu, trainerKernels, trainerSettings } from './trainer-program.js';
 
 // Importing this file loads the engine, and on a GPU opens the card.
 
@@ -37,11 +37,11 @@ const generation = new GenerationHost({
   ledger: memory,
   onLoading,
   onWork: () => scheduler.wake(),
-  beside: (work) => scheduler.beside(work, PREPARING_ANSWER_MS),
+  whileTraining: (work) => scheduler.beside(work, PREPARING_ANSWER_MS),
 });
 scheduler.generator = generation;
 
-/** Does one order, beside others. @throws as `train` and `publishCheckpoint` */
+/** Does one order, concurrently with others. @throws as `train` and `publishCheckpoint` */
 export async function executeOrder(
   order: TrainerOrder,
   { signal, recycle, onEvent, grade }: TrainerRunOptions,
@@ -69,7 +69,7 @@ export async function executeOrder(
   }
 }
 
-/** Answers a request for text, beside the runs. @throws as {@link GenerationHost.generate} */
+/** Answers a request for text while the runs continue. @throws as {@link GenerationHost.generate} */
 export function generate(order: GenerationOrder, options: AnswerCallbacks): Promise<TokenCounts | null> {
   return generation.generate(order, options);
 }
