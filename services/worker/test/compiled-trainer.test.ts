@@ -12,6 +12,7 @@ import { DEFAULT_TRAINER_LIMITS, startTrainer, type TrainerProcess } from '../sr
 import { kernelsArgument, settingsArgument } from '../src/trainer/trainer-program.js';
 import { aDataset, ROWS } from './a-dataset.js';
 import { aJobSpec } from './a-job-spec.js';
+import { changedTrainer } from './changed-trainer.js';
 
 // The compiled trainer.
 
@@ -95,10 +96,7 @@ function dueAtOnce(started: TrainerProcess): TrainerProcess {
     hasRun = true;
     return started.run(order, { ...options, recycle: AbortSignal.abort() });
   };
-  return Object.create(started, {
-    run: { value: run },
-    trainedMs: { get: () => (hasRun ? Number.POSITIVE_INFINITY : 0) },
-  }) as TrainerProcess;
+  return changedTrainer(started, { run, trainedMs: () => (hasRun ? Number.POSITIVE_INFINITY : 0) });
 }
 
 test('trainers that are replaced at once run one step each, and no evaluation twice', async () => {

@@ -4,8 +4,8 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, expect, test } from 'vitest';
 import { engineEnvironment } from '../src/device/choose-engine.js';
-import { runSelfTest } from '../src/self-test/run-self-test.js';
 import { SelfTestError } from '../src/self-test/compute-part.js';
+import { runSelfTest } from '../src/self-test/run-self-test.js';
 
 // The self-test as a worker runs it, on the emulated GPU, with kernels that are broken on purpose.
 

@@ -10,6 +10,7 @@ import type { PoolOutcome } from '../src/trainer/run-outcome.js';
 import { DEFAULT_POOL_TIMES, TrainerPool } from '../src/trainer/trainer-pool.js';
 import { startTrainer, type TrainerLimits, type TrainerProcess } from '../src/trainer/trainer-process.js';
 import { aTrainOrder } from './a-train-order.js';
+import { changedTrainer } from './changed-trainer.js';
 
 const PROGRAM = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
 const LIMITS: TrainerLimits = {
@@ -82,20 +83,8 @@ const pidOf = (result: PoolOutcome) =>
   result.kind === 'finished' ? Number(result.outcome.versions.trainer) : expect.fail(JSON.stringify(result));
 
 /** A trainer that says that it has trained 50 ms less than it has. */
-const behind = (trainer: TrainerProcess): TrainerProcess => ({
-  get pid() {
-    return trainer.pid;
-  },
-  get usable() {
-    return trainer.usable;
-  },
-  get trainedMs() {
-    return Math.max(0, trainer.trainedMs - 50);
-  },
-  run: (order, options) => trainer.run(order, options),
-  generate: (order, options) => trainer.generate(order, options),
-  end: () => trainer.end(),
-});
+const behind = (trainer: TrainerProcess): TrainerProcess =>
+  changedTrainer(trainer, { trainedMs: () => Math.max(0, trainer.trainedMs - 50) });
 
 const isAlive = (pid: number) => {
   try {

@@ -13,8 +13,7 @@ import {
 import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
 import type { GgufFamily } from './families/gguf-family.js';
 import type { LayerPart, LayerTensor } from './layer-part.js';
-import { type Setting, uint } from './metadata-setting.js';
-import type { RefuseIf } from './refuse.js';
+import { type RefuseIf, type Setting, uint } from './metadata-setting.js';
 
 /** One expert's matrix in the weight files. */
 export interface ExpertMatrix {

@@ -7,8 +7,7 @@ import {
 } from '@lorasmith/model-folder';
 import type { IndexRange } from '@lorasmith/weight-io';
 import type { LayerPart } from './layer-part.js';
-import { type Setting, uint } from './metadata-setting.js';
-import type { RefuseIf } from './refuse.js';
+import { type RefuseIf, type Setting, uint } from './metadata-setting.js';
 
 /** The number that transformers adds to the sum of squares of a query or key; llama.cpp adds the epsilon of its norms. */
 const UNIT_EPSILON = 1e-6;

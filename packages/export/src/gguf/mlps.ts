@@ -1,6 +1,6 @@
 import type { DecoderArchitecture, Mlp, MlpOf } from '@lorasmith/model-folder';
-import { denseParts } from './dense-mlp.js';
 import { besideParts, expertBiases, type StackedExperts, sparseParts, stackedExperts } from './experts.js';
+import { ggufFamily } from './families/gguf-families.js';
 import type { LayerPart, LayerTensor } from './layer-part.js';
 
 /** A kind of MLP as llama.cpp has it. */
@@ -13,7 +13,7 @@ interface GgufMlp<Own extends Mlp> {
   biases(own: Own, architecture: DecoderArchitecture, layer: number): LayerTensor[];
 }
 
-/** The kinds of MLPs. To add one, add a file beside this one and a line here. */
+/** The kinds of MLPs. To add one, add a file to this folder and a line here. */
 const MLPS: { readonly [Kind in Mlp['kind']]: GgufMlp<MlpOf<Kind>> } = {
   dense: { parts: (_, architecture) => denseParts(architecture), experts: () => [], biases: () => [] },
   sparse: { parts: sparseParts, experts: stackedExperts, biases: expertBiases },
@@ -46,4 +46,22 @@ export function mlpExperts(architecture: DecoderArchitecture, layer: number, fus
 export function mlpBiases(architecture: DecoderArchitecture, layer: number): LayerTensor[] {
   const { own, kind } = mlpIn(architecture, layer);
   return kind.biases(own, architecture, layer);
+}
+
+/** Gate, up and down of one MLP. */
+export function denseParts(architecture: DecoderArchitecture): LayerPart[] {
+  return [...gateUpParts(architecture), { path: architecture.names.down, name: 'ffn_down' }];
+}
+
+function gateUpParts({ family, names, mlp, intermediateSize }: DecoderArchitecture): LayerPart[] {
+  const [first, second] = names.gateUp;
+  const parts = ['ffn_gate', 'ffn_up'] as const;
+  if (ggufFamily(family)?.splitsGateUp) {
+    // The rows of the gate, and behind them those of up.
+    return parts.map((name, half) => {
+      return { path: first!, name, rowOrder: [{ first: half * intermediateSize, count: intermediateSize }] };
+    });
+  }
+  const up = { path: mlp.gated && second !== undefined ? second : first!, name: parts[1] };
+  return mlp.gated && second !== undefined ? [{ path: first!, name: parts[0] }, up] : [up];
 }

@@ -31,7 +31,7 @@ export function serveParent<Received, Sent extends ChildMessage>({
   heartbeatMs = HEARTBEAT_MS,
 }: ServeParentOptions<Received>): ParentChannel<Sent> {
   endWithParent(0);
-  // A terminal or a container sends these to every process; the parent decides what becomes of the work.
+  // A terminal or a container sends these to every process; the parent decides about the work.
   process.on('SIGINT', () => {});
   process.on('SIGTERM', () => {});
   process.on('message', onMessage);
@@ -75,7 +75,7 @@ function send<Sent extends ChildMessage>(message: Sent, onSent = () => {}): void
   if (process.connected) process.send?.(message, undefined, {}, onSent);
 }
 
-/** How often the parent is looked for while the engine blocks this process. */
+/** The time between two looks for the parent while the engine blocks this process. */
 const PARENT_CHECK_MS = 1_000;
 
 /**

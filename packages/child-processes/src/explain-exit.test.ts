@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { cudaErrorIn, endsCudaContext, isUnloadableKernel } from './cuda-error.js';
+import { cudaErrorIn, endsCudaContext, isUnloadableKernel } from './explain-exit.js';
 
 const found = (text: string) => {
   const error = cudaErrorIn(text);

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { list } from 'tar';
 import { expect, test } from 'vitest';
-import type { ByteRange } from './byte-range.js';
-import { layOutTar } from './tar-archive.js';
+import type { ByteRange } from './answer-download.js';
+import { layOutTar } from './download-content.js';
 
 const run = promisify(execFile);
 const MTIME = new Date('2026-05-04T03:02:01.500Z');

@@ -1,5 +1,21 @@
-import { ProductError } from '@lorasmith/contracts';
+import { type AdapterManifest, ProductError } from '@lorasmith/contracts';
 import type { FreeBytes } from '@lorasmith/service-kit';
+
+/** The only request to an import process. All paths are absolute. */
+export interface ImportRequest {
+  /** Contains the two PEFT files as received. */
+  adapterFolder: string;
+  /** Empty; receives the two rewritten files. */
+  outputFolder: string;
+  modelsDir: string;
+  baseModel: string;
+  /** The folder in which digests of weights are remembered; see WeightDigests. */
+  weightDigests: string;
+  bounds: StoredBounds;
+}
+
+/** Describes the rewritten adapter. */
+export type ImportResult = Pick<AdapterManifest, 'base_model' | 'lora' | 'files'>;
 
 /** Limits for the size of an adapter as it is stored, which can be many times the size of its tar. */
 export interface StoredBounds {

@@ -1,6 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
 import { Counter, Gauge, Histogram, type Registry } from '@lorasmith/service-kit';
-import type { MergedModels, MergeEvent } from '../merging/merged-models.js';
+import type { FastifyBaseLogger } from 'fastify';
+import type { MergedModels, MergeEvent } from './merging/merged-models.js';
 
 /** A started download of an adapter or its merged model. */
 export interface DownloadEvent {
@@ -116,5 +117,23 @@ export function countDownloads(metrics: Registry): (event: DownloadEvent) => voi
   return (event) => {
     downloads.inc({ weights: event.weights });
     bytes.inc({ weights: event.weights }, event.bytes);
+  };
+}
+
+/** Logs the events of merges. An error of a request is in the log line of that request. */
+export function logMergeEvents(logger: FastifyBaseLogger): (event: MergeEvent) => void {
+  return ({ type, adapter, ...event }) => {
+    const fields = { adapter, ...event };
+    switch (type) {
+      case 'merged-model-requested':
+      case 'merge-progressed':
+        return logger.debug(fields, type);
+      case 'merge-failed': {
+        const { error, ...rest } = fields as typeof fields & { error?: unknown };
+        return logger.warn({ ...rest, err: error }, type);
+      }
+      default:
+        return logger.info(fields, type);
+    }
   };
 }
