@@ -4,9 +4,9 @@ import { type ChatTemplate, loadChatTemplate, readTokenizerFiles, type Tokenizer
 export interface ModelfileOptions {
   /** The folder with tokenizer and chat template. */
   modelFolder: string;
-  /** The weights that Ollama loads: a folder, or a GGUF file, beside the Modelfile. */
+  /** The weights that Ollama loads: a folder, or a GGUF file, in the folder of the Modelfile. */
   from: string;
-  /** A GGUF file of an adapter for it, beside the Modelfile. */
+  /** A GGUF file of an adapter for it, in the folder of the Modelfile. */
   adapter?: string;
   /** Further comments, one a line. */
   comments?: readonly string[];
@@ -80,7 +80,7 @@ function stopsOf({ tokenizer, named }: TokenizerFiles, separators: ChatSeparator
   return [...new Set([ends, named.eos])].filter((stop) => typeof stop === 'string' && stop !== '') as string[];
 }
 
-/** Whether a post-processor writes BOS before a text, as Ollama then does, too. */
+/** True if a post-processor writes BOS before a text, as Ollama then does, too. */
 function addsBos({ tokenizer, named }: TokenizerFiles): boolean {
   return named.bos !== null && JSON.stringify(tokenizer.post_processor ?? null).includes(JSON.stringify(named.bos));
 }

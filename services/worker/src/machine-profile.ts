@@ -65,7 +65,7 @@ export async function profileMachine(options: MachineProfileOptions): Promise<Ma
 interface PlannedGpu {
   name: string;
   totalBytes: number;
-  /** The memory that other programs hold when the worker starts, such as a desktop. */
+  /** The memory that other programs have when the worker starts, such as a desktop. */
   usedBytes: number;
   /** The memory that tensors cannot use. */
   reservedBytes: number;

@@ -29,7 +29,7 @@ import { startWorker } from './start-worker.js';
 
 /** A supervisor and Prometheus use one or two. */
 const HEALTH_CONNECTIONS = 100;
-/** How long /ready says why the worker cannot train, before it ends. */
+/** The time for which /ready says why the worker cannot train, before it ends. */
 const SHOWN_BEFORE_END_MS = 10_000;
 const config = readConfigOrExit(WORKER_SETTINGS, process.env, ({ store, redis }) => {
   checkRedisSettings(redis);
@@ -152,6 +152,6 @@ end = shutDownInOrder({
     await tracing.close();
   },
 });
-// Only now: a signal that came since the last turn of the event loop is lost when it has no listener for a moment.
+// Only now: a signal that came since the last iteration of the event loop is lost when it has no listener for a moment.
 process.off('SIGTERM', endAtOnce);
 process.off('disconnect', endAtOnce);

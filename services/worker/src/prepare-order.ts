@@ -24,7 +24,7 @@ export interface OrderSources {
   folders: JobFolders;
   /** The measurements of this machine. */
   machine: MachineProfile | null;
-  /** Where datasets are stored as tokens. */
+  /** The store of datasets as tokens. */
   tokens: ExampleStoreOptions;
   /** Folder in which digests of weights are remembered. */
   weightDigests: string;

@@ -16,7 +16,7 @@ export interface PublishAdapterOptions {
   adapters: BundleStore;
   attempt: JobAttempt;
   outcome: TrainingOutcome;
-  /** Where the trainer left the PEFT files. */
+  /** The folder in which the trainer left the PEFT files. */
   outputFolder: string;
   /** The log of the training for TensorBoard; null: none. */
   log: Buffer | null;
@@ -107,7 +107,7 @@ export interface AdapterOwners {
 /**
  * Removes the adapter of a job that has ended without one. Meanwhile the job cannot be resumed, so that no other worker
  * takes the adapter for its own.
- * @returns whether there was one
+ * @returns true if there was one
  */
 export async function removeOrphanedAdapter(owners: AdapterOwners, id: JobId): Promise<boolean> {
   // There is nearly never one, and the job can then be resumed at once.

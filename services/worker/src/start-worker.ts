@@ -50,7 +50,7 @@ export interface WorkerOptions {
   config: WorkerConfig;
   /** Stays the caller's. Must wait for Redis as long as it takes (`maxRetriesPerRequest: null`). */
   redis: Redis;
-  /** Where datasets, adapters and checkpoints are. */
+  /** The stores of datasets, adapters and checkpoints. */
   stores: Stores;
   programs: WorkerPrograms;
   /** The engine that trainers compute with. */
@@ -58,7 +58,7 @@ export interface WorkerOptions {
   /** Starts a trainer. @defaultValue a process of `programs.trainer` */
   startTrainer?: (options: TrainerProcessOptions) => TrainerProcess;
   log: Logger;
-  /** Where the metrics are registered. */
+  /** The registry of the metrics. */
   metrics: Registry;
   tracing: Tracing;
   /** Called when the GPU is lost: the worker releases its jobs and stops. Its process should end. */

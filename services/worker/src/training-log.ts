@@ -124,7 +124,7 @@ interface ScalarsOfStep {
   bytes: Buffer;
 }
 
-/** Whether these are of steps that were logged before. @param lastStep - The last one that was trained. */
+/** True if these are of steps that were logged before. @param lastStep - The last one that was trained. */
 function isTrainedAgain({ step, isTraining }: ScalarsOfStep, lastStep: number): boolean {
   return isTraining ? step <= lastStep : step < lastStep;
 }

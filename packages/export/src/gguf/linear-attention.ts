@@ -117,7 +117,7 @@ export function checkSections({ headDim, ropes: [rope] }: DecoderArchitecture, r
   const sections = rope?.sections ?? [];
   const pairs = Math.trunc(headDim * (rope?.partialRotaryFactor ?? 0)) / 2;
   const total = sections.reduce((sum, size) => sum + size, 0);
-  // Pairs take turns; one that is beyond its section has no position in llama.cpp, and that of the text in transformers.
+  // Pairs alternate; one that is beyond its section has no position in llama.cpp, and that of the text in transformers.
   const isBeyond = Array.from({ length: pairs }, (_, pair) => pair % total).some((at) => at >= 3 * sections[at % 3]!);
   refuseIf(
     total === 0 || isBeyond,

@@ -7,7 +7,7 @@ import type { LayerPart, LayerTensor } from './layer-part.js';
 interface GgufMlp<Own extends Mlp> {
   /** Its parts by their names in GGUF. */
   parts(own: Own, architecture: DecoderArchitecture): LayerPart[];
-  /** The matrices of all its experts. @param fusesGateUp whether gate and up are one tensor */
+  /** The matrices of all its experts. @param fusesGateUp - True if gate and up are one tensor */
   experts(own: Own, architecture: DecoderArchitecture, layer: number, fusesGateUp: boolean): StackedExperts[];
   /** The biases of its experts. */
   biases(own: Own, architecture: DecoderArchitecture, layer: number): LayerTensor[];
@@ -36,7 +36,7 @@ export function mlpParts(architecture: DecoderArchitecture, layer: number): Laye
   return kind.parts(own, architecture);
 }
 
-/** The matrices of all experts of a layer. @param fusesGateUp whether gate and up are one tensor */
+/** The matrices of all experts of a layer. @param fusesGateUp - True if gate and up are one tensor */
 export function mlpExperts(architecture: DecoderArchitecture, layer: number, fusesGateUp: boolean): StackedExperts[] {
   const { own, kind } = mlpIn(architecture, layer);
   return kind.experts(own, architecture, layer, fusesGateUp);

@@ -127,7 +127,7 @@ export function specialTokenMetadata(ids: SpecialTokenIds, model: string): [key:
 }
 
 /**
- * Whether the tokenizer puts BOS before a text and EOS behind it.
+ * Finds out if the tokenizer puts BOS before a text and EOS behind it.
  * @throws ProductError model_not_supported when its post-processor adds other tokens
  */
 export function addedAround(
@@ -194,7 +194,7 @@ function tokensOf(tokenizer: JsonObject, vocabSize: number, isSentencePiece: boo
   return tokens;
 }
 
-/** Whether a token is a control token although some models say otherwise, as in llama.cpp's converter. */
+/** True if a token is a control token although some models say otherwise, as in llama.cpp's converter. */
 function looksSpecial(text: string): boolean {
   return ['<pad>', '<mask>', '<2mass>', '[@BOS@]'].includes(text) || /^<\|.*\|>$|^<｜.*｜>$|^<unused.*>$/s.test(text);
 }

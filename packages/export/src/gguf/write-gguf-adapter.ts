@@ -64,8 +64,8 @@ export async function writeGgufAdapter(options: WriteGgufAdapterOptions): Promis
 }
 
 /** The error for an adapter that acts where llama.cpp applies none, or applies it otherwise. */
-function notApplied({ name }: ModelFolder, place: string): ProductError {
-  const what = `the adapter acts on ${place}; llama.cpp does not apply it there as the model does. Take the merged model`;
+function notApplied({ name }: ModelFolder, part: string): ProductError {
+  const what = `the adapter acts on ${part}; llama.cpp does not apply it there as the model does. Take the merged model`;
   return inexpressible(name, what);
 }
 

@@ -49,7 +49,7 @@ export interface WriteGgufModelOptions {
 
 /**
  * Merges the adapter into the base model and writes it as a GGUF file, with its tokenizer and chat template. The numbers are those
- * of the merged model, rounded once more to the type of the file. Memory holds some megabytes of the weights.
+ * of the merged model, rounded once more to the type of the file. Some megabytes of the weights are in memory.
  *
  * @returns sha256 and bytes
  * @throws ProductError model_not_supported, naming what llama.cpp cannot express; invalid_adapter; merge_not_finite;
@@ -131,7 +131,7 @@ function ofMemory(name: string, values: Float32Array): GgufTensorSource {
   return { name, type: 'F32', shape: [values.length], parts: [{ content }] };
 }
 
-/** The decays of linear attention in the place of their logarithms. */
+/** The decays of linear attention instead of their logarithms. */
 async function ofDecays(
   { name, source, rowOrder }: GgufTensorPlan,
   { weights }: { weights: ModelWeights },
@@ -226,7 +226,7 @@ function ofExperts(
 
 /**
  * The type of the weights of experts: those that are in MXFP4, and that no adapter changes, stay so.
- * @param weight how they are stored; undefined: as floats
+ * @param weight - The way in which they are stored; undefined: as floats
  */
 export function typeOfExperts(
   name: string,

@@ -42,7 +42,7 @@ export interface WeightFileDigest {
 /**
  * Merges the adapter into the base model, `W + scale · B A`, and writes a complete Hugging Face folder. It computes in float32
  * and rounds once: every tensor keeps its dtype. Quantized weights, in 4 or 8 bits, are decoded to bfloat16 first. Tied embeddings stay tied, unless
- * the adapter acts on the head: see {@link planMerge}. Memory holds some megabytes of the weights.
+ * the adapter acts on the head: see {@link planMerge}. Some megabytes of the weights are in memory.
  *
  * @returns its weight files
  * @throws ProductError invalid_adapter when the adapter does not fit the model; merge_not_finite; model_file_corrupt; the

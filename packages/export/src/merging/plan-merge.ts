@@ -28,7 +28,7 @@ export interface MergePlan {
   architecture: Architecture;
   /** The tensors by name, those of the base in their order. */
   tensors: ReadonlyMap<string, MergedTensor>;
-  /** Whether the merge unties the head from the embedding. */
+  /** True if the merge unties the head from the embedding. */
   unties: boolean;
 }
 

@@ -11,7 +11,7 @@ export interface CardLockOptions {
   uuid: string;
   /** Shown to another worker that wants the card. */
   workerName: string;
-  /** How long to wait for a worker that is about to end. @defaultValue 10 000 */
+  /** The time to wait for a worker that is about to end. @defaultValue 10 000 */
   patienceMs?: number;
 }
 

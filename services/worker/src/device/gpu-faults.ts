@@ -123,7 +123,7 @@ export interface GpuFindings {
   missingLibraries: string[];
   /** `CUDA_VISIBLE_DEVICES` as it is set. */
   visibleDevices: string | undefined;
-  /** Whether the engine computes on a GPU. */
+  /** True if the engine computes on a GPU. */
   engineOnGpu: boolean;
   /** The last lines that the engine logged while it looked for one. */
   engineLines: string[];

@@ -63,7 +63,7 @@ export class ChoiceText {
     if (this.#tokens.length >= PROMPT_TOKENS_IN_CHUNK) this.#sendEcho();
   }
 
-  /** @returns whether a stop text, or its only call, ends the choice */
+  /** @returns true if a stop text, or its only call, ends the choice */
   push(id: number, scored: ScoredToken | null): boolean {
     this.#endEcho();
     if (scored !== null) this.#record(id, scored);

@@ -29,7 +29,7 @@ export interface GenerationHostOptions {
   cache: BaseModelCache;
   texts: ModelTexts;
   memory: GenerationMemory;
-  /** Where this memory is counted. */
+  /** The ledger that counts this memory. */
   ledger: Pick<MemoryLedger, 'reserve'>;
   onLoading: (progress: { readBytes: number; totalBytes: number }) => void;
   /** Called when there is something to generate: {@link GenerationHost.step} is then wanted. */

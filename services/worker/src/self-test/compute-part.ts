@@ -67,7 +67,7 @@ export async function computePart(options: ComputePartOptions): Promise<void> {
   throw new TooManyDeathsError(`${MOST_DEATHS + 1} processes died while they computed it`);
 }
 
-/** @param done names of the cases that have ended; those of this process are added. @returns whether all are done */
+/** @param done names of the cases that have ended; those of this process are added. @returns true if all are done */
 async function computeInOneProcess(
   { program, order, silenceMs, onResult, onEnded, onLine, signal }: ComputePartOptions,
   done: Set<string>,
@@ -121,7 +121,7 @@ async function computeInOneProcess(
   return false;
 }
 
-/** How long a process may take to end once it has nothing to do. */
+/** The time that a process may take to end once it has nothing to do. */
 const END_MS = 5_000;
 
 /** The case in which a process died, and why it did; null: it ended as it should. @throws SelfTestError when it died in no case */

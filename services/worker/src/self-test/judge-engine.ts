@@ -12,7 +12,7 @@ export interface TestedKernels {
 /** Compares one part on the card with the CPU. */
 export type ComparePart = (part: SelfTestPart, tested: TestedKernels) => Promise<CaseVerdict[]>;
 
-/** How far an engine is trusted on a card. */
+/** The trust in an engine on a card. */
 export interface Judgement {
   verdicts: CaseVerdict[];
   kernels: KernelSource;

@@ -7,7 +7,7 @@ const channel = serveParent<SelfTestOrder, SelfTestReply>({
   onMessage: (order) => void compute(order).then(channel.send),
 });
 
-/** A turn of the event loop, in which what was sent leaves this process. */
+/** An iteration of the event loop, in which what was sent leaves this process. */
 const sent = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 async function compute({ kernels: source, avoid, type: _, ...order }: SelfTestOrder): Promise<SelfTestReply> {

@@ -19,7 +19,7 @@ interface Run {
   /** Aborted with a {@link StopReason}. */
   stopping: AbortController;
   recycling: AbortController;
-  /** Where the rewards go that the run waits for, by the number of the message that asked. */
+  /** The receivers of the rewards that the run waits for, by the number of the message that asked. */
   gradings: Map<number, (outcome: GradingOutcome) => void>;
 }
 

@@ -59,7 +59,7 @@ export const gemma3: GgufFamily = {
 
 /**
  * Gemma 4 (`Gemma4Model` in llama.cpp's conversion/gemma.py): heads of another size where there is a window, layers that read keys
- * and values of earlier ones, inputs of layers, and experts beside MLPs.
+ * and values of earlier ones, inputs of layers, and experts parallel to MLPs.
  */
 export const gemma4: GgufFamily = {
   architecture: 'gemma4',
