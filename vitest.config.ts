@@ -28,7 +28,7 @@ const OTHER_SUITES = [
 
 /** These measure the memory of their process, replace its exit, or load a native addon. */
 const ALONE = [
-  '**/{line-splitter,shutdown,hold-card}.test.ts',
+  '**/{line-splitter,shutdown,card-lock}.test.ts',
   'packages/{child-processes,weight-io}/**/*.test.ts',
   'services/worker/test/**/*.test.ts',
 ];

@@ -1,7 +1,7 @@
 import { execFile, fork } from 'node:child_process';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { trainerEnvironment } from '../services/worker/dist/trainer/trainer-environment.js';
+import { trainerEnvironment } from '../services/worker/dist/trainer/trainer-program.js';
 import { childAnswer } from './child-answer.mjs';
 import { model, options, ROOT } from './options.mjs';
 import { doing } from './progress.mjs';

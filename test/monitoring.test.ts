@@ -11,10 +11,9 @@ import {
   observeRedis,
 } from '../packages/service-kit/src/index.js';
 import { createApiMetrics } from '../services/api/src/api-metrics.js';
-import { countDownloads, countMerges, observeMergedModels } from '../services/registry/src/metrics/registry-metrics.js';
-import { createGenerationMetrics } from '../services/worker/src/generation/generation-metrics.js';
-import { observeMachine } from '../services/worker/src/metrics/machine-metrics.js';
-import { createWorkerMetrics } from '../services/worker/src/metrics/worker-metrics.js';
+import { countDownloads, countMerges, observeMergedModels } from '../services/registry/src/registry-metrics.js';
+import { observeMachine } from '../services/worker/src/machine-metrics.js';
+import { createGenerationMetrics, createWorkerMetrics } from '../services/worker/src/worker-metrics.js';
 
 // The dashboard and the alerts must query only metrics that the services export. promtool checks their syntax if it is
 // installed.

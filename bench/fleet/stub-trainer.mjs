@@ -50,12 +50,12 @@ export function startStubTrainer({ template, scale, onLoad }) {
       for (let part = 1; part <= PARTS; part++) {
         // The jobs of a trainer divide its time.
         await seconds((total * SECONDS_PER_STEP * runs) / PARTS);
-        if (signal.aborted) return { outcome: { kind: 'stopped', reason: signal.reason }, beside: runs - 1 };
+        if (signal.aborted) return { outcome: { kind: 'stopped', reason: signal.reason }, concurrent: runs - 1 };
         onEvent({ type: 'step-finished', data: stepOf(Math.round((total * part) / PARTS), total) });
-        if (recycle.aborted && part < PARTS) return { outcome: { kind: 'recycled' }, beside: runs - 1 };
+        if (recycle.aborted && part < PARTS) return { outcome: { kind: 'recycled' }, concurrent: runs - 1 };
       }
       const files = await writeAdapter(order.paths.outputFolder);
-      return { outcome: { kind: 'finished', outcome: outcomeOf(template, order.spec, files) }, beside: runs - 1 };
+      return { outcome: { kind: 'finished', outcome: outcomeOf(template, order.spec, files) }, concurrent: runs - 1 };
     } finally {
       runs--;
     }

@@ -1,7 +1,7 @@
 import { fork } from 'node:child_process';
 import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { trainerEnvironment } from '../../services/worker/dist/trainer/trainer-environment.js';
+import { trainerEnvironment } from '../../services/worker/dist/trainer/trainer-program.js';
 import { childAnswer } from '../child-answer.mjs';
 import { startBenchStack, timedJob } from './around.mjs';
 

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { numericCases } from '../../packages/tensor/src/numeric-cases/index.js';
-import { judgeCase } from '../../services/worker/src/self-test/compare-results.js';
+import { judgeCase } from '../../services/worker/src/self-test/judge-engine.js';
 import { CaseProcess } from '../self-test/case-process.js';
 import { CaseTable } from '../self-test/case-table.js';
 

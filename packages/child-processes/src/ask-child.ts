@@ -1,8 +1,8 @@
-import type { Writable } from 'node:stream';
+import { PassThrough, type Writable } from 'node:stream';
 import { ProductError } from '@lorasmith/contracts';
 import { type ChildExit, type ChildProgram, startChild } from './child.js';
-import type { ChildAnswer } from './child-side.js';
 import { explainExit } from './explain-exit.js';
+import type { ChildAnswer } from './serve-parent.js';
 
 export interface AskOptions<Progress = never> {
   /** The child is killed when it is aborted, and its reason is thrown. */
@@ -62,5 +62,36 @@ export async function askChild<Result, Progress = never>(
   } finally {
     clearTimeout(timer);
     signal?.removeEventListener('abort', abort);
+  }
+}
+
+/**
+ * Sends one request to a process of its own, and passes on the bytes that it writes to `childOutput`. The process waits while they are not
+ * taken, and is killed when its reader leaves.
+ *
+ * The bytes throw the errors of {@link askChild}.
+ */
+export async function* readChild(
+  program: ChildProgram,
+  request: object,
+  { signal, ...options }: Omit<AskOptions, 'output' | 'onProgress'>,
+): AsyncGenerator<Buffer> {
+  const reader = new AbortController();
+  const output = new PassThrough();
+  const answer = askChild<null>(program, request, {
+    ...options,
+    output,
+    signal: signal === undefined ? reader.signal : AbortSignal.any([signal, reader.signal]),
+  });
+  answer.then(
+    () => output.end(),
+    (error: Error) => output.destroy(error),
+  );
+  try {
+    yield* output;
+  } finally {
+    reader.abort(new Error('its reader has left'));
+    // The process has ended before what it reads is removed.
+    await answer.catch(() => {});
   }
 }

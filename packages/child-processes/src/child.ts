@@ -1,4 +1,4 @@
-import { fork } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
 import type { Duplex, Readable } from 'node:stream';
 
 /** A program that is started as a child process. */
@@ -15,10 +15,10 @@ export interface ChildMessage {
   type: string;
 }
 
-/** Why a child was killed: it was silent for too long, took too long, or did not stop when asked. */
+/** The reason why a child was killed: it was silent for too long, took too long, or did not stop when asked. */
 export type KillCause = 'silence' | 'time-limit' | 'stop';
 
-/** How a child ended. */
+/** The end of a child. */
 export interface ChildExit {
   code: number | null;
   signal: NodeJS.Signals | null;
@@ -36,7 +36,7 @@ export interface StartChildOptions<Received extends ChildMessage> {
   onMessage: (message: Received) => void;
   /** Called for every line that the child writes to its standard output or error. */
   onLine?: ((line: string) => void) | undefined;
-  /** Whether the child has a stream of bytes to this process, beside its messages. */
+  /** True if the child has a stream of bytes to this process, in addition to its messages. */
   hasOutput?: boolean;
 }
 
@@ -47,7 +47,7 @@ export interface Child<Sent extends object> {
   readonly output: Readable | null;
   /** False once it has ended, was killed or was asked to end. */
   readonly usable: boolean;
-  /** Whether it has sent a message yet. Until then it is loading and cannot react to any. */
+  /** True once it has sent a message. Until then it is loading and cannot react to any. */
   readonly hasSentMessage: boolean;
   /** Resolves once the child has ended and everything that it sent and wrote has arrived. Never rejects. */
   readonly ended: Promise<ChildExit>;
@@ -71,7 +71,7 @@ const UNKILLABLE_MS = 30_000;
 /** A child that still loads its modules, from a slow disk or on a busy machine, can send nothing. */
 const START_MS = 120_000;
 /**
- * A silence counts in so many parts. This process reads messages between two of them, so if it was blocked or suspended
+ * The count of parts in which a silence counts. This process reads messages between two of them, so if it was blocked or suspended
  * itself, what the child has sent meanwhile is read before the child is killed.
  */
 const SILENCE_PARTS = 4;
@@ -84,104 +84,120 @@ const MAX_LINE_CHARACTERS = 2_000;
 export function startChild<Sent extends object, Received extends ChildMessage>(
   options: StartChildOptions<Received>,
 ): Child<Sent> {
-  const { program, onMessage, onLine, hasOutput = false } = options;
-  const child = fork(program.file, program.arguments ?? [], {
-    env: program.environment,
-    execArgv: [],
-    serialization: 'advanced',
-    stdio: ['ignore', 'pipe', 'pipe', 'ipc', ...(hasOutput ? (['pipe'] as const) : [])],
-  });
-  const output = hasOutput ? (child.stdio[OUTPUT_DESCRIPTOR] as Duplex) : null;
-  const lines: string[] = [];
-  for (const stream of [child.stdout, child.stderr]) {
-    readLines(stream as Readable, (line) => {
-      lines.push(line);
-      if (lines.length > KEPT_LINES) lines.shift();
-      onLine?.(line);
+  return new ForkedChild(options);
+}
+
+class ForkedChild<Sent extends object, Received extends ChildMessage> implements Child<Sent> {
+  readonly pid: number | undefined;
+  readonly output: Duplex | null;
+  readonly ended: Promise<ChildExit>;
+  readonly #process: ChildProcess;
+  readonly #lines: string[] = [];
+  #usable = true;
+  #isDisconnected = false;
+  #hasSentMessage = false;
+  #killedFor: KillCause | null = null;
+  #silenceMs: number | null = null;
+  #silence: NodeJS.Timeout | undefined;
+  /** Counts a child that the kernel does not end as ended. */
+  #abandon = () => {};
+
+  constructor({ program, onMessage, onLine, hasOutput = false }: StartChildOptions<Received>) {
+    const child = fork(program.file, program.arguments ?? [], {
+      env: program.environment,
+      execArgv: [],
+      serialization: 'advanced',
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc', ...(hasOutput ? (['pipe'] as const) : [])],
+    });
+    this.#process = child;
+    this.pid = child.pid;
+    this.output = hasOutput ? (child.stdio[OUTPUT_DESCRIPTOR] as Duplex) : null;
+    for (const stream of [child.stdout, child.stderr]) {
+      readLines(stream as Readable, (line) => {
+        this.#lines.push(line);
+        if (this.#lines.length > KEPT_LINES) this.#lines.shift();
+        onLine?.(line);
+      });
+    }
+    this.ended = this.#watchEnd();
+    child.on('message', (message: Received) => {
+      this.#hasSentMessage = true;
+      this.#restartSilence();
+      if (message.type !== 'heartbeat') onMessage(message);
     });
   }
 
-  let usable = true;
-  let isDisconnected = false;
-  let hasSentMessage = false;
-  let killedFor: KillCause | null = null;
-  let silenceMs: number | null = null;
-  let silence: NodeJS.Timeout | undefined;
+  get usable(): boolean {
+    return this.#usable && this.#process.connected;
+  }
 
-  let abandon = () => {};
-  const kill = (cause: KillCause) => {
-    usable = false;
-    killedFor ??= cause;
+  get hasSentMessage(): boolean {
+    return this.#hasSentMessage;
+  }
+
+  send(message: Sent): void {
+    if (this.#process.connected) this.#process.send(message, () => {});
+  }
+
+  watchSilence(silenceMs: number | null): void {
+    this.#silenceMs = this.#usable ? silenceMs : null;
+    this.#restartSilence();
+  }
+
+  kill(cause: KillCause): void {
+    this.#usable = false;
+    this.#killedFor ??= cause;
     // SIGKILL, since a child that is blocked in the engine handles no signal.
-    child.kill('SIGKILL');
+    this.#process.kill('SIGKILL');
     // The end of a child is not seen before that of its output.
-    output?.destroy();
-    setTimeout(() => abandon(), UNKILLABLE_MS).unref();
-  };
-  const restartSilence = () => {
-    clearInterval(silence);
-    if (silenceMs === null) return;
-    const limitMs = hasSentMessage ? silenceMs : Math.max(silenceMs, START_MS);
-    let left = SILENCE_PARTS;
-    silence = setInterval(() => {
-      left--;
-      if (left === 0) kill('silence');
-    }, limitMs / SILENCE_PARTS);
-  };
-  const ended = new Promise<ChildExit>((resolve) => {
-    const settle = (code: number | null, signal: NodeJS.Signals | null, error: Error | null) => {
-      usable = false;
-      silenceMs = null;
-      clearInterval(silence);
-      resolve({ code, signal, error, killedFor, lines });
-    };
-    child.on('error', (error) => {
-      // A process that runs reports its end by `close`.
-      if (child.pid === undefined) settle(null, null, error);
-    });
-    // Not `exit`: messages and lines that were sent before it may arrive after it.
-    child.once('close', (code, signal) => settle(code, signal, null));
-    // Node emits no `close` once the parent has closed the channel; no message can arrive then either.
-    child.once('exit', (code, signal) => {
-      if (isDisconnected) settle(code, signal, null);
-    });
-    abandon = () => settle(null, 'SIGKILL', null);
-  });
-  child.on('message', (message: Received) => {
-    hasSentMessage = true;
-    restartSilence();
-    if (message.type !== 'heartbeat') onMessage(message);
-  });
+    this.output?.destroy();
+    setTimeout(() => this.#abandon(), UNKILLABLE_MS).unref();
+  }
 
-  return {
-    pid: child.pid,
-    output,
-    get usable() {
-      return usable && child.connected;
-    },
-    get hasSentMessage() {
-      return hasSentMessage;
-    },
-    ended,
-    send(message) {
-      if (child.connected) child.send(message, () => {});
-    },
-    watchSilence(limitMs) {
-      silenceMs = usable ? limitMs : null;
-      restartSilence();
-    },
-    kill,
-    async end(patienceMs) {
-      usable = false;
-      if (child.connected) {
-        isDisconnected = true;
-        child.disconnect();
-      }
-      const timer = setTimeout(() => kill('stop'), patienceMs);
-      await ended;
-      clearTimeout(timer);
-    },
-  };
+  async end(patienceMs: number): Promise<void> {
+    this.#usable = false;
+    if (this.#process.connected) {
+      this.#isDisconnected = true;
+      this.#process.disconnect();
+    }
+    const timer = setTimeout(() => this.kill('stop'), patienceMs);
+    await this.ended;
+    clearTimeout(timer);
+  }
+
+  #watchEnd(): Promise<ChildExit> {
+    const child = this.#process;
+    return new Promise<ChildExit>((resolve) => {
+      const settle = (code: number | null, signal: NodeJS.Signals | null, error: Error | null) => {
+        this.#usable = false;
+        this.#silenceMs = null;
+        clearInterval(this.#silence);
+        resolve({ code, signal, error, killedFor: this.#killedFor, lines: this.#lines });
+      };
+      child.on('error', (error) => {
+        // A process that runs reports its end by `close`.
+        if (child.pid === undefined) settle(null, null, error);
+      });
+      // Not `exit`: messages and lines that were sent before it may arrive after it.
+      child.once('close', (code, signal) => settle(code, signal, null));
+      // Node emits no `close` once the parent has closed the channel; no message can arrive then either.
+      child.once('exit', (code, signal) => {
+        if (this.#isDisconnected) settle(code, signal, null);
+      });
+      this.#abandon = () => settle(null, 'SIGKILL', null);
+    });
+  }
+
+  #restartSilence(): void {
+    clearInterval(this.#silence);
+    if (this.#silenceMs === null) return;
+    const limitMs = this.#hasSentMessage ? this.#silenceMs : Math.max(this.#silenceMs, START_MS);
+    let left = SILENCE_PARTS;
+    this.#silence = setInterval(() => {
+      left--;
+      if (left === 0) this.kill('silence');
+    }, limitMs / SILENCE_PARTS);
+  }
 }
 
 /** Splits a stream into lines, each cut at {@link MAX_LINE_CHARACTERS}. */

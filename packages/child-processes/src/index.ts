@@ -1,4 +1,4 @@
-export { type AskOptions, askChild } from './ask-child.js';
+export { type AskOptions, askChild, readChild } from './ask-child.js';
 export {
   type Child,
   type ChildExit,
@@ -9,13 +9,19 @@ export {
   startChild,
 } from './child.js';
 export {
+  type CudaError,
+  cudaErrorIn,
+  type ExitExplanation,
+  endsCudaContext,
+  explainExit,
+  isUnloadableKernel,
+  NO_GPU_EXIT_CODE,
+} from './explain-exit.js';
+export {
   answerParent,
   childOutput,
   HEARTBEAT_MS,
   type ParentChannel,
   type ServeParentOptions,
   serveParent,
-} from './child-side.js';
-export { type CudaError, cudaErrorIn, endsCudaContext, isUnloadableKernel } from './cuda-error.js';
-export { type ExitExplanation, explainExit, NO_GPU_EXIT_CODE } from './explain-exit.js';
-export { readChild } from './read-child.js';
+} from './serve-parent.js';

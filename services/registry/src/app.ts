@@ -12,11 +12,15 @@ import {
 } from '@lorasmith/service-kit';
 import type { FastifyBaseLogger } from 'fastify';
 import type { AdapterLibrary } from './adapters/adapter-library.js';
-import { type AdapterRoutesOptions, adapterRoutes } from './adapters/adapter-routes.js';
+import {
+  type AdapterRoutesOptions,
+  adapterRoutes,
+  type ImportRoutesOptions,
+  importRoutes,
+} from './adapters/adapter-routes.js';
 import { AdapterDownloads, type AdapterDownloadsOptions } from './downloads/adapter-downloads.js';
-import { type ImportRoutesOptions, importRoutes } from './importing/import-routes.js';
 import type { MergedModels } from './merging/merged-models.js';
-import { countDownloads, observeMergedModels } from './metrics/registry-metrics.js';
+import { countDownloads, observeMergedModels } from './registry-metrics.js';
 
 export interface AppDependencies
   extends Omit<AdapterRoutesOptions, 'downloads' | 'onDownload'>,

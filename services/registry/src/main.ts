@@ -21,9 +21,8 @@ import { AdapterLibrary } from './adapters/adapter-library.js';
 import { buildApp } from './app.js';
 import { REGISTRY_SETTINGS } from './config.js';
 import { AdapterImport } from './importing/adapter-import.js';
-import { logMergeEvents } from './merging/log-merge-events.js';
 import { MergedModels } from './merging/merged-models.js';
-import { countMerges } from './metrics/registry-metrics.js';
+import { countMerges, logMergeEvents } from './registry-metrics.js';
 
 /** No sender has it. */
 const UNKNOWN_SECRET = randomBytes(32).toString('hex');

@@ -26,7 +26,7 @@ import { AdapterLibrary } from '../src/adapters/adapter-library.js';
 import { buildApp } from '../src/app.js';
 import { AdapterImport } from '../src/importing/adapter-import.js';
 import { MergedModels, type MergeEvent } from '../src/merging/merged-models.js';
-import { countMerges } from '../src/metrics/registry-metrics.js';
+import { countMerges } from '../src/registry-metrics.js';
 import { faultyProgram, importProgram, mergeProgram } from './merge-program.js';
 import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from './published-adapter.js';
 

@@ -4,24 +4,6 @@ import path from 'node:path';
 import { type JobId, ProductError } from '@lorasmith/contracts';
 import type { BundleStore, HeldBundle } from '@lorasmith/storage';
 
-/**
- * Copies the checkpoints of jobs to a store that several hosts share, a bundle for each. The id of the bundle has the job,
- * the file and when it was written, so a file of the same step of another run is another bundle.
- */
-export interface CheckpointMirror {
-  /** Copies into the folder what any host has stored of the job, unless the folder has it already, or a newer one. */
-  restore(job: JobId, folder: string): Promise<void>;
-  /**
-   * Stores what is new in the folder, then removes from the store what this mirror had stored or restored and is no longer
-   * in the folder. Bundles that it does not know are another worker's and stay.
-   */
-  store(job: JobId, folder: string): Promise<void>;
-  /** Removes everything of the job. */
-  remove(job: JobId): Promise<void>;
-  /** The jobs that have something in the store. */
-  jobs(): Promise<JobId[]>;
-}
-
 const FILE = /^step-\d{10}\.safetensors$/;
 const ID = /^(job_[0-9a-z]+)\.(step-\d{10})\.([0-9a-z]{1,12})$/;
 
@@ -31,87 +13,111 @@ interface StoredCheckpoint {
   writtenMs: number;
 }
 
-export function createCheckpointMirror(bundles: BundleStore): CheckpointMirror {
+/**
+ * Copies the checkpoints of jobs to a store that several hosts share, a bundle for each. The id of the bundle has the job,
+ * the file and when it was written, so a file of the same step of another run is another bundle.
+ */
+export class CheckpointMirror {
+  readonly #bundles: BundleStore;
   /** The bundles that this mirror has stored or restored, by job. */
-  const known = new Map<JobId, Set<string>>();
-  const knownOf = (job: JobId) => {
-    const ids = known.get(job) ?? new Set();
-    known.set(job, ids);
+  readonly #known = new Map<JobId, Set<string>>();
+
+  constructor(bundles: BundleStore) {
+    this.#bundles = bundles;
+  }
+
+  /** Copies into the folder what any host has stored of the job, unless the folder has it already, or a newer one. */
+  async restore(job: JobId, folder: string): Promise<void> {
+    const stored = await this.#storedOf(job);
+    const ids = new Set(stored.map(({ id }) => id));
+    // Another worker has removed these since. Where the folder still has one, it is stored again.
+    for (const id of this.#knownOf(job)) if (!ids.has(id)) this.#knownOf(job).delete(id);
+    for (const { id, name, writtenMs } of stored) {
+      const there = await writtenAt(path.join(folder, name));
+      if (there !== null && there >= writtenMs) {
+        if (there === writtenMs) this.#knownOf(job).add(id);
+        continue;
+      }
+      const lease = await leaseIfThere(this.#bundles, id);
+      if (lease === null) continue;
+      try {
+        await restoreFile(lease.path(name), path.join(folder, name), writtenMs);
+        this.#knownOf(job).add(id);
+      } finally {
+        lease.release();
+      }
+    }
+  }
+
+  /**
+   * Stores what is new in the folder, then removes from the store what this mirror had stored or restored and is no longer
+   * in the folder. Bundles that it does not know are another worker's and stay.
+   */
+  async store(job: JobId, folder: string): Promise<void> {
+    const current = new Set<string>();
+    for (const name of (await readdir(folder)).filter((file) => FILE.test(file))) {
+      const file = path.join(folder, name);
+      const writtenMs = await writtenAt(file);
+      // A newer one has replaced it meanwhile.
+      if (writtenMs === null) continue;
+      const id = `${job}.${path.basename(name, '.safetensors')}.${writtenMs.toString(36)}`;
+      current.add(id);
+      if (this.#knownOf(job).has(id)) continue;
+      await storeFile(this.#bundles, { id, file, name });
+      this.#knownOf(job).add(id);
+    }
+    for (const id of this.#knownOf(job)) {
+      if (current.has(id)) continue;
+      await this.#bundles.delete(id);
+      this.#knownOf(job).delete(id);
+    }
+  }
+
+  /** Removes everything of the job. */
+  async remove(job: JobId): Promise<void> {
+    this.#known.delete(job);
+    for (const { id } of await this.#storedOf(job)) await this.#bundles.delete(id);
+  }
+
+  /** The jobs that have something in the store. */
+  async jobs(): Promise<JobId[]> {
+    return [...new Set((await this.#bundles.list()).flatMap((id) => ID.exec(id)?.[1] ?? []))];
+  }
+
+  #knownOf(job: JobId): Set<string> {
+    const ids = this.#known.get(job) ?? new Set();
+    this.#known.set(job, ids);
     return ids;
-  };
-  const storedOf = async (job: JobId): Promise<StoredCheckpoint[]> =>
-    (await bundles.list(`${job}.`)).flatMap((id) => {
+  }
+
+  async #storedOf(job: JobId): Promise<StoredCheckpoint[]> {
+    return (await this.#bundles.list(`${job}.`)).flatMap((id) => {
       const [, , step, written] = ID.exec(id) ?? [];
       return step === undefined ? [] : [{ id, name: `${step}.safetensors`, writtenMs: Number.parseInt(written!, 36) }];
     });
-
-  return {
-    async restore(job, folder) {
-      const stored = await storedOf(job);
-      const ids = new Set(stored.map(({ id }) => id));
-      // Another worker has removed these since. Where the folder still has one, it is stored again.
-      for (const id of knownOf(job)) if (!ids.has(id)) knownOf(job).delete(id);
-      for (const { id, name, writtenMs } of stored) {
-        const there = await writtenAt(path.join(folder, name));
-        if (there !== null && there >= writtenMs) {
-          if (there === writtenMs) knownOf(job).add(id);
-          continue;
-        }
-        const held = await holdIfThere(bundles, id);
-        if (held === null) continue;
-        // Its name is one of those that are removed after a killed trainer. Another restoration has another one.
-        const temporary = path.join(folder, `${name}.${randomBytes(6).toString('hex')}.tmp`);
-        try {
-          await copyFile(held.path(name), temporary);
-          // To the middle of the millisecond: `utimes` rounds, half the time to the one before, which would be another id.
-          await utimes(temporary, new Date(), (writtenMs + 0.5) / 1000);
-          await rename(temporary, path.join(folder, name));
-          knownOf(job).add(id);
-        } finally {
-          held.release();
-          await rm(temporary, { force: true });
-        }
-      }
-    },
-
-    async store(job, folder) {
-      const current = new Set<string>();
-      for (const name of (await readdir(folder)).filter((file) => FILE.test(file))) {
-        const file = path.join(folder, name);
-        const writtenMs = await writtenAt(file);
-        // A newer one has replaced it meanwhile.
-        if (writtenMs === null) continue;
-        const id = `${job}.${path.basename(name, '.safetensors')}.${writtenMs.toString(36)}`;
-        current.add(id);
-        if (knownOf(job).has(id)) continue;
-        await storeFile(bundles, { id, file, name });
-        knownOf(job).add(id);
-      }
-      for (const id of knownOf(job)) {
-        if (current.has(id)) continue;
-        await bundles.delete(id);
-        knownOf(job).delete(id);
-      }
-    },
-
-    async remove(job) {
-      known.delete(job);
-      for (const { id } of await storedOf(job)) await bundles.delete(id);
-    },
-
-    async jobs() {
-      return [...new Set((await bundles.list()).flatMap((id) => ID.exec(id)?.[1] ?? []))];
-    },
-  };
+  }
 }
 
 /** Null where it was removed since it was listed: the worker that saved it may still run, and keeps its newest only. */
-async function holdIfThere(bundles: BundleStore, id: string): Promise<HeldBundle | null> {
+async function leaseIfThere(bundles: BundleStore, id: string): Promise<HeldBundle | null> {
   try {
     return await bundles.hold(id);
   } catch (error) {
     if (error instanceof ProductError && error.code === 'not_found') return null;
     throw error;
+  }
+}
+
+async function restoreFile(from: string, to: string, writtenMs: number): Promise<void> {
+  // Its name is one of those that are removed after a killed trainer. Another restoration has another one.
+  const temporary = `${to}.${randomBytes(6).toString('hex')}.tmp`;
+  try {
+    await copyFile(from, temporary);
+    // To the middle of the millisecond: `utimes` rounds, half the time to the one before, which would be another id.
+    await utimes(temporary, new Date(), (writtenMs + 0.5) / 1000);
+    await rename(temporary, to);
+  } finally {
+    await rm(temporary, { force: true });
   }
 }
 

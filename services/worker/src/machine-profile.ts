@@ -11,8 +11,8 @@ import type { MeasureOptions } from '@lorasmith/training';
 import type { Logger } from 'pino';
 import { Value } from 'typebox/value';
 import type { ChosenEngine } from './device/choose-engine.js';
-import { CUDA_RESERVED_BYTES, gpuInUse, readGpus, TENSORFLOW_RESERVED_BYTES } from './device/read-gpus.js';
-import { trainerProgram } from './trainer/trainer-environment.js';
+import { CUDA_RESERVED_BYTES, gpuInUse, readGpus, TENSORFLOW_RESERVED_BYTES } from './device/machine-load.js';
+import { trainerProgram } from './trainer/trainer-program.js';
 
 export interface MachineProfileOptions {
   dataDir: string;
@@ -65,7 +65,7 @@ export async function profileMachine(options: MachineProfileOptions): Promise<Ma
 interface PlannedGpu {
   name: string;
   totalBytes: number;
-  /** The memory that other programs hold when the worker starts, such as a desktop. */
+  /** The memory that other programs have when the worker starts, such as a desktop. */
   usedBytes: number;
   /** The memory that tensors cannot use. */
   reservedBytes: number;

@@ -19,19 +19,17 @@ import {
   watchRedisDurability,
 } from '@lorasmith/service-kit';
 import { openStores } from '@lorasmith/storage';
-import { announceStart } from './announced-start.js';
-import { chooseEngine } from './device/choose-engine.js';
-import { GPU_LORA_MARGIN } from './device/engine-environment.js';
-import { holdCard } from './device/hold-card.js';
-import { NoGpuError } from './device/no-gpu-error.js';
+import { announceStart, buildWorkerHealth } from './worker-readiness.js';
+import { chooseEngine, GPU_LORA_MARGIN } from './device/choose-engine.js';
+import { lockCard } from './device/card-lock.js';
+import { NoGpuError } from './device/gpu-faults.js';
 import { rememberedSelfTest } from './self-test/stored-self-test.js';
 import { WORKER_SETTINGS } from './settings.js';
 import { startWorker } from './start-worker.js';
-import { buildWorkerHealth } from './worker-health.js';
 
 /** A supervisor and Prometheus use one or two. */
 const HEALTH_CONNECTIONS = 100;
-/** How long /ready says why the worker cannot train, before it ends. */
+/** The time for which /ready says why the worker cannot train, before it ends. */
 const SHOWN_BEFORE_END_MS = 10_000;
 const config = readConfigOrExit(WORKER_SETTINGS, process.env, ({ store, redis }) => {
   checkRedisSettings(redis);
@@ -89,11 +87,11 @@ const engine = await chooseEngine({
   engine: config.gpuEngine,
   environment: { ...process.env, [GPU_LORA_MARGIN]: config.gpuLoraMargin },
   programs: {
-    describeDriver: programIn('device', 'describe-driver-main'),
-    probeGpu: programIn('device', 'probe-gpu-main'),
+    describeDriver: programIn('device', 'gpu-probes-main'),
+    probeGpu: programIn('device', 'gpu-probes-main'),
   },
-  hold: (uuid) =>
-    holdCard({ dataDir, uuid, workerName: config.workerName }).catch((error: unknown) => {
+  lock: (uuid) =>
+    lockCard({ dataDir, uuid, workerName: config.workerName }).catch((error: unknown) => {
       if (error instanceof NoGpuError) throw error;
       logger.warn({ err: error }, 'DATA_DIR holds no locks: a second worker on the same GPU is not noticed');
     }),
@@ -126,7 +124,7 @@ const worker = await startWorker({
   programs: {
     trainer: programIn('trainer', 'child-main'),
     probe: programIn('trainer', 'probe-main'),
-    tryGpu: programIn('device', 'try-gpu-main'),
+    tryGpu: programIn('device', 'gpu-probes-main'),
   },
   engine,
   log: logger,
@@ -154,6 +152,6 @@ end = shutDownInOrder({
     await tracing.close();
   },
 });
-// Only now: a signal that came since the last turn of the event loop is lost when it has no listener for a moment.
+// Only now: a signal that came since the last iteration of the event loop is lost when it has no listener for a moment.
 process.off('SIGTERM', endAtOnce);
 process.off('disconnect', endAtOnce);

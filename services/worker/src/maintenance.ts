@@ -3,15 +3,15 @@ import type { JobStore } from '@lorasmith/job-store';
 import type { ExampleStore } from '@lorasmith/planning';
 import type { BundleStore, Stores } from '@lorasmith/storage';
 import type { Logger } from 'pino';
-import type { JobFolders, SweptStore } from './job-folders.js';
-import { removeOrphanedAdapters } from './orphaned-adapters.js';
+import type { FolderSweeps, SweptStore } from './folder-sweeps.js';
+import { removeOrphanedAdapters } from './publish-adapter.js';
 
 const RECONCILE_EVERY_MS = 30_000;
 /** More often than the rest: checkpoints are large, and have a quota. */
 const SWEEP_JOBS_EVERY_MS = 120_000;
 const SWEEP_EVERY_MS = 3_600_000;
 const THIN_EVERY_MS = 60_000;
-/** How often a worker asks whether work that one does for all is due. */
+/** The time between two questions of a worker if work that one does for all is due. */
 const ASK_EVERY_MS = 10_000;
 /** An adapter is staged in seconds; an older staging was left by a process that died. */
 const STAGING_LEFTOVER_MS = 3_600_000;
@@ -20,7 +20,7 @@ const ANY_LEFTOVER_MS = 24 * 3_600_000;
 
 export interface MaintenanceOptions {
   store: Pick<JobStore, 'reconcile' | 'thinEvents' | 'whenDue'> & SweptStore;
-  folders: JobFolders;
+  sweeps: FolderSweeps;
   adapters: BundleStore;
   datasets: BundleStore;
   sweepStagings: Stores['sweepStagings'];
@@ -35,7 +35,7 @@ export interface MaintenanceOptions {
  * @returns ends it, once the work under way is done
  */
 export function startMaintenance(options: MaintenanceOptions): () => Promise<void> {
-  const { store, folders, adapters, datasets, sweepStagings, examples, log } = options;
+  const { store, sweeps, adapters, datasets, sweepStagings, examples, log } = options;
   const over = new AbortController();
 
   const repeat = async (name: string, everyMs: number, work: () => Promise<object>) => {
@@ -60,13 +60,13 @@ export function startMaintenance(options: MaintenanceOptions): () => Promise<voi
       const repaired = await store.reconcile();
       // The workers of those jobs have died, and left what they were writing or had just published.
       if (repaired.ended.length > 0) {
-        await folders.sweep(store, signal);
+        await sweeps.sweep(store, signal);
         await removeOrphanedAdapters({ store, adapters }, signal);
       }
       return repaired;
     }),
     repeatForAll('job folders removed', SWEEP_JOBS_EVERY_MS, async (signal) => ({
-      jobFolders: await folders.sweep(store, signal),
+      jobFolders: await sweeps.sweep(store, signal),
     })),
     repeatForAll('orphaned adapters removed', SWEEP_EVERY_MS, async (signal) => ({
       orphanedAdapters: await removeOrphanedAdapters({ store, adapters }, signal),
@@ -75,7 +75,7 @@ export function startMaintenance(options: MaintenanceOptions): () => Promise<voi
       jobs: await store.thinEvents(signal),
     })),
     repeat('copies removed', SWEEP_JOBS_EVERY_MS, async () => ({
-      jobFolders: await folders.sweepCopies(store, over.signal),
+      jobFolders: await sweeps.sweepCopies(store, over.signal),
     })),
     repeat('leftovers removed', SWEEP_EVERY_MS, async () => ({
       stagings: await adapters.sweepStaging(STAGING_LEFTOVER_MS),

@@ -24,7 +24,7 @@ export interface OrderSources {
   folders: JobFolders;
   /** The measurements of this machine. */
   machine: MachineProfile | null;
-  /** Where datasets are stored as tokens. */
+  /** The store of datasets as tokens. */
   tokens: ExampleStoreOptions;
   /** Folder in which digests of weights are remembered. */
   weightDigests: string;
@@ -38,30 +38,30 @@ export interface PreparedOrder {
 }
 
 /** Keeps something on this host until the attempt has ended. */
-type Hold = <Held extends { release(): void }>(holding: Promise<Held>) => Promise<Held>;
+type Keep = <Lease extends { release(): void }>(leasing: Promise<Lease>) => Promise<Lease>;
 
 /**
  * Brings everything that a job names to this host, makes its folders, and writes the order for the trainer.
  * @throws ProductError `model_not_found` and the other codes of a base model, `dataset_not_found`, `adapter_not_found`
  */
 export async function prepareOrder(sources: OrderSources, attempt: JobAttempt): Promise<PreparedOrder> {
-  const held: { release(): void }[] = [];
+  const leases: { release(): void }[] = [];
   const release = () => {
-    for (const one of held) one.release();
+    for (const lease of leases) lease.release();
   };
-  const hold: Hold = async (holding) => {
-    const one = await holding;
-    held.push(one);
-    return one;
+  const keep: Keep = async (leasing) => {
+    const lease = await leasing;
+    leases.push(lease);
+    return lease;
   };
   try {
     const { job } = attempt;
     const spec = specOf(job);
-    const { modelsDir } = await hold(sources.models.hold(spec.base_model));
+    const { modelsDir } = await keep(sources.models.hold(spec.base_model));
     const { path: modelFolder } = await openBaseModel(modelsDir, spec.base_model);
     const order =
       job.kind === 'train'
-        ? await trainOrder(sources, attempt, { spec, modelFolder, hold })
+        ? await trainOrder(sources, attempt, { spec, modelFolder, keep })
         : await publishOrder(sources, attempt, { spec, modelFolder, checkpoint: job.checkpoint });
     return { order, release };
   } catch (error) {
@@ -73,13 +73,13 @@ export async function prepareOrder(sources: OrderSources, attempt: JobAttempt): 
 async function trainOrder(
   { datasets, adapters, folders, machine, tokens, weightDigests }: OrderSources,
   attempt: JobAttempt,
-  { spec, modelFolder, hold }: { spec: JobSpec; modelFolder: string; hold: Hold },
+  { spec, modelFolder, keep }: { spec: JobSpec; modelFolder: string; keep: Keep },
 ): Promise<TrainOrder> {
   const dataset = await requireDataset(datasets, spec.dataset, 'dataset');
   const initialAdapter = await requireInitialAdapter(adapters, spec);
-  const rowsFile = (await hold(datasets.hold(spec.dataset))).path(DATASET_FILES.rows);
-  const validation = await validationRows(datasets, spec, hold);
-  const initialAdapterFolder = initialAdapter === null ? null : (await hold(adapters.hold(initialAdapter))).folder;
+  const rowsFile = (await keep(datasets.hold(spec.dataset))).path(DATASET_FILES.rows);
+  const validation = await validationRows(datasets, spec, keep);
+  const initialAdapterFolder = initialAdapter === null ? null : (await keep(adapters.hold(initialAdapter))).folder;
   const { checkpointFolder, outputFolder } = await folders.prepare(attempt);
   return {
     kind: 'train',
@@ -118,11 +118,11 @@ async function publishOrder(
 async function validationRows(
   datasets: BundleStore,
   { validation: { dataset: id } }: JobSpec,
-  hold: Hold,
+  keep: Keep,
 ): Promise<ValidationRows | null> {
   if (id === null) return null;
   const dataset = await requireDataset(datasets, id, 'validation.dataset');
-  return { dataset, rowsFile: (await hold(datasets.hold(id))).path(DATASET_FILES.rows) };
+  return { dataset, rowsFile: (await keep(datasets.hold(id))).path(DATASET_FILES.rows) };
 }
 
 async function requireDataset(datasets: BundleStore, id: DatasetId, param: string): Promise<UploadedDataset> {

@@ -1,19 +1,7 @@
 import path from 'node:path';
 import { listingOf, writeManifest } from '@lorasmith/artifacts';
-import {
-  ADAPTER_FILES,
-  type AdapterId,
-  type AdapterManifest,
-  type Job,
-  type JobId,
-  type JobSpec,
-  objectiveContract,
-  ProductError,
-  type RenderedRow,
-  specOf,
-  type TrainingOutcome,
-} from '@lorasmith/contracts';
-import type { AttemptWrite, JobAttempt } from '@lorasmith/job-store';
+import { ADAPTER_FILES, type AdapterId, type AdapterManifest, type Job, type JobId, type JobSpec, objectiveContract, ProductError, type RenderedRow, specOf, type TrainingOutcome } from '@lorasmith/contracts';
+import type { AttemptWrite, JobAttempt, JobStore } from '@lorasmith/job-store';
 import type { BundleStore } from '@lorasmith/storage';
 
 /**
@@ -28,7 +16,7 @@ export interface PublishAdapterOptions {
   adapters: BundleStore;
   attempt: JobAttempt;
   outcome: TrainingOutcome;
-  /** Where the trainer left the PEFT files. */
+  /** The folder in which the trainer left the PEFT files. */
   outputFolder: string;
   /** The log of the training for TensorBoard; null: none. */
   log: Buffer | null;
@@ -106,4 +94,42 @@ function originOf(job: Job, outcome: TrainingOutcome): AdapterManifest['origin']
 /** A manifest must not reveal rows. */
 function withoutRow({ completion_format }: RenderedRow): RenderedRow {
   return { completion_format, first_row: [] };
+}
+
+// An orphaned adapter was published after its job had ended without one. A worker that stands still between its last look
+// at the record and the rename, for longer than its lock, publishes when the job may have been cancelled long ago.
+
+export interface AdapterOwners {
+  store: Pick<JobStore, 'whileEnded'>;
+  adapters: BundleStore;
+}
+
+/**
+ * Removes the adapter of a job that has ended without one. Meanwhile the job cannot be resumed, so that no other worker
+ * takes the adapter for its own.
+ * @returns true if there was one
+ */
+export async function removeOrphanedAdapter(owners: AdapterOwners, id: JobId): Promise<boolean> {
+  // There is nearly never one, and the job can then be resumed at once.
+  return (await owners.adapters.has(adapterIdOf(id))) && (await removeIfOrphaned(owners, id));
+}
+
+/**
+ * Removes the orphaned adapters of all jobs, where the worker died before it could look again. An adapter outlives the
+ * record of its job.
+ * @param signal - Ends it early.
+ * @returns how many there were
+ */
+export async function removeOrphanedAdapters(owners: AdapterOwners, signal: AbortSignal): Promise<number> {
+  let removed = 0;
+  for (const id of await owners.adapters.list()) {
+    if (signal.aborted) break;
+    if (await removeIfOrphaned(owners, id.replace(/^ad_/, 'job_'))) removed++;
+  }
+  return removed;
+}
+
+async function removeIfOrphaned({ store, adapters }: AdapterOwners, id: JobId): Promise<boolean> {
+  const removed = await store.whileEnded(id, ['cancelled', 'failed'], () => adapters.delete(adapterIdOf(id)));
+  return removed ?? false;
 }

@@ -2,8 +2,8 @@ import { createMetrics, NO_TRACING } from '@lorasmith/service-kit';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { aJobSpec } from '../test/a-job-spec.js';
-import { createWorkerMetrics } from './metrics/worker-metrics.js';
 import { type RunJobDeps, runJob } from './run-job.js';
+import { createWorkerMetrics } from './worker-metrics.js';
 
 test('a job that was released stays so where the folder of its attempt cannot be removed', async () => {
   const id = 'job_0123456789abcdef01234567';
@@ -34,7 +34,7 @@ test('a job that was released stays so where the folder of its attempt cannot be
         },
       },
     },
-    pool: { place: () => ({ leave() {} }) },
+    pool: { add: () => ({ leave() {} }) },
     metrics: createWorkerMetrics(createMetrics({ service: 'worker' })),
     log: pino({ level: 'silent' }),
     tracing: NO_TRACING,
@@ -43,7 +43,7 @@ test('a job that was released stays so where the folder of its attempt cannot be
     jobTimeoutMs: 60_000,
   } as unknown as RunJobDeps;
   const signal = AbortSignal.abort('shutdown');
-  const options = { resumes: 0, onPlaced() {}, signal, pause: new AbortController().signal, isLast: false };
+  const options = { resumes: 0, onCounted() {}, signal, pause: new AbortController().signal, isLast: false };
   expect(await runJob(deps, id, options)).toEqual({ kind: 'released' });
   expect(writes).toEqual(['released']);
 });

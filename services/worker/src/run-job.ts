@@ -1,34 +1,34 @@
 import type { JobId } from '@lorasmith/contracts';
 import type { JobAttempt, JobStore } from '@lorasmith/job-store';
 import { Attempt, type AttemptOptions } from './attempt.js';
-import type { AttemptOutcome } from './attempt-outcome.js';
-import type { AttemptMetrics, WorkerMetrics } from './metrics/worker-metrics.js';
+import type { AttemptOutcome } from './attempt-end.js';
 import { adapterIdOf } from './publish-adapter.js';
 import type { TrainerPool } from './trainer/trainer-pool.js';
+import type { AttemptMetrics, WorkerMetrics } from './worker-metrics.js';
 
 /** The options that differ between the attempts of a worker. */
-type OfOneAttempt = 'signal' | 'pause' | 'isLast' | 'place' | 'metrics';
+type OfOneAttempt = 'signal' | 'pause' | 'isLast' | 'member' | 'metrics';
 
 export interface RunJobDeps extends Omit<AttemptOptions, OfOneAttempt> {
   store: Pick<JobStore, 'attempts' | 'whileEnded' | 'readEvents' | 'gradings'>;
-  pool: Pick<TrainerPool, 'place'>;
+  pool: Pick<TrainerPool, 'add'>;
   metrics: WorkerMetrics;
   /** Shown to users as the worker of an attempt. */
   workerName: string;
 }
 
 export interface RunJobOptions extends Pick<AttemptOptions, 'signal' | 'pause' | 'isLast'> {
-  /** How often the job had been resumed when it was put into the queue. */
+  /** The count of resumes of the job when it was put into the queue. */
   resumes: number;
   /** Called as soon as the trainer pool counts the job. Never called for a job that needs nothing. */
-  onPlaced: () => void;
+  onCounted: () => void;
 }
 
 /** Takes a job from its record to its end, or as far as this attempt gets. */
 export async function runJob(
   deps: RunJobDeps,
   id: JobId,
-  { resumes, onPlaced, ...options }: RunJobOptions,
+  { resumes, onCounted, ...options }: RunJobOptions,
 ): Promise<AttemptOutcome> {
   const { store, sources, pool, workerName } = deps;
   let log = deps.log.child({ job: id });
@@ -38,42 +38,30 @@ export async function runJob(
     if (start.reason === 'missing') await sources.folders.removeJob(id);
     return { kind: 'ended', status: 'not-needed' };
   }
-  const held = start.attempt;
-  log = log.child({ adapter: adapterIdOf(id), request_id: held.origin.requestId });
-  log.info({ attempt: held.number }, 'job started');
-  const metrics = deps.metrics.started(held.job, held.number);
-  const place = pool.place(held.job);
-  onPlaced();
-  const attempt = () => new Attempt(held, { ...deps, ...options, log, metrics, place });
-  const run = await observe(deps, metrics, held, () => complete(attempt()));
+  const { attempt: started } = start;
+  log = log.child({ adapter: adapterIdOf(id), request_id: started.origin.requestId });
+  log.info({ attempt: started.number }, 'job started');
+  const metrics = deps.metrics.started(started.job, started.number);
+  const member = pool.add(started.job);
+  onCounted();
+  const run = await observe(deps, metrics, started, () =>
+    complete(new Attempt(started, { ...deps, ...options, log, metrics, member })),
+  );
   const { kind, ...details } = run;
-  log.info({ attempt: held.number, outcome: kind, ...details }, `job ${kind}`);
+  log.info({ attempt: started.number, outcome: kind, ...details }, `job ${kind}`);
   return run;
 }
 
 /** Prepare, train, publish. */
 async function complete(attempt: Attempt): Promise<AttemptOutcome> {
   try {
-    if (await attempt.isPublished()) return await attempt.succeed();
+    if (await attempt.isPublished()) return await attempt.end({ kind: 'published' });
     const order = await attempt.prepare();
-    if (order === null) return await attempt.endStopped();
+    if (order.kind === 'stopped') return await attempt.end(order);
     const ended = await attempt.train(order);
-    switch (ended.kind) {
-      case 'finished':
-        return await attempt.publish(order, ended.outcome);
-      case 'stopped':
-        return await attempt.endStopped(ended.reason);
-      case 'paused':
-        return await attempt.endPaused();
-      case 'held':
-        return await attempt.endHeld(ended);
-      case 'deferred':
-        return await attempt.endDeferred(ended.why);
-      case 'failed':
-        return await attempt.endFailed(ended.failure);
-    }
+    return ended.kind === 'finished' ? await attempt.publish(order, ended.outcome) : await attempt.end(ended);
   } catch (error) {
-    return await attempt.endBroken(error);
+    return await attempt.end({ kind: 'broken', error });
   } finally {
     await attempt.close();
   }

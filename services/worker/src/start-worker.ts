@@ -1,29 +1,29 @@
 import path from 'node:path';
 import { openModelSource } from '@lorasmith/base-models';
 import { inTime, SingleFlight } from '@lorasmith/concurrency';
+import type { MachineProfile } from '@lorasmith/contracts';
 import { createGenerationServer } from '@lorasmith/generation-queue';
-import { createJobStore } from '@lorasmith/job-store';
+import { createJobStore, type JobStore } from '@lorasmith/job-store';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openExampleStore, precisionOn, SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import type { Registry, Tracing } from '@lorasmith/service-kit';
 import type { Stores } from '@lorasmith/storage';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
-import { createCheckpointMirror } from './checkpoint-mirror.js';
+import { CheckpointMirror } from './checkpoint-mirror.js';
 import type { ChosenEngine } from './device/choose-engine.js';
+import { gpuFault } from './device/gpu-probes.js';
 import { watchLoad } from './device/machine-load.js';
-import { gpuFault } from './device/try-gpu.js';
+import { FolderSweeps } from './folder-sweeps.js';
 import { answerRequests } from './generation/answer-requests.js';
-import { createGenerationMetrics } from './generation/generation-metrics.js';
-import { createJobFolders } from './job-folders.js';
+import { JobFolders } from './job-folders.js';
+import { observeMachine } from './machine-metrics.js';
 import { profileMachine } from './machine-profile.js';
 import { startMaintenance } from './maintenance.js';
-import { observeMachine } from './metrics/machine-metrics.js';
-import { createWorkerMetrics } from './metrics/worker-metrics.js';
+import type { OrderSources } from './prepare-order.js';
 import { runJob } from './run-job.js';
 import type { WorkerConfig } from './settings.js';
-import { startTrainQueue } from './train-queue.js';
-import { trainerProgram } from './trainer/trainer-environment.js';
+import { TrainQueue } from './train-queue.js';
 import { DEFAULT_POOL_TIMES, TrainerPool } from './trainer/trainer-pool.js';
 import {
   DEFAULT_TRAINER_LIMITS,
@@ -31,6 +31,8 @@ import {
   type TrainerProcess,
   type TrainerProcessOptions,
 } from './trainer/trainer-process.js';
+import { trainerProgram } from './trainer/trainer-program.js';
+import { createGenerationMetrics, createWorkerMetrics } from './worker-metrics.js';
 
 const HOUR_MS = 3_600_000;
 
@@ -48,7 +50,7 @@ export interface WorkerOptions {
   config: WorkerConfig;
   /** Stays the caller's. Must wait for Redis as long as it takes (`maxRetriesPerRequest: null`). */
   redis: Redis;
-  /** Where datasets, adapters and checkpoints are. */
+  /** The stores of datasets, adapters and checkpoints. */
   stores: Stores;
   programs: WorkerPrograms;
   /** The engine that trainers compute with. */
@@ -56,12 +58,12 @@ export interface WorkerOptions {
   /** Starts a trainer. @defaultValue a process of `programs.trainer` */
   startTrainer?: (options: TrainerProcessOptions) => TrainerProcess;
   log: Logger;
-  /** Where the metrics are registered. */
+  /** The registry of the metrics. */
   metrics: Registry;
   tracing: Tracing;
   /** Called when the GPU is lost: the worker releases its jobs and stops. Its process should end. */
   onGpuLost: (fault: string) => void;
-  /** Time between two looks at a running job for a cancel. @defaultValue 1 000 */
+  /** The time between two looks at a running job for a cancel. @defaultValue 1 000 */
   watchIntervalMs?: number;
 }
 
@@ -72,138 +74,53 @@ export interface WorkerService {
 
 /** Takes jobs from the queue until it is stopped. While Redis is unavailable, it waits. */
 export async function startWorker(options: WorkerOptions): Promise<WorkerService> {
-  const { config, redis, stores, programs, engine, log, metrics: registry, tracing } = options;
-  const { watchIntervalMs = 1_000, startTrainer = startTrainerProcess } = options;
-  const { dataDir, modelsDir, workerName, turnMs, generation } = config;
+  const { config, redis, stores, log, metrics: registry, engine } = options;
+  const { workerName, turnMs, generation } = config;
   const { prefix } = config.redis;
   const store = createJobStore({ redis, prefix, turnMs });
-  const adapters = await stores.open('adapters');
-  const datasets = await stores.open('datasets');
-  const weightDigests = path.join(dataDir, WEIGHT_DIGESTS_FOLDER);
-  const models = await openModelSource({ modelsDir, stores, digests: new WeightDigests(weightDigests) });
-  // Enough for the trainer's checkpoint, and less than the time that this process itself has.
-  const shutdownMs = Math.min(DEFAULT_TRAINER_LIMITS.stopMs.shutdown, config.shutdownTimeoutMs * 0.6);
-  const limits = {
-    ...DEFAULT_TRAINER_LIMITS,
-    silenceMs: config.trainerSilenceMs,
-    stopMs: { ...DEFAULT_TRAINER_LIMITS.stopMs, shutdown: shutdownMs },
-  };
-  const folders = createJobFolders({
-    dataDir,
-    retentionMs: config.checkpointsKeptHours * HOUR_MS,
-    quotas: config.checkpointBytes,
-    // Where the data folder is the store, hosts that share it share the checkpoints in it.
-    mirror: stores.shared ? createCheckpointMirror(await stores.open('checkpoints')) : null,
-  });
+  const files = await openFiles(options);
   // Before the first trainer and the first job, so that they do not compete for the machine.
-  const { probe: probeProgram } = programs;
-  const machine =
-    probeProgram === null
-      ? null
-      : await profileMachine({
-          ...{ dataDir, workerName, engine, probeProgram, log },
-          sizes: config.gpuSelfTest,
-          passTokens: config.passTokens,
-        });
-  if (machine !== null) {
-    // It runs, so no other worker with such a machine replaces it.
-    store.queue
-      .announce(workerName, { slots: config.jobsAtOnce, held: [], workerClass: config.workerClass })
-      .then(() => store.machines.publish(machine))
-      .catch((error: unknown) => log.warn({ err: error }, 'the measurements of the machine could not be published'));
-  }
-  const tokens = { dataDir, maxBytes: config.tokenCacheBytes };
-  const sources = { models, datasets, adapters, folders, machine, tokens, weightDigests };
+  const machine = await measureMachine(options);
+  if (machine !== null) publishMachine(store, machine, options);
   const metrics = createWorkerMetrics(registry);
-  const examples = await openExampleStore(tokens);
-  let isGpuLost = false;
-  const onGpuLost = (fault: string) => {
-    // Each of its jobs finds out.
-    if (isGpuLost) return;
-    isGpuLost = true;
-    log.error({ fault }, 'the GPU is lost: jobs are released to the queue, and this worker takes no more jobs');
-    void stop();
-    options.onGpuLost(fault);
-  };
-  const { tryGpu } = programs;
-  const gpuTrials = new SingleFlight<string | null>();
-  const findGpuFault = () =>
-    gpuTrials.run('', async () =>
-      engine.kind === 'cpu' || tryGpu === null ? null : await gpuFault(tryGpu, engine.environment),
-    );
-  const program = trainerProgram(programs.trainer, engine, {
-    passTokens: machine?.pass_tokens ?? config.passTokens ?? SHARED_PASS_TOKENS,
-    generationShare: generation.share,
-    generationMemory: { cacheBytes: generation.cacheBytes, adapterBytes: generation.adapterBytes },
-  });
-  const pool = new TrainerPool({
-    ...DEFAULT_POOL_TIMES,
-    idleMs: config.trainerIdleMs,
-    jobsAtOnce: config.jobsAtOnce,
-    precisionOf: (setting) => (machine === null ? setting : precisionOn(machine, setting, 'decoder').chosen),
-    isMachineAtFault: async () => (await findGpuFault()) !== null,
-    start: () =>
-      startTrainer({
-        program,
-        limits,
-        onLine: (line, jobs) => log.info({ from: 'trainer', job: jobs.length > 1 ? jobs : jobs[0] }, line),
-      }),
-  });
+  const examples = await openExampleStore(files.tokens);
+  const gpu = watchGpu(options, () => void stop());
+  const pool = startPool(options, machine, gpu.findFault);
   observeMachine(registry, { workerName, engine, trainerPid: () => pool.trainerPid });
   const load = watchLoad({ card: engine.card });
-  const queue = startTrainQueue({
-    redis,
-    prefix,
-    workerName,
+  const job = {
+    ...{ store, pool, log, metrics, workerName, tracing: options.tracing },
+    sources: { ...files, machine },
+    watchIntervalMs: options.watchIntervalMs ?? 1_000,
+    jobTimeoutMs: config.jobTimeoutMs,
+    findGpuFault: gpu.findFault,
+    onGpuLost: gpu.onLost,
+  };
+  const queue = new TrainQueue({
+    ...{ redis, prefix, workerName, pool, turnMs, log },
     lockMs: config.jobLockMs,
     jobsAtOnce: config.jobsAtOnce,
-    turnMs,
     memory: machine?.memory_bytes ?? null,
     workerClass: config.workerClass,
     order: store.queue,
-    pool,
     load: load.latest,
-    run: (id, runOptions) =>
-      runJob(
-        {
-          store,
-          sources,
-          pool,
-          log,
-          metrics,
-          tracing,
-          workerName,
-          watchIntervalMs,
-          jobTimeoutMs: config.jobTimeoutMs,
-          findGpuFault,
-          onGpuLost,
-        },
-        id,
-        runOptions,
-      ),
-    log,
+    run: (id, runOptions) => runJob(job, id, runOptions),
   });
   const stopAnswers = answerRequests({
+    ...{ pool, machine, log },
     server: createGenerationServer({ redis, prefix, workerName }),
-    pool,
-    models,
-    adapters,
-    machine,
-    weightDigests,
-    log,
+    models: files.models,
+    adapters: files.adapters,
+    weightDigests: files.weightDigests,
     metrics: createGenerationMetrics(registry),
     atOnce: generation.atOnce,
     timeoutMs: generation.timeoutMs,
   });
-  const endMaintenance = startMaintenance({
-    store,
-    folders,
-    adapters,
-    datasets,
-    sweepStagings: stores.sweepStagings,
-    examples,
-    log,
-  });
+  const { adapters, datasets, folders } = files;
+  const retentionMs = config.checkpointsKeptHours * HOUR_MS;
+  const sweeps = new FolderSweeps({ folders, retentionMs, quotas: config.checkpointBytes });
+  const { sweepStagings } = stores;
+  const endMaintenance = startMaintenance({ store, sweeps, adapters, datasets, sweepStagings, examples, log });
   queue.ready().then(
     () => log.info({ worker: workerName }, 'ready for jobs'),
     (error: unknown) => log.error({ err: error }, 'the queue could not be reached'),
@@ -228,4 +145,94 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     return stopping;
   };
   return { stop };
+}
+
+/** Opens what jobs read and write on this host and in the stores. */
+async function openFiles({ config, stores }: WorkerOptions): Promise<Omit<OrderSources, 'machine'>> {
+  const { dataDir, modelsDir } = config;
+  const weightDigests = path.join(dataDir, WEIGHT_DIGESTS_FOLDER);
+  return {
+    adapters: await stores.open('adapters'),
+    datasets: await stores.open('datasets'),
+    models: await openModelSource({ modelsDir, stores, digests: new WeightDigests(weightDigests) }),
+    folders: new JobFolders({
+      dataDir,
+      // Where the data folder is the store, hosts that share it share the checkpoints in it.
+      mirror: stores.shared ? new CheckpointMirror(await stores.open('checkpoints')) : null,
+    }),
+    tokens: { dataDir, maxBytes: config.tokenCacheBytes },
+    weightDigests,
+  };
+}
+
+async function measureMachine({ config, programs, engine, log }: WorkerOptions): Promise<MachineProfile | null> {
+  const { dataDir, workerName, gpuSelfTest: sizes, passTokens } = config;
+  const { probe: probeProgram } = programs;
+  if (probeProgram === null) return null;
+  return await profileMachine({ dataDir, workerName, engine, probeProgram, sizes, passTokens, log });
+}
+
+function publishMachine(store: JobStore, machine: MachineProfile, { config, log }: WorkerOptions): void {
+  // It runs, so no other worker with such a machine replaces it.
+  store.queue
+    .announce(config.workerName, { slots: config.jobsAtOnce, held: [], workerClass: config.workerClass })
+    .then(() => store.machines.publish(machine))
+    .catch((error: unknown) => log.warn({ err: error }, 'the measurements of the machine could not be published'));
+}
+
+/** Finds out if the GPU still computes when a trainer has failed on it, and reports once that it does not. */
+function watchGpu(
+  { engine, programs, log, onGpuLost }: WorkerOptions,
+  stop: () => void,
+): { findFault: () => Promise<string | null>; onLost: (fault: string) => void } {
+  const { tryGpu } = programs;
+  const trials = new SingleFlight<string | null>();
+  let isLost = false;
+  return {
+    findFault: () =>
+      trials.run('', async () =>
+        engine.kind === 'cpu' || tryGpu === null ? null : await gpuFault(tryGpu, engine.environment),
+      ),
+    onLost(fault) {
+      // Each of its jobs finds out.
+      if (isLost) return;
+      isLost = true;
+      log.error({ fault }, 'the GPU is lost: jobs are released to the queue, and this worker takes no more jobs');
+      stop();
+      onGpuLost(fault);
+    },
+  };
+}
+
+function startPool(
+  { config, programs, engine, log, startTrainer = startTrainerProcess }: WorkerOptions,
+  machine: MachineProfile | null,
+  findGpuFault: () => Promise<string | null>,
+): TrainerPool {
+  const { generation } = config;
+  // Enough for the trainer's checkpoint, and less than the time that this process itself has.
+  const shutdownMs = Math.min(DEFAULT_TRAINER_LIMITS.stopMs.shutdown, config.shutdownTimeoutMs * 0.6);
+  const limits = {
+    ...DEFAULT_TRAINER_LIMITS,
+    silenceMs: config.trainerSilenceMs,
+    stopMs: { ...DEFAULT_TRAINER_LIMITS.stopMs, shutdown: shutdownMs },
+  };
+  const program = trainerProgram(programs.trainer, engine, {
+    passTokens: machine?.pass_tokens ?? config.passTokens ?? SHARED_PASS_TOKENS,
+    generationShare: generation.share,
+    generationMemory: { cacheBytes: generation.cacheBytes, adapterBytes: generation.adapterBytes },
+  });
+  return new TrainerPool({
+    ...DEFAULT_POOL_TIMES,
+    idleMs: config.trainerIdleMs,
+    jobsAtOnce: config.jobsAtOnce,
+    precisionOf: (setting) => (machine === null ? setting : precisionOn(machine, setting, 'decoder').chosen),
+    isMachineAtFault: async () => (await findGpuFault()) !== null,
+    start: () =>
+      startTrainer({
+        program,
+        limits,
+        onLine: (line, jobs) => log.info({ from: 'trainer', job: jobs.length > 1 ? jobs : jobs[0] }, line),
+      }),
+  });
 }

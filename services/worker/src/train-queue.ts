@@ -8,26 +8,21 @@ import {
   type FairQueue,
   fits,
   fitsInto,
-  type HeldJob,
   isOnBase,
   jobKeys,
-  jobOfQueueEntry,
   QUEUE_NAME,
   type QueueEntry,
   type QueueSnapshot,
   type WarmWorker,
 } from '@lorasmith/job-store';
-import type { StopReason } from '@lorasmith/training';
 import { QueueEvents, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
-import type { AttemptOutcome } from './attempt-outcome.js';
-import type { RunJobOptions } from './run-job.js';
-import { TakenEntry } from './taken-entry.js';
+import { TakenEntry, TakenJobs, type TakenJobsOptions } from './taken-jobs.js';
 
-/** How many workers of one job may die before it is given up. */
+/** The most workers of one job that may die before it is given up. */
 const MAX_STALLED_COUNT = 3;
-/** The part of a turn between two looks without a notice. One can be lost, and none says that a wait has become too long. */
+/** The part of a time slice between two looks without a notice. One can be lost, and none says that a wait has become too long. */
 const LOOK_EVERY = 1 / 40;
 /** Its bounds: each look goes through all that waits. */
 const LOOK_MS = { least: 100, most: 10_000 };
@@ -38,11 +33,11 @@ export interface TrainQueueOptions {
   redis: Redis;
   prefix: string;
   workerName: string;
-  /** How long the lock on a job lasts without being renewed. */
+  /** The time that the lock on a job lasts without being renewed. */
   lockMs: number;
   /** The most jobs at once. */
   jobsAtOnce: number;
-  /** How long a worker may stay on its base model while others wait for another one. */
+  /** The time that a worker may stay on its base model while others wait for another one. */
   turnMs: number;
   /** The memory of the machine for a trainer, in bytes; null: it was not measured. */
   memory: number | null;
@@ -50,271 +45,255 @@ export interface TrainQueueOptions {
   workerClass: string;
   order: FairQueue;
   /** The source of what the worker can take now, and of notices that this has changed. */
-  pool: { appetite(): Appetite | null; onChange(listener: () => void): () => void };
+  pool: { capacity(): Appetite | null; onChange(listener: () => void): () => void };
   /** The last reading of how busy the machine is; null: there is none. */
   load: () => MachineLoad | null;
-  run: (id: JobId, options: RunJobOptions) => Promise<AttemptOutcome>;
+  run: TakenJobsOptions['run'];
   log: Logger;
 }
 
-export interface TrainQueue {
-  ready(): Promise<void>;
-  /** Takes no further job, stops the current ones and releases them. */
-  stop(): Promise<void>;
-  /** Drops everything at once; the current jobs are found by their locks running out. */
-  abandon(): Promise<void>;
-}
-
-/** A job that this worker holds. */
-interface Held {
-  id: JobId;
-  taken: TakenEntry;
-  /** Null: it is only taken to remove it from the queue. */
-  entry: QueueEntry | null;
-  /** When it was taken, in milliseconds. */
-  since: number;
-  stopping: AbortController;
-  pausing: AbortController;
-  ended: Promise<void>;
-}
-
 /**
- * Takes jobs from BullMQ in the order of `chooseNext`, as many at the same time as fit, and reports to it what became of each.
+ * Takes jobs from BullMQ in the order of `chooseNext`, as many at the same time as fit.
  *
  * BullMQ has no such order, so the worker fetches by hand: while it has the lock of all workers, it chooses, moves the chosen entry to
  * the front, and takes it. It also does what BullMQ does only while its own loop runs: it renews the locks of the jobs that it
- * holds, looks for those whose worker has died, and completes, fails or returns each entry.
+ * has taken, looks for those whose worker has died, and completes, fails or returns each entry.
  */
-export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
-  const { redis, prefix, workerName, lockMs, jobsAtOnce, turnMs, memory, workerClass, order, pool, run, log } = options;
-  const connection = { connection: redis, prefix: jobKeys(prefix).queuePrefix };
-  const worker = new Worker(QUEUE_NAME, null, {
-    ...connection,
-    name: workerName,
-    autorun: false,
-    lockDuration: lockMs,
-    stalledInterval: lockMs / 4,
-    maxStalledCount: MAX_STALLED_COUNT,
-  });
-  const events = new QueueEvents(QUEUE_NAME, connection);
-  // While Redis is away, each attempt to reconnect is an error. The owner of the connection has logged it, once.
-  const onTrouble = (error: Error) => {
-    if (redis.status === 'ready') log.warn({ err: error }, 'queue trouble');
-  };
-  worker.on('error', onTrouble);
-  events.on('error', onTrouble);
-  worker.on('stalled', (id) => log.warn({ job: id }, 'the worker of this job has died; the job waits for another'));
-
-  /** Held entries by name. */
-  const held = new Map<string, Held>();
-  const alarm = new Alarm();
-  const lookEveryMs = Math.min(Math.max(turnMs * LOOK_EVERY, LOOK_MS.least), LOOK_MS.most);
-  let isClosing = false;
-  let tokens = 0;
+export class TrainQueue {
+  readonly #options: TrainQueueOptions;
+  readonly #worker: Worker;
+  readonly #events: QueueEvents;
+  readonly #taken: TakenJobs;
+  readonly #alarm = new Alarm();
+  readonly #lookEveryMs: number;
+  readonly #looping: Promise<void>;
+  readonly #endNotices: () => void;
+  #isClosing = false;
+  #lastToken = 0;
   /** The job for which others are paused. */
-  let target: JobId | null = null;
-  let loaded: BaseInMemory | null = null;
-  let baseSince = 0;
+  #target: JobId | null = null;
+  /** The base in memory when the worker could last take another job; null without a job. */
+  #loaded: BaseInMemory | null = null;
+  /** The time when the first job on the present base was taken, in milliseconds. */
+  #baseSince = 0;
+  /** The base as other workers know it. They leave jobs to this one by what it has announced last. */
+  #announced = '';
 
-  /** The jobs that the worker can take; remembers the base in memory beside the jobs that it holds. */
-  const appetiteNow = (): Appetite | null => {
-    const appetite = isClosing || held.size >= jobsAtOnce ? null : pool.appetite();
-    if (held.size === 0) loaded = null;
-    else if (appetite !== null) loaded = appetite;
-    return appetite;
-  };
+  /** Starts at once. */
+  constructor(options: TrainQueueOptions) {
+    const { redis, prefix, workerName, lockMs, turnMs, run, log } = options;
+    this.#options = options;
+    this.#lookEveryMs = Math.min(Math.max(turnMs * LOOK_EVERY, LOOK_MS.least), LOOK_MS.most);
+    const connection = { connection: redis, prefix: jobKeys(prefix).queuePrefix };
+    this.#worker = new Worker(QUEUE_NAME, null, {
+      ...connection,
+      name: workerName,
+      autorun: false,
+      lockDuration: lockMs,
+      stalledInterval: lockMs / 4,
+      maxStalledCount: MAX_STALLED_COUNT,
+    });
+    this.#events = new QueueEvents(QUEUE_NAME, connection);
+    this.#taken = new TakenJobs({ worker: this.#worker, lockMs, run, onEnded: () => this.#alarm.ring(), log });
+    this.#logTrouble();
+    this.#endNotices = this.#giveNotices();
+    this.#looping = this.#loop();
+    this.#looping.catch((error: unknown) => log.error({ err: error }, 'the queue could not be reached'));
+  }
 
-  /** The base in memory, if the worker has a free place for jobs on it. */
-  const warmNow = (): WarmWorker | null => {
-    const base = appetiteNow();
-    return base === null || base.baseModel === null ? null : { base, isIdle: base.isIdle, memory };
-  };
+  async ready(): Promise<void> {
+    await this.#worker.waitUntilReady();
+  }
 
-  const choose = (queue: QueueSnapshot, warm: readonly WarmWorker[]): Choice => {
+  /** Takes no further job, stops the current ones and releases them. */
+  async stop(): Promise<void> {
+    const { order, workerName } = this.#options;
+    this.#isClosing = true;
+    this.#alarm.ring();
+    this.#taken.stopAll('shutdown');
+    await this.#looping.catch(() => {});
+    await this.#taken.ended();
+    await order.leave(workerName).catch(() => {});
+    await this.#close(false);
+  }
+
+  /** Drops everything at once; the current jobs are found by their locks running out. */
+  abandon(): Promise<void> {
+    return this.#close(true);
+  }
+
+  async #close(force: boolean): Promise<void> {
+    this.#endNotices();
+    await Promise.all([this.#worker.close(force), this.#events.close()]);
+  }
+
+  #logTrouble(): void {
+    const { redis, log } = this.#options;
+    // While Redis is away, each attempt to reconnect is an error. The owner of the connection has logged it, once.
+    const onTrouble = (error: Error) => {
+      if (redis.status === 'ready') log.warn({ err: error }, 'queue trouble');
+    };
+    this.#worker.on('error', onTrouble);
+    this.#events.on('error', onTrouble);
+    this.#worker.on('stalled', (id) =>
+      log.warn({ job: id }, 'the worker of this job has died; the job waits for another'),
+    );
+  }
+
+  /** Wakes the loop for what happens, renews locks, and announces this worker to the others. @returns ends that */
+  #giveNotices(): () => void {
+    const { pool, lockMs } = this.#options;
+    this.#events.on('waiting', () => {
+      // A worker that can take nothing need not read the queue now.
+      if (this.#capacity() !== null) this.#alarm.ring();
+    });
+    const endListening = pool.onChange(() => this.#alarm.ring());
+    // A trainer never blocks this process, so a renewal is late only when Redis is.
+    const renewal = setInterval(() => void this.#taken.renewLocks(), lockMs / 4);
+    const announcing = setInterval(() => void this.#announce().catch(() => {}), ANNOUNCE_EVERY_MS);
+    return () => {
+      clearInterval(renewal);
+      clearInterval(announcing);
+      endListening();
+    };
+  }
+
+  async #loop(): Promise<void> {
+    await this.#worker.waitUntilReady();
+    await this.#worker.startStalledCheckTimer();
+    while (!this.#isClosing) {
+      const waitMs = await this.#look().catch((error: unknown) => {
+        this.#options.log.warn({ err: error }, 'no job could be taken; it will be tried again');
+        return this.#lookEveryMs;
+      });
+      if (this.#isClosing) return;
+      this.#announceIfChanged();
+      await this.#alarm.wait(waitMs);
+    }
+  }
+
+  /** Does what `chooseNext` says until it says to wait. @returns for how long, in milliseconds */
+  async #look(): Promise<number> {
+    const { order, workerName } = this.#options;
+    for (;;) {
+      const queue = await order.snapshot();
+      let choice = this.#choose(queue, []);
+      // Where it would load a base, another may have it.
+      const warm = this.#mustLoad(choice) ? await order.warmBeside(workerName) : [];
+      if (warm.length > 0) choice = this.#choose(queue, warm);
+      if (choice.action === 'wait') {
+        const untilMs = choice.untilMs === null ? Number.POSITIVE_INFINITY : choice.untilMs - queue.now;
+        return Math.min(untilMs, this.#lookEveryMs);
+      }
+      await order.locked(async () => {
+        let current: QueueSnapshot | null = await order.snapshot();
+        while (current !== null && !this.#isClosing) current = await this.#act(this.#choose(current, warm), current);
+      });
+    }
+  }
+
+  #choose(queue: QueueSnapshot, warm: readonly WarmWorker[]): Choice {
+    const { workerName, jobsAtOnce, memory, turnMs } = this.#options;
     const targetsOfOthers = [...queue.targets].flatMap(([id, by]) => (by === workerName ? [] : [id]));
+    // First: it remembers the base in memory.
+    const capacity = this.#capacity();
     const chooser = {
-      appetite: appetiteNow(),
-      loaded,
-      held: [...held.values()].flatMap(heldJob),
+      appetite: capacity,
+      loaded: this.#loaded,
+      held: this.#taken.chosen,
       slots: jobsAtOnce,
       memory,
-      baseSince,
-      target,
+      baseSince: this.#baseSince,
+      target: this.#target,
       targetsOfOthers: new Set(targetsOfOthers),
       warm,
     };
     return chooseNext(queue, chooser, turnMs);
-  };
+  }
+
+  /** The jobs that the worker can take. Remembers the base in memory while it has jobs. */
+  #capacity(): Appetite | null {
+    const { pool, jobsAtOnce } = this.#options;
+    const capacity = this.#isClosing || this.#taken.count >= jobsAtOnce ? null : pool.capacity();
+    if (this.#taken.count === 0) this.#loaded = null;
+    else if (capacity !== null) this.#loaded = capacity;
+    return capacity;
+  }
+
+  #mustLoad(choice: Choice): boolean {
+    const job = choice.action === 'take' ? choice.waiting.job : null;
+    const capacity = this.#capacity();
+    return job !== null && capacity !== null && !isOnBase({ job }, capacity);
+  }
+
+  /** @returns the queue after that; null: there is nothing more to do, or it must be read again */
+  async #act(choice: Choice, queue: QueueSnapshot): Promise<QueueSnapshot | null> {
+    if (choice.action === 'take') return await this.#take(choice.waiting.entry, queue);
+    if (choice.action === 'wait') return null;
+    const { order, workerName, log } = this.#options;
+    const target = choice.target.id;
+    this.#target = target;
+    await order.aim(target, workerName);
+    const ids = choice.held.map(({ id }) => id);
+    log.info({ jobs: ids, for: target }, 'paused for a job that has waited for its turn');
+    this.#taken.pause(ids);
+    return null;
+  }
 
   /**
    * Takes the entry at the front, which is `wanted` unless another one got there meanwhile.
    * @returns the queue without it; null: the queue must be read again
    */
-  const take = async (wanted: string, queue: QueueSnapshot): Promise<QueueSnapshot | null> => {
+  async #take(wanted: string, queue: QueueSnapshot): Promise<QueueSnapshot | null> {
+    const { order, log, memory } = this.#options;
     await order.moveToFront(wanted);
-    const token = `${worker.id}:${tokens++}`;
-    const job = await worker.getNextJob(token, { block: false });
+    const token = `${this.#worker.id}:${this.#lastToken++}`;
+    const job = await this.#worker.getNextJob(token, { block: false });
     if (job?.id !== wanted) order.reread();
     if (job?.id === undefined) return null;
-    const taken = new TakenEntry({ job, token, order, log });
-    const found = queue.waiting.find(({ entry }) => entry === job.id);
-    const appetite = appetiteNow();
-    const isFitting = found !== undefined && appetite !== null && fits(found, appetite);
+    const entry = new TakenEntry({ job, token, order, log });
+    const found = queue.waiting.find(({ entry: name }) => name === job.id);
+    const capacity = this.#capacity();
+    const isFitting = found !== undefined && capacity !== null && fits(found, capacity);
     const isWelcome = job.id === wanted || (isFitting && (found.job === null || fitsInto(found.job, memory)));
-    if (isClosing || !isWelcome) {
-      await taken.putBack();
+    if (this.#isClosing || !isWelcome) {
+      await entry.putBack();
       return null;
     }
-    await hold(taken, found?.job ?? null, queue.now);
+    await this.#start(entry, found?.job ?? null, queue.now);
     return withoutTaken(queue, job.id);
-  };
+  }
 
-  const hold = async (taken: TakenEntry, entry: QueueEntry | null, since: number): Promise<void> => {
-    const { id, resumes } = jobOfQueueEntry(taken.name);
-    const before = pool.appetite();
-    if (held.size === 0 && entry !== null && (before === null || !isOnBase({ job: entry }, before))) baseSince = since;
-    if (id === target) target = null;
-    const stopping = new AbortController();
-    const pausing = new AbortController();
-    await new Promise<void>((onPlaced) => {
-      const signals = { signal: stopping.signal, pause: pausing.signal };
-      const work = taken.settle(() => run(id, { ...signals, isLast: taken.isLast, resumes, onPlaced }));
-      const ended = work.finally(() => {
-        held.delete(taken.name);
-        onPlaced();
-        alarm.ring();
-      });
-      held.set(taken.name, { id, taken, entry, since, stopping, pausing, ended });
-    });
+  async #start(entry: TakenEntry, queued: QueueEntry | null, since: number): Promise<void> {
+    if (this.#taken.count === 0 && queued !== null) {
+      const before = this.#options.pool.capacity();
+      if (before === null || !isOnBase({ job: queued }, before)) this.#baseSince = since;
+    }
+    if (entry.job === this.#target) this.#target = null;
+    await this.#taken.start(entry, queued, since);
     // The stop may have come while this job was taken.
-    if (isClosing) stopping.abort('shutdown' satisfies StopReason);
-  };
+    if (this.#isClosing) this.#taken.stopAll('shutdown');
+  }
 
-  /** Does what `chooseNext` says until it says to wait. @returns for how long, in milliseconds */
-  const look = async (): Promise<number> => {
-    for (;;) {
-      const queue = await order.snapshot();
-      let choice = choose(queue, []);
-      // Where it would load a base, another may have it.
-      const warm = mustLoad(choice) ? await order.warmBeside(workerName) : [];
-      if (warm.length > 0) choice = choose(queue, warm);
-      if (choice.action === 'wait') {
-        const untilMs = choice.untilMs === null ? Number.POSITIVE_INFINITY : choice.untilMs - queue.now;
-        return Math.min(untilMs, lookEveryMs);
-      }
-      await order.locked(async () => {
-        let current: QueueSnapshot | null = await order.snapshot();
-        while (current !== null && !isClosing) current = await act(choose(current, warm), current);
-      });
-    }
-  };
+  async #announce(): Promise<void> {
+    const { order, workerName, jobsAtOnce, workerClass, load } = this.#options;
+    const held = this.#taken.ids;
+    await order.announce(workerName, { slots: jobsAtOnce, held, workerClass, warm: this.#warm(), load: load() });
+  }
 
-  /** @returns the queue after that; null: there is nothing more to do, or it must be read again */
-  const act = async (choice: Choice, queue: QueueSnapshot): Promise<QueueSnapshot | null> => {
-    if (choice.action === 'take') return await take(choice.waiting.entry, queue);
-    if (choice.action === 'wait') return null;
-    target = choice.target.id;
-    await order.aim(target, workerName);
-    const ids = choice.held.map(({ id }) => id);
-    log.info({ jobs: ids, for: target }, 'paused for a job that has waited for its turn');
-    for (const one of held.values()) if (ids.includes(one.id)) one.pausing.abort();
-    return null;
-  };
+  #announceIfChanged(): void {
+    const warm = JSON.stringify(this.#warm());
+    if (warm === this.#announced) return;
+    this.#announced = warm;
+    void this.#announce().catch(() => {});
+  }
 
-  const mustLoad = (choice: Choice): boolean => {
-    const job = choice.action === 'take' ? choice.waiting.job : null;
-    const appetite = appetiteNow();
-    return job !== null && appetite !== null && !isOnBase({ job }, appetite);
-  };
-
-  const announce = async (): Promise<void> => {
-    await order.announce(workerName, {
-      slots: jobsAtOnce,
-      held: [...held.values()].map(({ id }) => id),
-      workerClass,
-      warm: warmNow(),
-      load: options.load(),
-    });
-  };
-  // Other workers leave jobs to this one by what it has said last.
-  let announced = '';
-  const announceIfChanged = (): void => {
-    const warm = JSON.stringify(warmNow());
-    if (warm === announced) return;
-    announced = warm;
-    void announce().catch(() => {});
-  };
-
-  const loop = async (): Promise<void> => {
-    await worker.waitUntilReady();
-    await worker.startStalledCheckTimer();
-    while (!isClosing) {
-      const waitMs = await look().catch((error: unknown) => {
-        log.warn({ err: error }, 'no job could be taken; it will be tried again');
-        return lookEveryMs;
-      });
-      if (isClosing) return;
-      announceIfChanged();
-      await alarm.wait(waitMs);
-    }
-  };
-
-  let isRenewing = false;
-  const renewLocks = async (): Promise<void> => {
-    if (held.size === 0 || isRenewing) return;
-    isRenewing = true;
-    try {
-      const mine = [...held].map(([name, { taken }]) => ({ name, token: taken.token }));
-      const lost = await worker.extendJobLocks(
-        mine.map(({ name }) => name),
-        mine.map(({ token }) => token),
-        lockMs,
-      );
-      for (const name of lost) held.get(name)?.stopping.abort('lost-lock' satisfies StopReason);
-    } catch (error) {
-      log.warn({ err: error }, 'the locks of the running jobs could not be renewed');
-    } finally {
-      isRenewing = false;
-    }
-  };
-
-  events.on('waiting', () => {
-    // A worker that can take nothing need not read the queue now.
-    if (appetiteNow() !== null) alarm.ring();
-  });
-  const stopListening = pool.onChange(() => alarm.ring());
-  // A trainer never blocks this process, so a renewal is late only when Redis is.
-  const renewal = setInterval(() => void renewLocks(), lockMs / 4);
-  const announcing = setInterval(() => void announce().catch(() => {}), ANNOUNCE_EVERY_MS);
-  const looping = loop();
-  looping.catch((error: unknown) => log.error({ err: error }, 'the queue could not be reached'));
-
-  const close = async (force: boolean): Promise<void> => {
-    clearInterval(renewal);
-    clearInterval(announcing);
-    stopListening();
-    await Promise.all([worker.close(force), events.close()]);
-  };
-
-  return {
-    ready: async () => {
-      await worker.waitUntilReady();
-    },
-    async stop() {
-      isClosing = true;
-      alarm.ring();
-      for (const { stopping } of held.values()) stopping.abort('shutdown' satisfies StopReason);
-      await looping.catch(() => {});
-      await Promise.all([...held.values()].map(({ ended }) => ended));
-      await order.leave(workerName).catch(() => {});
-      await close(false);
-    },
-    abandon: () => close(true),
-  };
-}
-
-function heldJob({ id, entry, since, pausing }: Held): HeldJob[] {
-  return entry === null ? [] : [{ id, entry, since, isPausing: pausing.signal.aborted }];
+  /** The base in memory, if the worker has a free slot for jobs on it. */
+  #warm(): WarmWorker | null {
+    const base = this.#capacity();
+    const { memory } = this.#options;
+    return base === null || base.baseModel === null ? null : { base, isIdle: base.isIdle, memory };
+  }
 }
 
 function withoutTaken(queue: QueueSnapshot, name: string): QueueSnapshot {

@@ -14,9 +14,9 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { answerRequests } from '../src/generation/answer-requests.js';
-import { createGenerationMetrics } from '../src/generation/generation-metrics.js';
 import { DEFAULT_POOL_TIMES, TrainerPool } from '../src/trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer } from '../src/trainer/trainer-process.js';
+import { createGenerationMetrics } from '../src/worker-metrics.js';
 import { aTrainOrder } from './a-train-order.js';
 
 // A real Redis, pool and trainer process, whose child side answers with the name of the base model.
@@ -149,7 +149,7 @@ test('a job of another base model waits only for the answers under way, and none
   const begun = new Promise<void>((resolve) => {
     began = resolve;
   });
-  const run = pool.place(order.spec).run(order, { signal: stopping.signal, onEvent: () => began() });
+  const run = pool.add(order.spec).run(order, { signal: stopping.signal, onEvent: () => began() });
   await expect(ask('one', 'end', 50)).rejects.toMatchObject({ code: 'service_unavailable' });
   waiting.leave();
   await begun;

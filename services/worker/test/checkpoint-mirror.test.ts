@@ -4,7 +4,7 @@ import path from 'node:path';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { replaced } from '../../../packages/storage/test/replaced.js';
-import { createCheckpointMirror } from '../src/checkpoint-mirror.js';
+import { CheckpointMirror } from '../src/checkpoint-mirror.js';
 
 // Two hosts, each with its own folder, and one store for both.
 
@@ -26,8 +26,8 @@ const save = (folder: string, step: number) => writeFile(path.join(folder, nameO
 
 test('another host restores the stored checkpoints with their times', async () => {
   await save(here, 1);
-  await createCheckpointMirror(bundles).store(JOB, here);
-  await createCheckpointMirror(bundles).restore(JOB, there);
+  await new CheckpointMirror(bundles).store(JOB, here);
+  await new CheckpointMirror(bundles).restore(JOB, there);
   expect(await readdir(there)).toEqual([nameOf(1)]);
   expect(await readFile(path.join(there, nameOf(1)), 'utf8')).toBe('state of 1');
   const [first, second] = await Promise.all([here, there].map((folder) => stat(path.join(folder, nameOf(1)))));
@@ -40,16 +40,16 @@ test('a restored checkpoint has the same id, in whatever millisecond it was writ
     await save(here, step);
     await utimes(path.join(here, nameOf(step)), new Date(), new Date(start + step * 37));
   }
-  await createCheckpointMirror(bundles).store(JOB, here);
+  await new CheckpointMirror(bundles).store(JOB, here);
   const stored = (await bundles.list()).sort();
-  const restoring = createCheckpointMirror(bundles);
+  const restoring = new CheckpointMirror(bundles);
   await restoring.restore(JOB, there);
   await restoring.store(JOB, there);
   expect((await bundles.list()).sort()).toEqual(stored);
 });
 
 test('a checkpoint that its worker replaces while it is restored is skipped', async () => {
-  const saving = createCheckpointMirror(bundles);
+  const saving = new CheckpointMirror(bundles);
   await save(here, 1);
   await save(here, 2);
   await saving.store(JOB, here);
@@ -62,14 +62,14 @@ test('a checkpoint that its worker replaces while it is restored is skipped', as
       return listed;
     },
   });
-  await createCheckpointMirror(overtaken).restore(JOB, there);
+  await new CheckpointMirror(overtaken).restore(JOB, there);
   expect(await readdir(there)).toEqual([nameOf(2)]);
 });
 
 test('concurrent restores of one job give complete files and leave no others', async () => {
   for (const step of [1, 2, 3]) await writeFile(path.join(here, nameOf(step)), Buffer.alloc(4_000_000, step));
-  await createCheckpointMirror(bundles).store(JOB, here);
-  const mirrors = Array.from({ length: 4 }, () => createCheckpointMirror(bundles));
+  await new CheckpointMirror(bundles).store(JOB, here);
+  const mirrors = Array.from({ length: 4 }, () => new CheckpointMirror(bundles));
   await Promise.all(mirrors.map((mirror) => mirror.restore(JOB, there)));
   expect((await readdir(there)).sort()).toEqual([1, 2, 3].map(nameOf));
   for (const step of [1, 2, 3]) {
@@ -78,10 +78,10 @@ test('concurrent restores of one job give complete files and leave no others', a
 });
 
 test('a checkpoint that another host removed from the store is stored again', async () => {
-  const mirror = createCheckpointMirror(bundles);
+  const mirror = new CheckpointMirror(bundles);
   await save(here, 1);
   await mirror.store(JOB, here);
-  await createCheckpointMirror(bundles).remove(JOB);
+  await new CheckpointMirror(bundles).remove(JOB);
   await mirror.restore(JOB, here);
   await mirror.store(JOB, here);
   expect(await mirror.jobs()).toEqual([JOB]);

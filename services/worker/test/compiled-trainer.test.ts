@@ -7,11 +7,12 @@ import type { EventData, EventType, NewJobEvent } from '@lorasmith/contracts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { TrainOrder } from '../src/trainer/messages.js';
-import { kernelsArgument, settingsArgument } from '../src/trainer/trainer-arguments.js';
 import { DEFAULT_POOL_TIMES, TrainerPool } from '../src/trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer, type TrainerProcess } from '../src/trainer/trainer-process.js';
+import { kernelsArgument, settingsArgument } from '../src/trainer/trainer-program.js';
 import { aDataset, ROWS } from './a-dataset.js';
 import { aJobSpec } from './a-job-spec.js';
+import { changedTrainer } from './changed-trainer.js';
 
 // The compiled trainer.
 
@@ -95,10 +96,7 @@ function dueAtOnce(started: TrainerProcess): TrainerProcess {
     hasRun = true;
     return started.run(order, { ...options, recycle: AbortSignal.abort() });
   };
-  return Object.create(started, {
-    run: { value: run },
-    trainedMs: { get: () => (hasRun ? Number.POSITIVE_INFINITY : 0) },
-  }) as TrainerProcess;
+  return changedTrainer(started, { run, trainedMs: () => (hasRun ? Number.POSITIVE_INFINITY : 0) });
 }
 
 test('trainers that are replaced at once run one step each, and no evaluation twice', async () => {
@@ -106,7 +104,7 @@ test('trainers that are replaced at once run one step each, and no evaluation tw
   const events: NewJobEvent[] = [];
   const order = await orderOf(3);
   const signal = new AbortController().signal;
-  const result = await pool.place(order.spec).run(order, { signal, onEvent: (event) => events.push(event) });
+  const result = await pool.add(order.spec).run(order, { signal, onEvent: (event) => events.push(event) });
   await pool.close();
   expect(result.kind).toBe('finished');
   expect(stepsOf(events, 'step-finished')).toEqual([1, 2, 3]);
@@ -122,7 +120,7 @@ test('while rows are tokenized, their number is reported, and a stop is obeyed',
   const pool = makePool();
   const stopping = new AbortController();
   const events: NewJobEvent[] = [];
-  const result = await pool.place(order.spec).run(order, {
+  const result = await pool.add(order.spec).run(order, {
     signal: stopping.signal,
     onEvent(event) {
       events.push(event);
@@ -135,7 +133,7 @@ test('while rows are tokenized, their number is reported, and a stop is obeyed',
   await writeFile(order.paths.rowsFile, emptyLast);
   const dataset = datasetOf(emptyLast);
   const next = await pool
-    .place(order.spec)
+    .add(order.spec)
     .run({ ...order, dataset }, { signal: new AbortController().signal, onEvent: () => {} });
   const { trainerPid } = pool;
   await pool.close();

@@ -11,7 +11,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { makeDataFolder } from '../../../test/data-folder.js';
 import { startRealRedis } from '../../../test/real-redis.js';
 import { HAS_ALL_CASES } from '../../../test/usual-cases.js';
-import { gpuDeviceFiles, lookForGpu } from '../src/device/look-for-gpu.js';
+import { gpuDeviceFiles, lookForGpu } from '../src/device/gpu-probes.js';
 
 // The compiled worker with the real engine, on a machine without a GPU.
 

@@ -5,9 +5,9 @@ import type { Checkpoint, Job } from '@lorasmith/contracts';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createCheckpointMirror } from '../src/checkpoint-mirror.js';
-import type { CheckpointQuotas } from '../src/checkpoint-quota.js';
-import { createJobFolders, type SweptStore } from '../src/job-folders.js';
+import { CheckpointMirror } from '../src/checkpoint-mirror.js';
+import { type CheckpointQuotas, FolderSweeps, type SweptStore } from '../src/folder-sweeps.js';
+import { JobFolders } from '../src/job-folders.js';
 
 const ID = 'job_0123456789abcdef01234567';
 const HOUR_MS = 3_600_000;
@@ -28,8 +28,8 @@ const endedJob = (hoursAgo: number): Job =>
 
 const QUOTAS = { ofKey: 1_000, inAll: 1_000 };
 
-const foldersOf = (quotas: CheckpointQuotas = QUOTAS) =>
-  createJobFolders({ dataDir, retentionMs: 24 * HOUR_MS, quotas });
+const sweepsOf = (quotas: CheckpointQuotas = QUOTAS, folders = new JobFolders({ dataDir })) =>
+  new FolderSweeps({ folders, retentionMs: 24 * HOUR_MS, quotas });
 
 /** A sweep during which the job is resumed, right after the sweep has read its record. */
 async function sweepOvertaken(job: Job, resume: () => Promise<void>): Promise<void> {
@@ -42,7 +42,7 @@ async function sweepOvertaken(job: Job, resume: () => Promise<void>): Promise<vo
     checkpoints: { list: async () => [], forget: async () => false, jobsBeingPublished: async () => new Set() },
     whileEnded: async () => null,
   };
-  await foldersOf().sweep(store);
+  await sweepsOf().sweep(store);
 }
 
 test('a sweep removes no files of an attempt that started after it read the record', async () => {
@@ -85,7 +85,7 @@ async function retainedAfterSweep(
     },
     whileEnded: async (_, __, work) => await work(),
   };
-  await foldersOf(limits).sweep(store);
+  await sweepsOf(limits).sweep(store);
   const left = (await readdir(path.join(dataDir, 'jobs'))).sort();
   expect([...bytes.keys()].sort()).toEqual(left);
   return left;
@@ -174,7 +174,7 @@ test('checkpoints that are being published outlive their time, and the record of
     },
     whileEnded: async () => null,
   };
-  expect(await foldersOf().sweep(store)).toBe(2);
+  expect(await sweepsOf().sweep(store)).toBe(2);
   expect(await readdir(path.join(dataDir, 'jobs'))).toEqual([published]);
 });
 
@@ -189,7 +189,7 @@ test('checkpoints on this host count even if the record lists none, as after ano
     await mkdir(path.join(dataDir, 'jobs', id, 'checkpoints'), { recursive: true });
     await writeFile(path.join(dataDir, 'jobs', id, 'checkpoints/step-0000000001.safetensors'), Buffer.alloc(600));
   }
-  await foldersOf().sweep({
+  await sweepsOf().sweep({
     getJob: async (id) => (jobs.find((job) => job.id === id) as Job | undefined) ?? null,
     checkpoints: { list: async () => [], forget: async () => true, jobsBeingPublished: async () => new Set() },
     whileEnded: async (_, __, work) => await work(),
@@ -218,8 +218,8 @@ describe('where hosts share a store', () => {
 
   test('each removes its own copies of what another has removed; one removes from the store for all', async () => {
     const bundles = await openBundleStore({ root: path.join(dataDir, 'shared'), kind: 'checkpoints' });
-    const hosts = Array.from({ length: 2 }, () => createCheckpointMirror(bundles));
-    const folders = createJobFolders({ dataDir, mirror: hosts[0]!, retentionMs: 24 * HOUR_MS, quotas: QUOTAS });
+    const hosts = Array.from({ length: 2 }, () => new CheckpointMirror(bundles));
+    const sweeps = sweepsOf(QUOTAS, new JobFolders({ dataDir, mirror: hosts[0]! }));
     for (const id of [ENDED, FORGOTTEN, RUNNING, DELETED]) {
       const checkpoints = path.join(dataDir, 'jobs', id, 'checkpoints');
       await mkdir(checkpoints, { recursive: true });
@@ -229,20 +229,20 @@ describe('where hosts share a store', () => {
     // Of a job that has no folder here.
     await hosts[1]!.store('job_elsewhere', path.join(dataDir, 'jobs', ENDED, 'checkpoints'));
 
-    expect(await folders.sweepCopies(store)).toBe(2);
+    expect(await sweeps.sweepCopies(store)).toBe(2);
     expect(await localJobs()).toEqual([ENDED, RUNNING]);
     // The record of a worker that died may list fewer than there are: the store keeps them.
     expect((await hosts[0]!.jobs()).sort()).toEqual(['job_elsewhere', ENDED, FORGOTTEN, RUNNING]);
 
     // Beside the unfinished job there is no space for those that have ended.
-    expect(await folders.sweep(store)).toBe(3);
+    expect(await sweeps.sweep(store)).toBe(3);
     expect(await hosts[0]!.jobs()).toEqual([RUNNING]);
     expect(await localJobs()).toEqual([RUNNING]);
   });
 });
 
 test('a late prepare call removes no files of the next attempt', async () => {
-  const folders = foldersOf();
+  const folders = new JobFolders({ dataDir });
   const attempt = (number: number) => ({ job: { id: ID }, number }) as JobAttempt;
   await mkdir(inJob('attempt-1'), { recursive: true });
   await folders.prepare(attempt(3));

@@ -6,9 +6,8 @@ import { MachineProfile } from '@lorasmith/contracts';
 import { pino } from 'pino';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { type ChosenEngine, cpuEngine } from '../src/device/choose-engine.js';
-import { engineEnvironment } from '../src/device/engine-environment.js';
-import { CUDA_RESERVED_BYTES, TENSORFLOW_RESERVED_BYTES } from '../src/device/read-gpus.js';
+import { type ChosenEngine, cpuEngine, engineEnvironment } from '../src/device/choose-engine.js';
+import { CUDA_RESERVED_BYTES, TENSORFLOW_RESERVED_BYTES } from '../src/device/machine-load.js';
 import { profileMachine } from '../src/machine-profile.js';
 
 // A program on PATH replaces the driver's nvidia-smi.

@@ -7,7 +7,8 @@ import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { prefix, redis, useRedis } from '../../../test/use-redis.js';
-import { createJobFolders } from '../src/job-folders.js';
+import { FolderSweeps } from '../src/folder-sweeps.js';
+import { JobFolders } from '../src/job-folders.js';
 import { startMaintenance } from '../src/maintenance.js';
 
 let dataDir: string;
@@ -45,11 +46,15 @@ test('of several workers that start at once, one repairs the queue and cleans up
   };
   const datasets = await openBundleStore({ root: dataDir, kind: 'datasets' });
   const examples = await openExampleStore({ dataDir, maxBytes: 1e9 });
-  const folders = createJobFolders({ dataDir, retentionMs: 1e9, quotas: { ofKey: 1e9, inAll: 1e9 } });
+  const sweeps = new FolderSweeps({
+    folders: new JobFolders({ dataDir }),
+    retentionMs: 1e9,
+    quotas: { ofKey: 1e9, inAll: 1e9 },
+  });
   const ends = Array.from({ length: workers }, () =>
     startMaintenance({
       store: { ...store, whenDue },
-      folders,
+      sweeps,
       adapters,
       datasets,
       sweepStagings: async () => 0,

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, expect, test } from 'vitest';
-import { engineEnvironment } from '../src/device/engine-environment.js';
+import { engineEnvironment } from '../src/device/choose-engine.js';
+import { SelfTestError } from '../src/self-test/compute-part.js';
 import { runSelfTest } from '../src/self-test/run-self-test.js';
-import { SelfTestError } from '../src/self-test/self-test-error.js';
 
 // The self-test as a worker runs it, on the emulated GPU, with kernels that are broken on purpose.
 

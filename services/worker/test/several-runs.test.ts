@@ -133,13 +133,13 @@ test('a pool shares its trainer among the runs of a base model, and a run of ano
   });
   try {
     const on: RunsOrders = {
-      run: async (order, options) => ({ outcome: await pool.place(order.spec).run(order, options) }),
+      run: async (order, options) => ({ outcome: await pool.add(order.spec).run(order, options) }),
     };
     const first = await begin(FIRST, 'wait', on);
     const second = await begin(SECOND, 'wait', on);
     expect([started, pool.loadedModel]).toEqual([1, 'one']);
     const third = order(SECOND, 'finish-all', 'two');
-    const other = pool.place(third.spec).run(third, {
+    const other = pool.add(third.spec).run(third, {
       signal: new AbortController().signal,
       onEvent: () => {},
     });
@@ -197,7 +197,7 @@ describe('a pool with several runs', () => {
       const stepped = new Promise<void>((resolve) => {
         onStep = resolve;
       });
-      const result = pool.place(given.spec).run(given, {
+      const result = pool.add(given.spec).run(given, {
         signal: stopping.signal,
         pause: pausing.signal,
         suspectStep: index === 0 ? suspectStep : null,
@@ -241,7 +241,7 @@ describe('a pool with several runs', () => {
     expect(culprit).toEqual([20, 20]);
     // The crash of all, and the crash of the culprit.
     expect(started).toBe(3);
-    expect(pool.appetite()).toMatchObject({ isIdle: true });
+    expect(pool.capacity()).toMatchObject({ isIdle: true });
   });
 
   test('a pool with several runs that crash only together: all pass alone, and at the next crash the pool takes half as many', async () => {
@@ -251,7 +251,7 @@ describe('a pool with several runs', () => {
     expect(results.map(({ kind }) => kind)).toEqual(['finished', 'finished', 'paused', 'paused']);
     expect(runs.every(({ suspicions }) => suspicions.includes(null))).toBe(true);
     // Once it is empty, it takes as many as before.
-    expect(pool.appetite()).toMatchObject({ isIdle: true });
+    expect(pool.capacity()).toMatchObject({ isIdle: true });
   });
 
   test('a pool with several runs of which one hangs: all are suspected', async () => {
@@ -301,17 +301,17 @@ describe('a pool with several runs', () => {
   test('a pool with several runs of which one cannot begin beside the others: it is deferred, and no other is taken until one has ended', async () => {
     const runs = await beginAll(['step', 'step-alone']);
     expect(await runs[1]!.result).toEqual({ kind: 'deferred', why: 'it is too large' });
-    expect(pool.appetite()).toBeNull();
+    expect(pool.capacity()).toBeNull();
     await runs[0]!.result;
-    expect(pool.appetite()).toEqual({ isIdle: true, baseModel: 'one', precisions: ['auto'], quantization: 'none' });
+    expect(pool.capacity()).toEqual({ isIdle: true, baseModel: 'one', precisions: ['auto'], quantization: 'none' });
   });
 
   test('takes what shares its base model and precision, up to the limit', async () => {
     await pool.close();
     makePool({ jobsAtOnce: 2, precisionOf: (setting) => (setting === 'auto' ? 'bfloat16' : setting) });
-    expect(pool.appetite()).toEqual({ isIdle: true, baseModel: null, precisions: [], quantization: 'none' });
-    const place = pool.place({ base_model: 'one', training: { precision: 'auto', base_quantization: 'none' } });
-    expect(pool.appetite()).toEqual({
+    expect(pool.capacity()).toEqual({ isIdle: true, baseModel: null, precisions: [], quantization: 'none' });
+    const member = pool.add({ base_model: 'one', training: { precision: 'auto', base_quantization: 'none' } });
+    expect(pool.capacity()).toEqual({
       isIdle: false,
       baseModel: 'one',
       precisions: ['auto', 'bfloat16'],
@@ -319,29 +319,29 @@ describe('a pool with several runs', () => {
     });
     let changes = 0;
     pool.onChange(() => changes++);
-    const other = pool.place({ base_model: 'one', training: { precision: 'bfloat16', base_quantization: 'none' } });
-    expect(pool.appetite()).toBeNull();
+    const other = pool.add({ base_model: 'one', training: { precision: 'bfloat16', base_quantization: 'none' } });
+    expect(pool.capacity()).toBeNull();
     other.leave();
     expect(changes).toBeGreaterThan(0);
-    expect(pool.appetite()).toMatchObject({ isIdle: false });
-    place.leave();
-    expect(pool.appetite()).toMatchObject({ isIdle: true });
+    expect(pool.capacity()).toMatchObject({ isIdle: false });
+    member.leave();
+    expect(pool.capacity()).toMatchObject({ isIdle: true });
   });
 
   test('a conversation keeps the trainer, and is refused where it would stand in the way of a job', async () => {
     const { signal } = new AbortController();
     expect(pool.generatableModel()).toEqual({ baseModel: null });
     const base = (baseModel: string) => ({ baseModel, precision: 'auto' as const, quantization: 'none' as const });
-    const hold = (await pool.hold(base('two'), signal))!;
+    const lease = (await pool.lease(base('two'), signal))!;
     expect(pool.generatableModel()).toEqual({ baseModel: 'two' });
-    expect(await pool.hold(base('one'), signal)).toBeNull();
+    expect(await pool.lease(base('one'), signal)).toBeNull();
     const running = beginAll(['step']);
     await expect.poll(() => pool.generatableModel()).toBeNull();
     expect(started).toBe(1);
-    hold.release();
+    lease.release();
     const [run] = await running;
     expect(pool.generatableModel()).toEqual({ baseModel: 'one' });
-    (await pool.hold(base('one'), signal))!.release();
+    (await pool.lease(base('one'), signal))!.release();
     expect(await run!.result).toMatchObject(finished);
     expect(started).toBe(2);
   });

@@ -13,7 +13,7 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { aJobSpec } from '../../../packages/job-store/test/a-job-spec.js';
 import { prefix, redis, useRedis } from '../../../test/use-redis.js';
-import { startTrainQueue, type TrainQueue, type TrainQueueOptions } from '../src/train-queue.js';
+import { TrainQueue, type TrainQueueOptions } from '../src/train-queue.js';
 
 const KEYS = ['a', 'b'].map((letter) => `key_${letter.repeat(24)}` as KeyId) as [KeyId, KeyId];
 
@@ -47,7 +47,7 @@ function aWorker(
 ): TrainQueue {
   let running = 0;
   let loaded: BaseInMemory = { baseModel: null, precisions: ['auto'], quantization: 'none' };
-  const queue = startTrainQueue({
+  const queue = new TrainQueue({
     redis,
     prefix,
     workerName: name,
@@ -57,15 +57,15 @@ function aWorker(
     memory: null,
     workerClass: '',
     order: store.queue,
-    pool: { appetite: (): Appetite => ({ ...loaded, isIdle: running === 0 }), onChange: () => () => {} },
+    pool: { capacity: (): Appetite => ({ ...loaded, isIdle: running === 0 }), onChange: () => () => {} },
     load: () => null,
-    async run(id, { signal, pause, resumes, onPlaced }) {
+    async run(id, { signal, pause, resumes, onCounted }) {
       const start = await store.attempts.start(id, name, resumes);
       if (start.outcome !== 'started') return { kind: 'ended', status: 'not-needed' };
       const { attempt } = start;
       running++;
       loaded = { ...loaded, baseModel: attempt.job.base_model };
-      onPlaced();
+      onCounted();
       runs.push({ id, worker: name });
       try {
         await work({ attempt, signal, pause });

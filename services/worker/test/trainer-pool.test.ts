@@ -5,10 +5,12 @@ import { fileURLToPath } from 'node:url';
 import type { NewJobEvent } from '@lorasmith/contracts';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { TrainOrder } from '../src/trainer/messages.js';
+import type { PoolRunOptions } from '../src/trainer/pool-member.js';
 import type { PoolOutcome } from '../src/trainer/run-outcome.js';
-import { DEFAULT_POOL_TIMES, type PoolRunOptions, TrainerPool } from '../src/trainer/trainer-pool.js';
+import { DEFAULT_POOL_TIMES, TrainerPool } from '../src/trainer/trainer-pool.js';
 import { startTrainer, type TrainerLimits, type TrainerProcess } from '../src/trainer/trainer-process.js';
 import { aTrainOrder } from './a-train-order.js';
+import { changedTrainer } from './changed-trainer.js';
 
 const PROGRAM = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
 const LIMITS: TrainerLimits = {
@@ -75,14 +77,14 @@ const run = (
     },
   });
 
-const runIn = (on: TrainerPool, given: TrainOrder, options: PoolRunOptions) => on.place(given.spec).run(given, options);
+const runIn = (on: TrainerPool, given: TrainOrder, options: PoolRunOptions) => on.add(given.spec).run(given, options);
 
 const pidOf = (result: PoolOutcome) =>
   result.kind === 'finished' ? Number(result.outcome.versions.trainer) : expect.fail(JSON.stringify(result));
 
 /** A trainer that says that it has trained 50 ms less than it has. */
 const behind = (trainer: TrainerProcess): TrainerProcess =>
-  Object.create(trainer, { trainedMs: { get: () => Math.max(0, trainer.trainedMs - 50) } });
+  changedTrainer(trainer, { trainedMs: () => Math.max(0, trainer.trainedMs - 50) });
 
 const isAlive = (pid: number) => {
   try {
@@ -247,7 +249,7 @@ test('text waits for the trainer that replaces one which died before anything wa
   process.kill(first, 'SIGKILL');
   await expect.poll(() => pool.trainerPid).toBeUndefined();
   const base = { baseModel: 'base', precision: 'float32', quantization: 'none' } as const;
-  const held = await pool.hold(base, new AbortController().signal);
-  expect(held?.process.pid).not.toBe(first);
-  held?.release();
+  const lease = await pool.lease(base, new AbortController().signal);
+  expect(lease?.process.pid).not.toBe(first);
+  lease?.release();
 });

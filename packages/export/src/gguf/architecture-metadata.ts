@@ -8,11 +8,9 @@ import {
 } from '@lorasmith/model-folder';
 import { checkExperts, expertSettings, expertsIn } from './experts.js';
 import { ggufFamily } from './families/gguf-families.js';
-import type { GgufFamily } from './families/gguf-family.js';
-import { checkOneRope } from './families/one-rope.js';
-import { float, ofLayers, type Setting, uint } from './metadata-setting.js';
+import { checkOneRope, type GgufFamily } from './families/gguf-family.js';
+import { float, inexpressible, ofLayers, type RefuseIf, type Setting, uint } from './metadata-setting.js';
 import { mixerHeadSettings } from './mixers.js';
-import { inexpressible, type RefuseIf } from './refuse.js';
 import { type MadeTensor, type RopeScalingMetadata, ropeScalingMetadata } from './rope-scaling.js';
 
 /** The settings of a decoder as metadata, and the factors of its rotary frequencies as tensors. */

@@ -13,14 +13,13 @@ import {
 import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
 import type { GgufFamily } from './families/gguf-family.js';
 import type { LayerPart, LayerTensor } from './layer-part.js';
-import { type Setting, uint } from './metadata-setting.js';
-import type { RefuseIf } from './refuse.js';
+import { type RefuseIf, type Setting, uint } from './metadata-setting.js';
 
 /** One expert's matrix in the weight files. */
 export interface ExpertMatrix {
   /** Name of the tensor. */
   source: string;
-  /** Its place among the experts that the tensor has. */
+  /** Its index among the experts that the tensor has. */
   index: number;
   /** The experts that the tensor has. */
   count: number;
@@ -41,9 +40,9 @@ export interface StackedExperts {
   rowOrder: readonly IndexRange[] | undefined;
   /** The one row of each group of the parameter's that it has; undefined: all of them. */
   rowOfEach: TensorConversion['rowOfEach'];
-  /** Whether the files have the matrices as `[width, rows]`, or, in MXFP4, decode them so. */
+  /** True if the files have the matrices as `[width, rows]`, or, in MXFP4, decode them so. */
   transposed: boolean;
-  /** Whether llama.cpp would apply an adapter otherwise than the model does. */
+  /** True if llama.cpp would apply an adapter otherwise than the model does. */
   withoutAdapter: boolean;
 }
 
@@ -53,7 +52,7 @@ type WithExperts = SparseMlp | BesideMlp;
 /**
  * Gate, up and down of the experts of a layer.
  *
- * @param fusesGateUp whether gate and up are one tensor
+ * @param fusesGateUp - True if gate and up are one tensor
  */
 export function stackedExperts(
   { experts }: WithExperts,
@@ -135,7 +134,7 @@ export function sparseParts(own: SparseMlp, { names }: DecoderArchitecture): Lay
   ];
 }
 
-/** The router of experts that are beside an MLP, their norms and that MLP's, the weights of the router's norm, and the scales of experts. */
+/** The router of experts that are parallel to an MLP, their norms and that MLP's, the weights of the router's norm, and the scales of experts. */
 export function besideParts(_: BesideMlp, architecture: DecoderArchitecture): LayerPart[] {
   const beside = besideNames(architecture);
   return [
@@ -148,12 +147,12 @@ export function besideParts(_: BesideMlp, architecture: DecoderArchitecture): La
   ];
 }
 
-/** Whether a tensor is kept in float32, as in llama.cpp's converter. */
+/** True if a tensor is kept in float32, as in llama.cpp's converter. */
 export function isRouter(name: string): boolean {
   return /\.ffn_gate_inp(_shexp)?\.weight$/.test(name);
 }
 
-/** The settings of experts, beside those of every decoder. */
+/** The settings of experts, in addition to those of every decoder. */
 export function expertSettings(architecture: DecoderArchitecture): Setting[] {
   const experts = expertsIn(architecture);
   if (experts === undefined) return [];

@@ -34,7 +34,7 @@ export interface TensorInfo {
   shape: readonly number[];
 }
 
-/** Where everything is in a GGUF file. */
+/** The positions of everything in a GGUF file. */
 export interface GgufLayout {
   /** Magic, metadata, table of tensors and the padding behind them. */
   header: Uint8Array;

@@ -1,7 +1,6 @@
 import { type DecoderArchitecture, type LatentAttention, mixersOf } from '@lorasmith/model-folder';
 import type { LayerPart } from './layer-part.js';
-import { float, type Setting, uint } from './metadata-setting.js';
-import type { RefuseIf } from './refuse.js';
+import { float, type RefuseIf, type Setting, uint } from './metadata-setting.js';
 
 /**
  * The parts of latent attention by their names in GGUF (`DeepseekV2Model.modify_tensors` in llama.cpp's conversion/deepseek.py). Keys

@@ -6,15 +6,15 @@ export interface LayerPart {
   path: string | null;
   name: string;
   isTensor?: boolean;
-  /** Whether it is a norm of the residual stream, or of queries or keys. */
+  /** True if it is a norm of the residual stream, or of queries or keys. */
   isNorm?: boolean;
-  /** Whether −exp(number) is written. */
+  /** True if −exp(number) is written. */
   decays?: boolean;
   rowOrder?: readonly IndexRange[] | undefined;
   columnOrder?: readonly IndexRange[] | undefined;
   /** The rows of each head that it has, as a matrix of its own. @defaultValue it is one matrix */
   ofHeads?: RowsOfHeads;
-  /** Whether llama.cpp applies no adapter to it. @defaultValue false */
+  /** True if llama.cpp applies no adapter to it. @defaultValue false */
   withoutAdapter?: boolean;
 }
 
@@ -26,7 +26,7 @@ export interface RowsOfHeads {
   /** The first of those that are written. */
   first: number;
   count: number;
-  /** Whether `[width, count]` is written. */
+  /** True if `[width, count]` is written. */
   transposed: boolean;
 }
 

@@ -7,8 +7,7 @@ import {
 } from '@lorasmith/model-folder';
 import type { IndexRange } from '@lorasmith/weight-io';
 import type { LayerPart } from './layer-part.js';
-import { type Setting, uint } from './metadata-setting.js';
-import type { RefuseIf } from './refuse.js';
+import { type RefuseIf, type Setting, uint } from './metadata-setting.js';
 
 /** The number that transformers adds to the sum of squares of a query or key; llama.cpp adds the epsilon of its norms. */
 const UNIT_EPSILON = 1e-6;
@@ -118,7 +117,7 @@ export function checkSections({ headDim, ropes: [rope] }: DecoderArchitecture, r
   const sections = rope?.sections ?? [];
   const pairs = Math.trunc(headDim * (rope?.partialRotaryFactor ?? 0)) / 2;
   const total = sections.reduce((sum, size) => sum + size, 0);
-  // Pairs take turns; one that is beyond its section has no position in llama.cpp, and that of the text in transformers.
+  // Pairs alternate; one that is beyond its section has no position in llama.cpp, and that of the text in transformers.
   const isBeyond = Array.from({ length: pairs }, (_, pair) => pair % total).some((at) => at >= 3 * sections[at % 3]!);
   refuseIf(
     total === 0 || isBeyond,

@@ -23,11 +23,11 @@ interface KnownSplitting {
   name: string;
   /** Applied one after the other; each match, and what lies between, is a word. */
   patterns: readonly string[];
-  /** Whether a word that is a token is not merged from parts; null: as the file says, since both give the same. */
+  /** True if a word that is a token is not merged from parts; null: as the file says, since both give the same. */
   ignoreMerges: boolean | null;
 }
 
-/** How llama.cpp splits text by the names that it has (`src/llama-vocab.cpp`), of the models that Lorasmith trains. */
+/** The ways in which llama.cpp splits text, by the names that it has (`src/llama-vocab.cpp`), of the models that Lorasmith trains. */
 const KNOWN: readonly KnownSplitting[] = [
   { name: 'llama-bpe', patterns: [LLAMA3('{1,3}')], ignoreMerges: true },
   { name: 'dbrx', patterns: [LLAMA3('{1,3}')], ignoreMerges: false },

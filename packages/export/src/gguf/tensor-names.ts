@@ -14,7 +14,7 @@ export interface GgufTensorPlan {
   name: string;
   /** The PEFT module whose weight it is; null for a tensor that is not adapted. */
   module: string | null;
-  /** Whether llama.cpp applies no adapter to it, or applies it otherwise. */
+  /** True if llama.cpp applies no adapter to it, or applies it otherwise. */
   withoutAdapter: boolean;
   /** The stored rows that are written, in this order; undefined: all of them. */
   rowOrder: readonly IndexRange[] | undefined;
@@ -29,7 +29,7 @@ export interface GgufTensorPlan {
   headRows: number;
   /** Added to every number. */
   added: number;
-  /** Whether −exp(number) is written. */
+  /** True if −exp(number) is written. */
   decays: boolean;
   /** The matrices that it is made of, where it has those of all experts of a layer; null: it is made of `source`. */
   experts: StackedExperts | null;
@@ -90,7 +90,7 @@ function layerParts(architecture: DecoderArchitecture, layer: number): LayerPart
 /**
  * The names of a decoder's tensors as in llama.cpp (gguf-py, `tensor_mapping.py`), and how llama.cpp wants them.
  *
- * @param has whether the architecture has the tensor
+ * @param has - True for a tensor that the architecture has
  */
 export function planTensors(architecture: DecoderArchitecture, has: (tensor: string) => boolean): GgufTensorPlan[] {
   const { names, norm, tiedHead, layerCount, layerInputs, vocabSize } = architecture;

@@ -5,8 +5,7 @@ import { type TensorConversion, TensorFault } from '@lorasmith/weight-io';
 import { planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import type { GgufType, MetadataValue } from './gguf-layout.js';
-import { type GgufDescription, generalMetadata } from './model-metadata.js';
-import { inexpressible } from './refuse.js';
+import { type GgufDescription, generalMetadata, inexpressible } from './metadata-setting.js';
 import { planTensors, rowCount } from './tensor-names.js';
 import { type GgufTensorSource, tensorOfFault, writeGgufFile } from './write-gguf-file.js';
 import { typeOfRows } from './write-gguf-model.js';
@@ -65,8 +64,8 @@ export async function writeGgufAdapter(options: WriteGgufAdapterOptions): Promis
 }
 
 /** The error for an adapter that acts where llama.cpp applies none, or applies it otherwise. */
-function notApplied({ name }: ModelFolder, place: string): ProductError {
-  const what = `the adapter acts on ${place}; llama.cpp does not apply it there as the model does. Take the merged model`;
+function notApplied({ name }: ModelFolder, part: string): ProductError {
+  const what = `the adapter acts on ${part}; llama.cpp does not apply it there as the model does. Take the merged model`;
   return inexpressible(name, what);
 }
 

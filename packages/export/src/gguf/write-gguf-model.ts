@@ -1,3 +1,5 @@
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import {
   equalPart,
@@ -15,20 +17,23 @@ import {
   TensorFault,
   type WeightUpdate,
 } from '@lorasmith/weight-io';
-import { mergedEntry, storedParts } from '../merging/merged-source.js';
-import { type MergedTensor, planMerge } from '../merging/plan-merge.js';
+import { type MergedTensor, mergedEntry, mergedLayout, planMerge, storedParts } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import { type ExpertMatrix, isRouter, type StackedExperts } from './experts.js';
-import { BLOCK_NUMBERS, type GgufType, type MetadataValue, type WrittenType } from './gguf-layout.js';
+import { BLOCK_NUMBERS, type GgufType, type MetadataValue, tensorBytes, type WrittenType } from './gguf-layout.js';
 import type { RowsOfHeads } from './layer-part.js';
-import { type GgufDescription, generalMetadata } from './model-metadata.js';
-import { inexpressible } from './refuse.js';
+import { type GgufDescription, generalMetadata, inexpressible } from './metadata-setting.js';
 import { type GgufTensorPlan, planTensors, shapesOf } from './tensor-names.js';
 import { safeName, tokenizerMetadata } from './tokenizer-metadata.js';
 import { type GgufTensorSource, tensorOfFault, writeGgufFile } from './write-gguf-file.js';
 
 /** `general.file_type` (`enum llama_ftype`). */
 const FILE_TYPES: Readonly<Record<WrittenType, number>> = { F32: 0, F16: 1, BF16: 32, Q8_0: 7, MXFP4: 38 };
+
+/** Name, shape, type, offset and padding of a tensor take less. */
+const MAX_TENSOR_ENTRY_BYTES = 512;
+/** Metadata other than the tokenizer. */
+const MAX_SETTINGS_BYTES = 2 ** 16;
 
 export interface WriteGgufModelOptions {
   model: ModelFolder;
@@ -44,7 +49,7 @@ export interface WriteGgufModelOptions {
 
 /**
  * Merges the adapter into the base model and writes it as a GGUF file, with its tokenizer and chat template. The numbers are those
- * of the merged model, rounded once more to the type of the file. Memory holds some megabytes of the weights.
+ * of the merged model, rounded once more to the type of the file. Some megabytes of the weights are in memory.
  *
  * @returns sha256 and bytes
  * @throws ProductError model_not_supported, naming what llama.cpp cannot express; invalid_adapter; merge_not_finite;
@@ -80,6 +85,42 @@ export async function writeGgufModel(options: WriteGgufModelOptions): Promise<{ 
   }
 }
 
+/**
+ * The most bytes that the file of a merged model has: its weights exactly, its tokenizer at most.
+ * @param modules those that the adapter adapts
+ */
+export async function maxGgufBytes(
+  model: ModelFolder,
+  modules: { has(module: string): boolean },
+  wanted: GgufType,
+): Promise<number> {
+  const { path } = model;
+  const { architecture, sources } = mergedLayout(model, modules);
+  let bytes = MAX_SETTINGS_BYTES;
+  if (architecture.kind === 'decoder') {
+    for (const plan of planTensors(architecture, (tensor) => sources.has(tensor))) {
+      const { experts } = plan;
+      const source = sources.get(plan.source)!;
+      bytes += MAX_TENSOR_ENTRY_BYTES;
+      if (experts === null) {
+        const shape = shapesOf(plan, mergedEntry(model, source).shape).written;
+        bytes += tensorBytes({ shape, type: typeOfTensor(plan.name, shape, wanted) });
+        continue;
+      }
+      const { shape } = experts;
+      const isAdapted = modules.has(experts.parameter);
+      bytes += tensorBytes({
+        shape,
+        type: typeOfExperts(plan.name, shape, model.quantized.get(source), isAdapted, wanted),
+      });
+    }
+  }
+  for (const name of await readdir(path)) {
+    if (/^(tokenizer|tokenizer_config)\.json$|\.jinja$/.test(name)) bytes += (await stat(join(path, name))).size;
+  }
+  return bytes;
+}
+
 /** Experts that stay in MXFP4 are most of the numbers, unless the others are smaller than floats, too. */
 function typeOfFile(tensors: readonly GgufTensorSource[], wanted: GgufType): WrittenType {
   return wanted !== 'Q8_0' && tensors.some(({ type }) => type === 'MXFP4') ? 'MXFP4' : wanted;
@@ -90,7 +131,7 @@ function ofMemory(name: string, values: Float32Array): GgufTensorSource {
   return { name, type: 'F32', shape: [values.length], parts: [{ content }] };
 }
 
-/** The decays of linear attention in the place of their logarithms. */
+/** The decays of linear attention instead of their logarithms. */
 async function ofDecays(
   { name, source, rowOrder }: GgufTensorPlan,
   { weights }: { weights: ModelWeights },
@@ -185,7 +226,7 @@ function ofExperts(
 
 /**
  * The type of the weights of experts: those that are in MXFP4, and that no adapter changes, stay so.
- * @param weight how they are stored; undefined: as floats
+ * @param weight - The way in which they are stored; undefined: as floats
  */
 export function typeOfExperts(
   name: string,

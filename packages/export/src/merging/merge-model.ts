@@ -5,9 +5,7 @@ import { equalPart, type ModelFolder, type ModelWeights, openModelWeights } from
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { SafetensorsError, safetensorsHeader, type TensorEntry } from '@lorasmith/safetensors';
 import { type StoredTensor, TensorFault, writeMerged } from '@lorasmith/weight-io';
-import { type PlannedShard, planShards, shardIndex } from './merged-shards.js';
-import { mergedEntry, storedParts } from './merged-source.js';
-import { type MergedTensor, planMerge } from './plan-merge.js';
+import { type MergedTensor, mergedEntry, planMerge, storedParts } from './plan-merge.js';
 
 /**
  * The files of a Hugging Face folder that are copied with the weights: settings, tokenizer, chat template, the settings for
@@ -44,7 +42,7 @@ export interface WeightFileDigest {
 /**
  * Merges the adapter into the base model, `W + scale · B A`, and writes a complete Hugging Face folder. It computes in float32
  * and rounds once: every tensor keeps its dtype. Quantized weights, in 4 or 8 bits, are decoded to bfloat16 first. Tied embeddings stay tied, unless
- * the adapter acts on the head: see {@link planMerge}. Memory holds some megabytes of the weights.
+ * the adapter acts on the head: see {@link planMerge}. Some megabytes of the weights are in memory.
  *
  * @returns its weight files
  * @throws ProductError invalid_adapter when the adapter does not fit the model; merge_not_finite; model_file_corrupt; the
@@ -175,4 +173,46 @@ async function copyCompanions(from: string, to: string): Promise<void> {
     // Files that may not be written, as of a models folder that is protected, would stay so.
     await chmod(join(to, name), 0o644);
   }
+}
+
+/** One weight file of a merged model. */
+export interface PlannedShard {
+  file: string;
+  tensors: string[];
+  /** Bytes of the tensors. */
+  bytes: number;
+}
+
+/**
+ * Distributes tensors to weight files as Hugging Face does: a single `model.safetensors` if they fit, else
+ * `model-00001-of-0000N.safetensors` etc., filled in order. A tensor larger than the limit has its own file.
+ *
+ * @param maxShardBytes the limit of tensor data per file
+ */
+export function planShards(tensors: readonly { name: string; bytes: number }[], maxShardBytes: number): PlannedShard[] {
+  const groups: { tensors: string[]; bytes: number }[] = [{ tensors: [], bytes: 0 }];
+  for (const { name, bytes } of tensors) {
+    const last = groups.at(-1)!;
+    if (last.bytes > 0 && last.bytes + bytes > maxShardBytes) {
+      groups.push({ tensors: [name], bytes });
+    } else {
+      last.tensors.push(name);
+      last.bytes += bytes;
+    }
+  }
+  const number = (value: number) => String(value).padStart(5, '0');
+  return groups.map((group, index) => ({
+    file:
+      groups.length === 1 ? 'model.safetensors' : `model-${number(index + 1)}-of-${number(groups.length)}.safetensors`,
+    ...group,
+  }));
+}
+
+/** The content of `model.safetensors.index.json`. */
+export function shardIndex(shards: readonly PlannedShard[], totalBytes: number): unknown {
+  const weightMap = shards.flatMap(({ file, tensors }) => tensors.map((name) => [name, file] as const));
+  return {
+    metadata: { total_size: totalBytes },
+    weight_map: Object.fromEntries(weightMap.sort(([a], [b]) => (a < b ? -1 : 1))),
+  };
 }

@@ -3,13 +3,13 @@ import {
   type Architecture,
   type ExpertParameter,
   type ModelFolder,
+  type ModelWeights,
   tensorName,
   withOwnHead,
 } from '@lorasmith/model-folder';
 import { ofExpert, type PeftAdapter, type PeftModule } from '@lorasmith/peft-files';
 import type { FloatDtype, TensorEntry } from '@lorasmith/safetensors';
-import type { WeightUpdate } from '@lorasmith/weight-io';
-import { mergedEntry } from './merged-source.js';
+import type { StoredTensor, WeightUpdate } from '@lorasmith/weight-io';
 
 /** A tensor of a merged model. */
 export interface MergedTensor {
@@ -28,7 +28,7 @@ export interface MergePlan {
   architecture: Architecture;
   /** The tensors by name, those of the base in their order. */
   tensors: ReadonlyMap<string, MergedTensor>;
-  /** Whether the merge unties the head from the embedding. */
+  /** True if the merge unties the head from the embedding. */
   unties: boolean;
 }
 
@@ -159,4 +159,24 @@ function expertUpdates(
     });
     return [source, updates];
   });
+}
+
+/** A tensor of the base model as it goes into a merged one: a quantized weight is decoded to bfloat16. */
+export function mergedEntry(
+  { quantized, tensors }: Pick<ModelFolder, 'quantized' | 'tensors'>,
+  source: string,
+): Pick<TensorEntry, 'name' | 'dtype' | 'shape' | 'byteLength'> {
+  const { entry } = tensors.get(source)!;
+  return quantized.get(source)?.merged(entry) ?? entry;
+}
+
+/** The location of that tensor in the files: in one part, or one for each matrix that is quantized by itself. */
+export function storedParts(
+  { quantized, tensors }: Pick<ModelFolder, 'quantized' | 'tensors'>,
+  weights: ModelWeights,
+  source: string,
+): StoredTensor[] {
+  const weight = quantized.get(source);
+  if (weight === undefined) return [weights.location(source)];
+  return weight.storedMatrices(tensors.get(source)!.entry, (name) => weights.location(name));
 }

@@ -165,28 +165,28 @@ export class AdapterLibrary {
   async #readAndCheck(id: string): Promise<VerifiedAdapter> {
     const manifest = await readManifest(this.#store, id);
     // This copies the adapter to this host, from where downloads are then read.
-    const held = await this.#store.hold(id);
+    const lease = await this.#store.hold(id);
     try {
       const files: AdapterFile[] = [];
       for (const file of manifest.files) {
-        const found = await digestOf(held, id, file.name);
+        const found = await digestOf(lease, id, file.name);
         if (found.bytes !== file.bytes || found.sha256 !== file.sha256) {
           throw brokenAdapter(id, `${file.name} differs from the digest in its manifest`);
         }
         files.push(file);
       }
-      files.push({ name: ADAPTER_FILES.manifest, ...(await digestOf(held, id, ADAPTER_FILES.manifest)) });
+      files.push({ name: ADAPTER_FILES.manifest, ...(await digestOf(lease, id, ADAPTER_FILES.manifest)) });
       files.sort((a, b) => (a.name < b.name ? -1 : 1));
       return { id, manifest, files };
     } finally {
-      held.release();
+      lease.release();
     }
   }
 }
 
-async function digestOf(held: HeldBundle, id: string, name: string): Promise<Digest> {
+async function digestOf(lease: HeldBundle, id: string, name: string): Promise<Digest> {
   try {
-    return await digestFile(held.path(name));
+    return await digestFile(lease.path(name));
   } catch (cause) {
     throw brokenAdapter(id, `${name} is missing or cannot be read`, cause);
   }

@@ -2,18 +2,23 @@ import {
   ADAPTER_FILES,
   AdapterFilesQuery,
   AdapterQuery,
+  bodyTooLarge,
   closed,
   DetailsChange,
   DownloadQuery,
+  ImportAdapterQuery,
+  ProductError,
+  TAR_MEDIA_TYPES,
 } from '@lorasmith/contracts';
-import { callerOfHeaders, type HttpApp } from '@lorasmith/service-kit';
+import { boundedChunks, callerOfHeaders, freeBytesOfHeaders, type HttpApp, untilClosed } from '@lorasmith/service-kit';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { AdapterDownloads, WantedDownload } from '../downloads/adapter-downloads.js';
 import { answerDownload } from '../downloads/answer-download.js';
+import type { AdapterImport } from '../importing/adapter-import.js';
 import { formOf } from '../merging/derived-form.js';
 import type { MergedModels } from '../merging/merged-models.js';
-import type { DownloadEvent } from '../metrics/registry-metrics.js';
+import type { DownloadEvent } from '../registry-metrics.js';
 import type { AdapterLibrary } from './adapter-library.js';
 
 const DEFAULT_PAGE_SIZE = 20;
@@ -105,4 +110,48 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
     await models.forget(params.id);
     return reply.code(204).send();
   });
+}
+
+export interface ImportRoutesOptions {
+  imports: AdapterImport;
+  /** Maximum size of the tar, in bytes. */
+  maxImportBytes: number;
+}
+
+const WHAT = 'tar';
+
+/** `POST /adapters`: a PEFT folder as a tar. */
+export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): Promise<void> {
+  const { imports, maxImportBytes } = options;
+  app.removeContentTypeParser(['application/json', 'text/plain']);
+  app.addContentTypeParser([...TAR_MEDIA_TYPES], (_request, payload, done) => done(null, payload));
+
+  app.post('/adapters', { schema: { querystring: ImportAdapterQuery } }, async (request, reply) => {
+    const { base_model: baseModel = null, name = null } = request.query;
+    const { owner } = callerOfHeaders(request.headers);
+    const freeBytes = freeBytesOfHeaders(request.headers);
+    const signal = untilClosed(
+      reply.raw,
+      new ProductError('invalid_request', 'The caller disconnected before the end.'),
+    );
+    const body = bodyOf(request, maxImportBytes);
+    const adapter = await imports.import(body, { baseModel, name, owner, freeBytes, signal });
+    return await reply.code(201).header('location', `/adapters/${adapter.id}`).send(adapter);
+  });
+}
+
+function bodyOf(request: FastifyRequest, maxBytes: number): AsyncIterable<Buffer> {
+  const encoding = request.headers['content-encoding'] ?? 'identity';
+  if (encoding !== 'identity') {
+    throw new ProductError('unsupported_media_type', 'The body is compressed. Send an uncompressed tar (tar -cf).');
+  }
+  // A request without a body has no content type, so it has not been refused for that.
+  if (request.body === undefined || request.body === null) {
+    throw new ProductError(
+      'unsupported_media_type',
+      'Send the PEFT folder as a tar, with content-type application/x-tar.',
+    );
+  }
+  if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw bodyTooLarge(maxBytes, WHAT);
+  return boundedChunks(request.raw, maxBytes, WHAT);
 }

@@ -6,11 +6,10 @@ import type { BundleStore } from '@lorasmith/storage';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';
 import type { DerivedForm } from '../merging/derived-form.js';
 import type { MergedModels } from '../merging/merged-models.js';
-import type { DownloadEvent } from '../metrics/registry-metrics.js';
+import type { DownloadEvent } from '../registry-metrics.js';
 import type { Download } from './answer-download.js';
-import { type BundleContent, type DownloadContent, fileContent, tarContent } from './bundle-downloads.js';
-import { locateParts, openParts } from './download-parts.js';
-import { FileAnswerStream } from './file-answer.js';
+import { type BundleContent, type DownloadContent, fileContent, tarContent } from './download-content.js';
+import { FileAnswerStream, locateParts, openParts } from './download-parts.js';
 
 export interface AdapterDownloadsOptions {
   library: Pick<AdapterLibrary, 'check'>;
@@ -19,11 +18,11 @@ export interface AdapterDownloadsOptions {
   models: Pick<MergedModels, 'acquire'>;
   /** The data folder, which an api may share. */
   dataDir: string;
-  /** Whether single files of adapters are downloaded from the store itself, if it is on the network. */
+  /** True if single files of adapters are downloaded from the store itself, if it is on the network. */
   redirectDownloads: boolean;
 }
 
-/** How long a download may start at the address of a redirection. */
+/** The time in which a download may start at the address of a redirection. */
 const REDIRECTION_SECONDS = 60;
 
 export interface WantedDownload {
@@ -32,7 +31,7 @@ export interface WantedDownload {
   form?: DerivedForm | null;
   /** All files as a tar, the one weights file, or the file of a name. */
   what: 'tar' | 'weights' | { name: string };
-  /** Called when its bytes, or the places where they are, are about to be sent. */
+  /** Called when its bytes, or their locations, are about to be sent. */
   onStarted?: (event: DownloadEvent) => void;
 }
 

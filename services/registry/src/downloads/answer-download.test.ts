@@ -3,7 +3,7 @@ import { type AddressInfo, connect } from 'node:net';
 import { Readable } from 'node:stream';
 import { createHttpApp, createLogger } from '@lorasmith/service-kit';
 import { expect, onTestFinished, test } from 'vitest';
-import { answerDownload } from './answer-download.js';
+import { answerDownload, entityTag, matchesIfNoneMatch, matchesIfRange, parseByteRange } from './answer-download.js';
 
 // More than the buffers of a connection.
 const BYTES = 64 * 2 ** 20;
@@ -43,4 +43,55 @@ test('only the limit for stalls ends a download', async () => {
   expect(sent['100']?.destroyed).toBe(true);
   expect(patient.closed).toBe(false);
   expect(patient.socket.timeout).toBe(2 * 3_600_000);
+});
+
+test.each([
+  ['bytes=0-0', { start: 0, end: 0 }],
+  ['bytes=0-', { start: 0, end: 99 }],
+  ['bytes=10-19', { start: 10, end: 19 }],
+  ['Bytes = 10 - 19', { start: 10, end: 19 }],
+  ['bytes=99-', { start: 99, end: 99 }],
+  ['bytes=90-1000', { start: 90, end: 99 }],
+  ['bytes=-1', { start: 99, end: 99 }],
+  ['bytes=-1000', { start: 0, end: 99 }],
+  ['bytes=100-', 'unsatisfiable'],
+  ['bytes=100-200', 'unsatisfiable'],
+  ['bytes=-0', 'unsatisfiable'],
+  [undefined, 'whole'],
+  ['', 'whole'],
+  ['bytes=', 'whole'],
+  ['bytes=-', 'whole'],
+  ['bytes=5-4', 'whole'],
+  ['bytes=0-1,5-6', 'whole'],
+  ['bytes=1e1-20', 'whole'],
+  ['bytes=0x10-', 'whole'],
+  ['items=0-1', 'whole'],
+  ['bytes=99999999999999999-', 'whole'],
+])('%j of 100 bytes', (header, range) => {
+  expect(parseByteRange(header, 100)).toEqual(range);
+});
+
+test('no range of empty content is satisfiable', () => {
+  expect(parseByteRange('bytes=0-', 0)).toBe('unsatisfiable');
+  expect(parseByteRange('bytes=-5', 0)).toBe('unsatisfiable');
+});
+
+const etag = entityTag('a.tar', 'sha');
+
+test('a tag is strong, quoted, and distinguishes parts from their concatenation', () => {
+  expect(etag).toMatch(/^"[0-9a-f]{64}"$/);
+  expect(entityTag('ab', 'c')).not.toBe(entityTag('a', 'bc'));
+});
+
+test('If-None-Match accepts lists, weak tags and *', () => {
+  for (const header of [etag, `W/${etag}`, `"other", ${etag}`, '*'])
+    expect(matchesIfNoneMatch(header, etag)).toBe(true);
+  for (const header of [undefined, '"other"', '', etag.slice(1)]) expect(matchesIfNoneMatch(header, etag)).toBe(false);
+});
+
+test('If-Range accepts only the strong tag', () => {
+  expect(matchesIfRange(undefined, etag)).toBe(true);
+  expect(matchesIfRange(etag, etag)).toBe(true);
+  expect(matchesIfRange(`W/${etag}`, etag)).toBe(false);
+  expect(matchesIfRange('Wed, 21 Oct 2015 07:28:00 GMT', etag)).toBe(false);
 });

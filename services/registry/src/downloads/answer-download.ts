@@ -1,10 +1,9 @@
+import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { ProductError } from '@lorasmith/contracts';
 import { FILE_ANSWER_HEADER, sharesFolder } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { DownloadContent } from './bundle-downloads.js';
-import { type ByteRange, parseByteRange } from './byte-range.js';
-import { matchesIfNoneMatch, matchesIfRange } from './entity-tag.js';
+import type { DownloadContent } from './download-content.js';
 
 /** A download that can be answered. One of its methods is called, at most once, and only if content is sent. */
 export interface Download extends Omit<DownloadContent, 'parts'> {
@@ -77,4 +76,47 @@ export async function answerDownload(
   describe();
   socket.setTimeout(2 * stallMs);
   return reply.header('content-length', end - start + 1).send(stream);
+}
+
+/** Bytes `start` to `end`, both inclusive, from 0. */
+export interface ByteRange {
+  start: number;
+  end: number;
+}
+
+/**
+ * Reads a Range header (RFC 9110, 14.1.2) for content of this size.
+ *
+ * @returns the range; `whole` without a usable range (several ranges, another unit or invalid syntax, which a server may
+ * ignore); `unsatisfiable` if the range contains no byte
+ */
+export function parseByteRange(header: string | undefined, sizeBytes: number): ByteRange | 'whole' | 'unsatisfiable' {
+  const match = /^bytes=(?:(\d{1,16})-(\d{0,16})|-(\d{1,16}))$/i.exec(header?.replaceAll(/[ \t]/g, '') ?? '');
+  if (match === null) return 'whole';
+  const [, first, last, suffix] = match;
+  if (first === undefined) {
+    const lengthBytes = Math.min(Number(suffix), sizeBytes);
+    return lengthBytes === 0 ? 'unsatisfiable' : { start: sizeBytes - lengthBytes, end: sizeBytes - 1 };
+  }
+  const start = Number(first);
+  if (last !== '' && Number(last) < start) return 'whole';
+  if (start >= sizeBytes) return 'unsatisfiable';
+  return { start, end: last === '' ? sizeBytes - 1 : Math.min(Number(last), sizeBytes - 1) };
+}
+
+/** A strong ETag from the parts that determine every byte: different content must have different parts. */
+export function entityTag(...parts: (string | number)[]): string {
+  return `"${createHash('sha256').update(JSON.stringify(parts)).digest('hex')}"`;
+}
+
+/** True if the client already has the content (RFC 9110, 13.1.2: weak comparison). */
+export function matchesIfNoneMatch(header: string | undefined, etag: string): boolean {
+  if (header === undefined) return false;
+  if (header.trim() === '*') return true;
+  return header.split(',').some((candidate) => candidate.trim().replace(/^W\//, '') === etag);
+}
+
+/** True if the Range applies (RFC 9110, 13.1.5: strong comparison; dates never match, because none are sent). */
+export function matchesIfRange(header: string | undefined, etag: string): boolean {
+  return header === undefined || header.trim() === etag;
 }

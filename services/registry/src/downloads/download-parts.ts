@@ -1,8 +1,8 @@
 import path from 'node:path';
 import { Readable } from 'node:stream';
-import type { FileSegment } from '@lorasmith/service-kit';
+import type { FileAnswer, FileSegment } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
-import type { ByteRange } from './byte-range.js';
+import type { ByteRange } from './answer-download.js';
 
 /** A part of a download: bytes, or a range of a file of its bundle. */
 export type DownloadPart = Buffer | ({ name: string } & ByteRange);
@@ -38,7 +38,7 @@ async function* concatenate(parts: readonly (Buffer | Readable)[]): AsyncGenerat
 }
 
 /**
- * Where the parts are, for another process that reads the same data folder.
+ * The locations of the parts, for another process that reads the same data folder.
  * @returns null when a file is not below `dataDir`
  * @throws ProductError `not_found`
  */
@@ -60,4 +60,30 @@ export async function locateParts(
     segments.push({ file: path.relative(dataDir, located.path), fileBytes: located.bytes, start, end });
   }
   return segments;
+}
+
+/** More often than the api expects a byte of an answer. */
+const SIGN_OF_LIFE_MS = 30_000;
+
+/** The body of a {@link FileAnswer}: ends when its reader closes it, or with `end`. */
+export class FileAnswerStream extends Readable {
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(segments: FileSegment[]) {
+    super({ read() {} });
+    const answer: FileAnswer = { segments };
+    this.push(`${JSON.stringify(answer)}\n`);
+    // Without it, the connection to an api that has disappeared would stay open.
+    this.#timer = setInterval(() => this.push('\n'), SIGN_OF_LIFE_MS).unref();
+  }
+
+  end(): void {
+    clearInterval(this.#timer);
+    if (!this.destroyed) this.push(null);
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    clearInterval(this.#timer);
+    done(error);
+  }
 }

@@ -10,8 +10,7 @@ import { type BundleStore, type Staging, totalBytes } from '@lorasmith/storage';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';
 import { crashError, shuttingDown } from '../child-processes.js';
 import { unpackAdapterTar } from './adapter-tar.js';
-import type { ImportRequest, ImportResult } from './import-messages.js';
-import { checkStoredBytes, type StoredBounds } from './stored-bytes.js';
+import { checkStoredBytes, type ImportRequest, type ImportResult, type StoredBounds } from './import-request.js';
 
 export interface AdapterImportDependencies {
   /** Published adapters. */

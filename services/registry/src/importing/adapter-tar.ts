@@ -144,9 +144,9 @@ class AdapterTarReader {
   }
 
   async *#untilFailure(entry: ReadEntry): AsyncGenerator<Uint8Array> {
-    const pieces = entry[Symbol.asyncIterator]();
+    const chunks = entry[Symbol.asyncIterator]();
     for (;;) {
-      const next = await Promise.race([pieces.next(), this.#failed]);
+      const next = await Promise.race([chunks.next(), this.#failed]);
       if (next.done) return;
       yield next.value;
     }

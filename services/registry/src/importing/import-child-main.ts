@@ -13,8 +13,7 @@ import {
   writePeftFolder,
 } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
-import type { ImportRequest, ImportResult } from './import-messages.js';
-import { checkStoredBytes } from './stored-bytes.js';
+import { checkStoredBytes, type ImportRequest, type ImportResult } from './import-request.js';
 
 answerParent<ImportRequest, ImportResult>('import', importAdapter);
 

@@ -1,4 +1,4 @@
-import { type AdapterFilesQuery, ProductError } from '@lorasmith/contracts';
+import { type AdapterFilesQuery, type AdapterManifest, ProductError } from '@lorasmith/contracts';
 import type { GgufType } from '@lorasmith/export';
 import type { Static } from 'typebox';
 
@@ -56,4 +56,25 @@ export function adapterOf(bundle: string): string {
 /** Name of the GGUF file. */
 export function ggufFileName(adapter: string, { weights, type }: Extract<DerivedForm, { format: 'gguf' }>): string {
   return `${adapter}-${weights}-${type.toLowerCase()}.gguf`;
+}
+
+/** The only request to a merge process. All paths are absolute. */
+export interface MergeRequest {
+  /** The base model. */
+  modelFolder: string;
+  /** The manifest of the adapter. */
+  manifest: AdapterManifest;
+  form: DerivedForm;
+  /** A PEFT folder. */
+  adapterFolder: string;
+  /** The folder in which digests of weights are remembered; see WeightDigests. */
+  weightDigests: string;
+  /** Empty; receives the files. */
+  outputFolder: string;
+}
+
+/** Progress of the merge process. Its result is the list of written files. */
+export interface MergeProgress {
+  doneBytes: number;
+  totalBytes: number;
 }

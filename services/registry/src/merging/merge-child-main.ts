@@ -14,8 +14,7 @@ import {
 } from '@lorasmith/model-folder';
 import { type PeftAdapter, perExpert, readPeftFolder, rowsOfGateUp, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
-import { ggufFileName } from './derived-form.js';
-import type { MergeProgress, MergeRequest } from './merge-messages.js';
+import { ggufFileName, type MergeProgress, type MergeRequest } from './derived-form.js';
 
 answerParent<MergeRequest, AdapterFile[], MergeProgress>('merge', merge);
 

@@ -4,7 +4,7 @@ import { type LocalBundleStore, type Staging, totalBytes } from '@lorasmith/stor
 import { type Static, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 
-/** Stored beside the files of a merged model, and not served. */
+/** Stored with the files of a merged model, and not served. */
 const RECORD_FILE = 'merged-files.json';
 
 const MergedRecord = Type.Object({ files: Type.Array(AdapterFile) }, closed);
@@ -58,10 +58,10 @@ export class MergedCache {
   /** Keeps `id` from being evicted until the returned function is called. */
   pin(id: string): () => void {
     this.#pins.set(id, (this.#pins.get(id) ?? 0) + 1);
-    let held = true;
+    let isPinned = true;
     return () => {
-      if (!held) return;
-      held = false;
+      if (!isPinned) return;
+      isPinned = false;
       const left = this.#pins.get(id)! - 1;
       if (left > 0) this.#pins.set(id, left);
       else this.#pins.delete(id);

@@ -10,8 +10,14 @@ import type { Tracing } from '@lorasmith/service-kit';
 import { type BundleStore, type LocalBundleStore, totalBytes } from '@lorasmith/storage';
 import type { VerifiedAdapter } from '../adapters/adapter-library.js';
 import { crashError, shuttingDown } from '../child-processes.js';
-import { adapterOf, bundleIdOf, type DerivedForm, MERGED } from './derived-form.js';
-import type { MergeProgress, MergeRequest } from './merge-messages.js';
+import {
+  adapterOf,
+  bundleIdOf,
+  type DerivedForm,
+  MERGED,
+  type MergeProgress,
+  type MergeRequest,
+} from './derived-form.js';
 import { MergedCache } from './merged-cache.js';
 
 /** Upper limit for a tensor's entries in the index of a model in several files and in the record of the cache. */
@@ -49,7 +55,7 @@ export interface MergedModelsDependencies {
   cacheBytes: number;
   /** Time limit of a merge. */
   mergeTimeoutMs: number;
-  /** How long a request waits for a merge. The merge continues after that. */
+  /** The time that a request waits for a merge. The merge continues after that. */
   waitTimeoutMs: number;
   tracing: Tracing;
   onEvent: (event: MergeEvent) => void;
@@ -135,12 +141,12 @@ export class MergedModels {
       const unpin = this.#cache.pin(id);
       const attributes = { 'lorasmith.adapter': adapter.id };
       const merge = () =>
-        this.#dependencies.tracing.span('merge adapter', { attributes }, () => this.#mergeInTurn(adapter, form));
+        this.#dependencies.tracing.span('merge adapter', { attributes }, () => this.#mergeNow(adapter, form));
       return this.#merges.run(merge, this.#closing.signal).finally(unpin);
     });
   }
 
-  async #mergeInTurn(adapter: VerifiedAdapter, form: DerivedForm): Promise<AdapterFile[]> {
+  async #mergeNow(adapter: VerifiedAdapter, form: DerivedForm): Promise<AdapterFile[]> {
     const { id, manifest } = adapter;
     // An earlier merge may have finished since the cache was checked.
     const ready = await this.#cache.files(bundleIdOf(id, form));
@@ -166,12 +172,12 @@ export class MergedModels {
     const staging = await merged.stage();
     let release = () => {};
     try {
-      const held = await adapters.hold(id);
-      release = () => held.release();
+      const lease = await adapters.hold(id);
+      release = () => lease.release();
       const request: MergeRequest = {
         modelFolder: model.path,
         ...{ manifest, form },
-        adapterFolder: held.folder,
+        adapterFolder: lease.folder,
         weightDigests: this.#dependencies.weightDigests,
         outputFolder: staging.path,
       };

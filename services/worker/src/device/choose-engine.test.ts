@@ -2,10 +2,9 @@ import { fileURLToPath } from 'node:url';
 import type { SelfTest } from '@lorasmith/contracts';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
-import { SelfTestError } from '../self-test/self-test-error.js';
-import { type ChooseEngineOptions, chooseEngine } from './choose-engine.js';
-import { engineEnvironment } from './engine-environment.js';
-import { NoGpuError } from './no-gpu-error.js';
+import { SelfTestError } from '../self-test/compute-part.js';
+import { type ChooseEngineOptions, chooseEngine, engineEnvironment } from './choose-engine.js';
+import { NoGpuError } from './gpu-faults.js';
 
 // Fixtures answer in the place of the driver and of TensorFlow's GPU build.
 
@@ -45,7 +44,7 @@ async function choose(situation: Situation) {
     },
     installation: { addonFile: 'cuda.node', architectures: ['sm_86'], digest: '0' },
     programs: { describeDriver: fixture('driver.mjs'), probeGpu: fixture('tensorflow-probe.mjs') },
-    hold: async (uuid) => held.push(uuid),
+    lock: async (uuid) => held.push(uuid),
     selfTest: async () => {
       if (untested !== undefined) throw new SelfTestError(untested);
       return { self_test: tested, retest };

@@ -1,15 +1,12 @@
 import { mkdir } from 'node:fs/promises';
-import type { EngineKind, MachineEngine, SelfTest } from '@lorasmith/contracts';
+import type { EngineKind, MachineEngine, SelfTest, Card } from '@lorasmith/contracts';
 import { type CudaInstallation, cudaInstallation } from '@lorasmith/training/cuda-installation';
 import type { Logger } from 'pino';
-import { SelfTestError } from '../self-test/self-test-error.js';
-import { cardOf } from './card-of.js';
-import { cudaFaults, driverAdvice, tensorflowCardFault } from './cuda-faults.js';
-import { engineEnvironment, TENSORFLOW_GPU_DIR } from './engine-environment.js';
-import { gpuFaults } from './gpu-faults.js';
-import { type DriverFindings, lookAtDriver } from './look-at-driver.js';
-import { gpuDeviceFiles, lookForGpu } from './look-for-gpu.js';
-import { NoGpuError } from './no-gpu-error.js';
+import { SelfTestError } from '../self-test/compute-part.js';
+import { cudaFaults, driverAdvice, tensorflowCardFault, gpuFaults, NoGpuError, cudaVersion } from './gpu-faults.js';
+import { type DriverFindings, lookAtDriver, gpuDeviceFiles, lookForGpu } from './gpu-probes.js';
+import path from 'node:path';
+import { COUNT_AS_DRIVER } from './machine-load.js';
 
 /** The device to train on: `auto` is the GPU where an engine can use one. */
 export type RequestedDevice = 'auto' | 'gpu' | 'cpu';
@@ -29,13 +26,13 @@ export interface ChooseEngineOptions {
   /** The environment that trainers will inherit. */
   environment: NodeJS.ProcessEnv;
   programs: {
-    /** The compiled `describe-driver-main`. */
+    /** The compiled `gpu-probes-main`, asked about the driver. */
     describeDriver: string;
-    /** The compiled `probe-gpu-main`. */
+    /** The compiled `gpu-probes-main`, asked about the engine. */
     probeGpu: string;
   };
-  /** Holds a card for this worker. @throws NoGpuError when another worker has it */
-  hold: (uuid: string) => Promise<unknown>;
+  /** Locks a card for this worker. @throws NoGpuError when another worker has it */
+  lock: (uuid: string) => Promise<unknown>;
   /** Compares the CUDA engine with the CPU, or remembers that. @throws SelfTestError when there is no result */
   selfTest: (card: SelfTestedCard) => Promise<JudgedEngine>;
   log: Logger;
@@ -106,7 +103,7 @@ async function searchGpu(options: ChooseEngineOptions): Promise<GpuSearch> {
   const driver = await driverOf(options, installation);
   const card = cardOf(driver);
   // Before anything computes on it: what another worker does there would be disturbed, and its memory is not free.
-  if (card !== null) await options.hold(card.uuid);
+  if (card !== null) await options.lock(card.uuid);
   const search: GpuSearch = { chosen: null, faults: [], unusable: null };
   if (engine !== 'tensorflow') {
     const found = await tryCuda(options, installation, driver);
@@ -174,4 +171,46 @@ async function tryTensorflow(
   const faults = gpuFaults(await lookForGpu(programs.probeGpu, environment));
   if (faults.length > 0) return { faults, unusable: null };
   return { chosen: { kind: 'tensorflow', card: cardOf(driver), self_test: null, environment } };
+}
+
+/** The first card that the driver shows, as it is reported; null where there is none. The CUDA engine takes the first. */
+export function cardOf(driver: DriverFindings | Error | null): Card | null {
+  if (driver === null || driver instanceof Error) return null;
+  const [card] = driver.devices;
+  if (card === undefined) return null;
+  const supports = `CUDA ${cudaVersion(driver.driverVersion)}`;
+  return {
+    name: card.name,
+    uuid: card.uuid,
+    compute_capability: card.capability.join('.'),
+    driver: driver.version === null ? supports : `${driver.version}, ${supports}`,
+    memory_bytes: card.totalBytes,
+  };
+}
+
+/** Names the folder of TensorFlow's GPU build, where an image has it in addition to its CPU build. */
+export const TENSORFLOW_GPU_DIR = 'TENSORFLOW_GPU_DIR';
+/** The products that an adapter is a part of; read by packages/tensor. */
+export const GPU_LORA_MARGIN = 'GPU_LORA_MARGIN';
+
+/** The environment of a process that computes with this engine. `ENGINE` is read by packages/tensor. */
+export function engineEnvironment(kind: EngineKind, base: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  switch (kind) {
+    case 'cpu':
+      // Without this TensorFlow's GPU build would take a GPU that it is not to use, and nearly all of its memory.
+      return { ...base, ENGINE: kind, CUDA_VISIBLE_DEVICES: '-1' };
+    case 'cuda':
+      return { ...COUNT_AS_DRIVER, ...base, ENGINE: kind };
+    case 'tensorflow':
+      // Float32 products are to be exact to float32, as they are on the other engines.
+      return { ...COUNT_AS_DRIVER, ...withGpuBuild(base), ENGINE: kind, NVIDIA_TF32_OVERRIDE: '0' };
+  }
+}
+
+/** Its libraries have the names of the CPU build's, and the dynamic linker takes what it finds first. */
+function withGpuBuild(base: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const folder = base[TENSORFLOW_GPU_DIR];
+  if (!folder) return base;
+  const libraries = [path.join(folder, 'lib'), base.LD_LIBRARY_PATH].filter(Boolean).join(':');
+  return { ...base, LD_LIBRARY_PATH: libraries };
 }

@@ -6,7 +6,7 @@ import { baseMismatch } from '@lorasmith/model-folder';
 import type { Decoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 
-export interface HeldAdapter {
+export interface LeasedAdapter {
   adapter: LoraAdapter;
   release(): void;
 }
@@ -14,7 +14,7 @@ export interface HeldAdapter {
 interface CachedAdapter {
   adapter: LoraAdapter;
   bytes: number;
-  holders: number;
+  leases: number;
 }
 
 export interface AdapterCacheOptions {
@@ -34,7 +34,7 @@ export class AdapterCache {
   /** Adapters in the order of their last use. */
   readonly #cached = new Map<AdapterId, CachedAdapter>();
   /** One at a time, so that two requests do not load the same adapter. */
-  readonly #holds = new Semaphore(1);
+  readonly #leasing = new Semaphore(1);
 
   constructor(options: AdapterCacheOptions) {
     this.#options = options;
@@ -44,19 +44,19 @@ export class AdapterCache {
    * The adapter in this folder, loaded unless it is in memory.
    * @throws ProductError `invalid_adapter` for one of another base model; `service_unavailable` where too many are in use
    */
-  async hold(id: AdapterId, folder: string): Promise<HeldAdapter> {
-    return await this.#holds.run(() => this.#hold(id, folder));
+  async lease(id: AdapterId, folder: string): Promise<LeasedAdapter> {
+    return await this.#leasing.run(() => this.#lease(id, folder));
   }
 
-  async #hold(id: AdapterId, folder: string): Promise<HeldAdapter> {
+  async #lease(id: AdapterId, folder: string): Promise<LeasedAdapter> {
     const cached = this.#cached.get(id) ?? (await this.#load(id, folder));
     this.#cached.delete(id);
     this.#cached.set(id, cached);
-    cached.holders++;
-    let isHeld = true;
+    cached.leases++;
+    let isReleased = false;
     const release = () => {
-      if (isHeld) cached.holders--;
-      isHeld = false;
+      if (!isReleased) cached.leases--;
+      isReleased = true;
     };
     return { adapter: cached.adapter, release };
   }
@@ -72,14 +72,14 @@ export class AdapterCache {
     const bytes = parameters * BYTES_PER_PARAMETER;
     this.#makeSpace(bytes);
     const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0, initial });
-    return { adapter, bytes, holders: 0 };
+    return { adapter, bytes, leases: 0 };
   }
 
   #makeSpace(bytes: number): void {
     const used = () => [...this.#cached.values()].reduce((sum, one) => sum + one.bytes, 0);
-    for (const [id, { adapter, holders }] of this.#cached) {
+    for (const [id, { adapter, leases }] of this.#cached) {
       if (used() + bytes <= this.#options.maxBytes) return;
-      if (holders > 0) continue;
+      if (leases > 0) continue;
       this.#cached.delete(id);
       adapter.dispose();
     }

@@ -11,11 +11,11 @@ import type { GenerationOrder } from '../trainer/messages.js';
 import type { TrainerPool } from '../trainer/trainer-pool.js';
 import type { GenerationResult } from '../trainer/trainer-process.js';
 import type { SharedBase } from '../trainer/warm-trainer.js';
-import type { GenerationMetrics, GenerationOutcome } from './generation-metrics.js';
+import type { GenerationMetrics, GenerationOutcome } from '../worker-metrics.js';
 
 export interface AnswerRequestsOptions {
   server: GenerationServer;
-  pool: Pick<TrainerPool, 'generatableModel' | 'onChange' | 'hold'>;
+  pool: Pick<TrainerPool, 'generatableModel' | 'onChange' | 'lease'>;
   models: ModelSource;
   adapters: BundleStore;
   machine: MachineProfile | null;
@@ -29,13 +29,13 @@ export interface AnswerRequestsOptions {
   timeoutMs: number;
 }
 
-/** How often requests are looked for without a notice. */
+/** The time between two looks for requests without a notice. */
 const LOOK_MS = 1_000;
 /** The pause after an error of Redis. */
 const PAUSE_MS = 1_000;
 
 /**
- * Answers requests for text of the base model that the trainer has, or, while it has no job, of any. Each holds the trainer
+ * Answers requests for text of the base model that the trainer has, or, while it has no job, of any. Each leases the trainer
  * only while it is answered, and none is taken while a job waits for another base model.
  *
  * @returns ends all answers and takes no more
@@ -111,18 +111,18 @@ async function answer(
   try {
     // A base model may be fetched from a bucket first, for longer than anybody waits.
     const prepared = await untilAborted(preparing, signal);
-    const hold = prepared === null ? null : await pool.hold(baseOf(prepared), signal);
-    if (hold === null && !signal.aborted) {
+    const lease = prepared === null ? null : await pool.lease(baseOf(prepared), signal);
+    if (lease === null && !signal.aborted) {
       outcome = 'given-back';
       return await claimed.giveBack();
     }
-    if (hold !== null) releases.push(hold.release);
+    if (lease !== null) releases.push(lease.release);
     let isFirst = true;
     const result: GenerationResult =
-      prepared === null || hold === null
+      prepared === null || lease === null
         ? { type: 'cancelled' }
-        : await hold.process.generate(
-            { ...prepared, inTrainer: hold.base },
+        : await lease.process.generate(
+            { ...prepared, inTrainer: lease.base },
             {
               signal,
               onPiece(piece) {
@@ -152,11 +152,11 @@ async function answer(
     if (!(known instanceof ProductError)) log.error({ err: error }, 'a request for text failed');
     fail(failureOf(known));
   } finally {
-    const letGo = () => {
+    const releaseAll = () => {
       for (const release of releases.reverse()) release();
     };
-    // What is still being fetched is let go once it is here.
-    void preparing.then(letGo, letGo);
+    // What is still being fetched is released once it is here.
+    void preparing.then(releaseAll, releaseAll);
     unlink();
     metrics.ended(outcome, tokens);
   }
@@ -193,10 +193,10 @@ async function prepare(
     if (!(await adapters.has(request.adapter))) {
       throw new ProductError('adapter_not_found', `There is no adapter ${request.adapter}.`, { param: 'model' });
     }
-    const held = await adapters.hold(request.adapter);
-    releases.push(() => held.release());
-    adapterFolder = held.folder;
-    const manifest = await readManifestOfFolder(held.folder);
+    const files = await adapters.hold(request.adapter);
+    releases.push(() => files.release());
+    adapterFolder = files.folder;
+    const manifest = await readManifestOfFolder(files.folder);
     const origin = manifest?.origin;
     if (origin !== undefined && origin.kind !== 'imported') precision = origin.report.precision.chosen ?? 'auto';
     quantization = onLoad(manifest?.base_model.quantization ?? null);

@@ -1,9 +1,7 @@
-import type { FinishReason, GeneratedToken, GenerationPiece } from '@lorasmith/contracts';
+import type { FinishReason, GeneratedToken, GenerationPiece, TokenLogprob } from '@lorasmith/contracts';
 import { TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import type { ScoredToken } from '@lorasmith/models';
-import type { AnswerPart, CallParser } from './call-parser.js';
-import { StopTexts } from './stop-texts.js';
-import type { TokenTexts } from './token-texts.js';
+import type { AnswerPart, CallParser } from './tool-calls.js';
 
 export interface ChoiceTextOptions {
   choice: number;
@@ -21,14 +19,14 @@ export interface ChoiceCalls {
   parser: CallParser;
   /** Special tokens that are a part of calls, by their ids. */
   tokens: ReadonlyMap<number, string>;
-  /** Whether the choice ends after its first call. */
+  /** True if the choice ends after its first call. */
   isOne: boolean;
 }
 
-/** Tokens of a prompt in one piece. */
-const PROMPT_TOKENS_IN_PIECE = 64;
+/** Tokens of a prompt in one chunk. */
+const PROMPT_TOKENS_IN_CHUNK = 64;
 
-/** Turns the tokens of one choice into the pieces of its text. */
+/** Turns the tokens of one choice into the chunks of its text. */
 export class ChoiceText {
   readonly #options: ChoiceTextOptions;
   readonly #stream: TextStream;
@@ -54,7 +52,7 @@ export class ChoiceText {
 
   /**
    * Starts the text with the next token of the prompt, in their order.
-   * @param isText - Whether it is a part of the text, and not one that the tokenizer has added.
+   * @param isText - True if it is a part of the text, and not one that the tokenizer has added.
    */
   echoToken(id: number, scored: ScoredToken | null, isText: boolean): void {
     this.#echo ??= { stream: new TextStream(this.#options.tokenizer, [], { skipSpecialTokens: false }), text: '' };
@@ -62,17 +60,17 @@ export class ChoiceText {
     const text = isText ? this.#echo.stream.push(id) : '';
     this.#echo.text += text;
     this.#length += lengthOf(text);
-    if (this.#tokens.length >= PROMPT_TOKENS_IN_PIECE) this.#sendEcho();
+    if (this.#tokens.length >= PROMPT_TOKENS_IN_CHUNK) this.#sendEcho();
   }
 
-  /** @returns whether a stop text, or its only call, ends the choice */
+  /** @returns true if a stop text, or its only call, ends the choice */
   push(id: number, scored: ScoredToken | null): boolean {
     this.#endEcho();
     if (scored !== null) this.#record(id, scored);
     const { calls } = this.#options;
-    const piece = this.#stream.push(id) + (calls?.tokens.get(id) ?? '');
-    this.#length += lengthOf(piece);
-    const { text, stopped } = this.#stop.push(piece);
+    const chunk = this.#stream.push(id) + (calls?.tokens.get(id) ?? '');
+    this.#length += lengthOf(chunk);
+    const { text, stopped } = this.#stop.push(chunk);
     this.#send(text);
     const isOver = stopped || (calls?.isOne === true && calls.parser.calls > 0);
     if (isOver) this.#sendFinish('stop');
@@ -145,4 +143,77 @@ function lengthOf(text: string): number {
   let length = 0;
   for (const _ of text) length++;
   return length;
+}
+
+/** Looks for texts that end an answer, also where they are spread over several chunks. */
+export class StopTexts {
+  readonly #stops: readonly string[];
+  /** Text that may be the start of a stop text. */
+  #unsent = '';
+
+  constructor(stops: readonly string[]) {
+    this.#stops = stops;
+  }
+
+  /** @returns the text that can be no part of a stop text, and whether one has come; the text before it is then all */
+  push(chunk: string): { text: string; stopped: boolean } {
+    const text = this.#unsent + chunk;
+    // The first that is complete counts, however the text is divided into chunks; of two, the longer one.
+    const [found] = this.#stops
+      .map((stop) => ({ start: text.indexOf(stop), length: stop.length }))
+      .filter(({ start }) => start !== -1)
+      .sort((one, other) => one.start + one.length - (other.start + other.length) || one.start - other.start);
+    if (found !== undefined) {
+      this.#unsent = '';
+      return { text: text.slice(0, found.start), stopped: true };
+    }
+    const kept = Math.max(0, ...this.#stops.map((stop) => startAtEnd(text, stop)));
+    this.#unsent = text.slice(text.length - kept);
+    return { text: text.slice(0, text.length - kept), stopped: false };
+  }
+
+  /** The text that was not returned yet, once no more comes. */
+  end(): string {
+    return this.#unsent;
+  }
+}
+
+/** The count of characters at the end of a text that are the start of another. */
+export function startAtEnd(text: string, stop: string): number {
+  for (let length = Math.min(stop.length - 1, text.length); length > 0; length--) {
+    if (text.endsWith(stop.slice(0, length))) return length;
+  }
+  return 0;
+}
+
+/** The log-probability that the OpenAI API reports for an impossible token. */
+const IMPOSSIBLE = -9999;
+
+/** The texts of single tokens of a base model, special ones included. */
+export class TokenTexts {
+  readonly #tokenizer: Tokenizer;
+  /** Bounded by the vocabulary. */
+  readonly #texts = new Map<number, string>();
+  /** An ordinary token: alone, a token could lose the space before it. */
+  readonly #anchor: number[];
+
+  constructor(tokenizer: Tokenizer) {
+    this.#tokenizer = tokenizer;
+    this.#anchor = [...tokenizer.encode('a')].slice(-1);
+  }
+
+  /** @param logprob - null: nothing predicts the token */
+  logprobOf(id: number, logprob: number | null): TokenLogprob {
+    const text = this.#textOf(id);
+    const bytes = text.includes('\uFFFD') ? null : [...Buffer.from(text)];
+    return { text, bytes, logprob: logprob === null ? null : Math.max(logprob, IMPOSSIBLE) };
+  }
+
+  #textOf(id: number): string {
+    const known = this.#texts.get(id);
+    if (known !== undefined) return known;
+    const text = this.#tokenizer.decode([...this.#anchor, id]).slice(this.#tokenizer.decode(this.#anchor).length);
+    this.#texts.set(id, text);
+    return text;
+  }
 }

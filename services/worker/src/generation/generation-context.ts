@@ -3,7 +3,7 @@ import { JsonGrammars, TokenTrie } from '@lorasmith/json-grammar';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
 import { cacheBytes, type Decoder, Generation } from '@lorasmith/models';
 import { AdapterCache } from './adapter-cache.js';
-import { TokenTexts } from './token-texts.js';
+import { TokenTexts } from './choice-text.js';
 
 export interface GenerationMemory {
   /** Bytes of keys and values. */
@@ -22,7 +22,7 @@ export function generationBytes(decoder: Decoder, cacheTokens: number): number {
   return cacheBytes(decoder, { tokens: cacheTokens, texts: MAX_TEXTS });
 }
 
-/** How many tokens the cache for a model has space for. */
+/** The count of tokens that the cache for a model has space for. */
 export function cacheTokensOf(decoder: Decoder, memory: GenerationMemory): number {
   const pages = Math.max(1, Math.floor(memory.cacheBytes / cacheBytes(decoder, { tokens: PAGE_TOKENS, texts: 0 })));
   // More than all texts at their longest would never be used.

@@ -21,26 +21,25 @@ import {
 import type { MemoryLedger } from '../trainer/memory-ledger.js';
 import type { GenerationOrder, TokenCounts } from '../trainer/messages.js';
 import type { AnswerCallbacks } from '../trainer/trainer-process.js';
-import { Answer, type PreparedRequest } from './answer.js';
-import { callsOf } from './answer-calls.js';
+import { Answer, type PreparedRequest, promptsOf } from './answer.js';
 import { cacheTokensOf, GenerationContext, type GenerationMemory, generationBytes } from './generation-context.js';
-import { promptsOf } from './prompt-tokens.js';
+import { callsOf } from './tool-calls.js';
 
 export interface GenerationHostOptions {
   cache: BaseModelCache;
   texts: ModelTexts;
   memory: GenerationMemory;
-  /** Where this memory is counted. */
+  /** The ledger that counts this memory. */
   ledger: Pick<MemoryLedger, 'reserve'>;
   onLoading: (progress: { readBytes: number; totalBytes: number }) => void;
   /** Called when there is something to generate: {@link GenerationHost.step} is then wanted. */
   onWork: () => void;
-  /** Does work that awaits files beside jobs that train. @defaultValue as if none trained */
-  beside?: <Result>(work: () => Promise<Result>) => Promise<Result>;
+  /** Does work that awaits files while jobs train. @defaultValue as if none trained */
+  whileTraining?: <Result>(work: () => Promise<Result>) => Promise<Result>;
 }
 
 /** A base model in one form, and what answers with it need. */
-interface Place {
+interface BaseSlot {
   cache: BaseModelCache;
   context: GenerationContext | null;
   /** No longer counts the memory of the context. */
@@ -48,14 +47,14 @@ interface Place {
 }
 
 /** Frees what answers need. Nobody may be generating with it. */
-function close(place: Place): void {
-  place.context?.dispose();
-  place.context = null;
-  place.release();
-  place.release = () => {};
+function close(slot: BaseSlot): void {
+  slot.context?.dispose();
+  slot.context = null;
+  slot.release();
+  slot.release = () => {};
 }
 
-/** How long cache and adapters stay in memory after the last answer. */
+/** The time that cache and adapters stay in memory after the last answer. */
 const IDLE_MS = 60_000;
 
 /**
@@ -64,10 +63,10 @@ const IDLE_MS = 60_000;
  */
 export class GenerationHost implements TextGenerator {
   readonly #options: GenerationHostOptions;
-  /** The place for text with the base model of the runs. */
-  readonly #shared: Place;
-  /** The place for text with the base model in another form. */
-  readonly #own: Place;
+  /** The base model of the runs. */
+  readonly #shared: BaseSlot;
+  /** The base model in another form. */
+  readonly #own: BaseSlot;
   /** No longer counts the base model of its own. */
   #releaseOwnModel = () => {};
   #answers = 0;
@@ -102,15 +101,15 @@ export class GenerationHost implements TextGenerator {
    */
   async generate(order: GenerationOrder, { signal, onPiece }: AnswerCallbacks): Promise<TokenCounts | null> {
     const { request } = order;
-    const { beside = (work) => work() } = this.#options;
+    const { whileTraining = (work) => work() } = this.#options;
     const releases: (() => void)[] = [];
     this.#answers++;
     clearTimeout(this.#idle);
     try {
-      const prepared = await beside(() => this.#prepare(order, releases));
+      const prepared = await whileTraining(() => this.#prepare(order, releases));
       if (signal.aborted) return null;
       onPiece({ type: 'start', precision: prepared.context.decoder.dtype });
-      // Whoever got the piece may have left with it.
+      // Whoever got the chunk may have left with it.
       if (signal.aborted) return null;
       return await this.#answer(new Answer({ request, ...prepared, signal, onPiece }));
     } catch (error) {
@@ -130,7 +129,7 @@ export class GenerationHost implements TextGenerator {
     return await answer.done.finally(() => this.#generating.delete(answer));
   }
 
-  /** @param releases gets what frees each thing that is held for the answer */
+  /** @param releases gets what frees each thing that is leased for the answer */
   async #prepare(order: GenerationOrder, releases: (() => void)[]): Promise<PreparedRequest> {
     const { request, modelFolder, adapterFolder } = order;
     const folder = withBaseQuantization(await readModelFolder(modelFolder), order.quantization);
@@ -138,16 +137,16 @@ export class GenerationHost implements TextGenerator {
     const text = await this.#options.texts.of(modelFolder);
     const calls = await callsOf(request, text);
     const prompts = await promptsOf(request, text, folder, calls?.begun);
-    const { context, held } = await this.#open(folder, order);
-    releases.push(held.release);
+    const { context, base } = await this.#open(folder, order);
+    releases.push(base.release);
     if (request.adapter === null) return { context, text, prompts, calls, adapter: null };
-    const { adapter, release } = await context.adapters.hold(request.adapter, adapterFolder ?? '');
+    const { adapter, release } = await context.adapters.lease(request.adapter, adapterFolder ?? '');
     releases.push(release);
     return { context, text, prompts, calls, adapter };
   }
 
   /** The context of answers, on the base model in memory or on the one that is then loaded. One call at a time. */
-  #open(folder: ModelFolder, order: GenerationOrder): Promise<{ context: GenerationContext; held: LeasedBase }> {
+  #open(folder: ModelFolder, order: GenerationOrder): Promise<{ context: GenerationContext; base: LeasedBase }> {
     return this.#openings.run(() => this.#openNow(folder, order));
   }
 
@@ -160,32 +159,32 @@ export class GenerationHost implements TextGenerator {
       dtype: inTrainer.precision === 'auto' ? dtype : inTrainer.precision,
       quantization: inTrainer.quantization,
     };
-    const place = isForm(loaded) ? this.#shared : this.#own;
-    if (place === this.#own && !isForm(place.cache.formOf(folder.name))) {
-      place.cache.requireFree(folder.name, { dtype, quantization });
+    const slot = isForm(loaded) ? this.#shared : this.#own;
+    if (slot === this.#own && !isForm(slot.cache.formOf(folder.name))) {
+      slot.cache.requireFree(folder.name, { dtype, quantization });
       this.#freeOwnModel();
       this.#releaseOwnModel = this.#options.ledger.reserve(weightMemory(folder, dtype, machine?.kernels), machine);
     }
     const digests = new WeightDigests(weightDigests);
-    const held = await place.cache.lease(folder, dtype, { digests, onProgress: this.#options.onLoading });
+    const base = await slot.cache.lease(folder, dtype, { digests, onProgress: this.#options.onLoading });
     try {
-      if (!(held.model instanceof Decoder)) {
+      if (!(base.model instanceof Decoder)) {
         throw new ProductError('model_not_supported', `${folder.name} generates no text.`, { param: 'model' });
       }
-      if (place.context?.decoder !== held.model) {
-        // The model before was freed, since nobody held it: nobody generates with it.
-        close(place);
-        this.#fill(place, held.model, { name: folder.name, weights_sha256: held.weightsSha256 }, machine);
+      if (slot.context?.decoder !== base.model) {
+        // The model before was freed, since nobody used it: nobody generates with it.
+        close(slot);
+        this.#fill(slot, base.model, { name: folder.name, weights_sha256: base.weightsSha256 }, machine);
       }
-      return { context: place.context!, held };
+      return { context: slot.context!, base };
     } catch (error) {
-      held.release();
+      base.release();
       throw error;
     }
   }
 
   #fill(
-    place: Place,
+    slot: BaseSlot,
     decoder: Decoder,
     base: { name: string; weights_sha256: string },
     machine: MachineProfile | null,
@@ -193,8 +192,8 @@ export class GenerationHost implements TextGenerator {
     const { memory, ledger } = this.#options;
     const { adapterBytes } = memory;
     const cacheTokens = cacheTokensOf(decoder, memory);
-    place.release = ledger.reserve(generationBytes(decoder, cacheTokens) + adapterBytes, machine);
-    place.context = new GenerationContext({ decoder, base, cacheTokens, adapterBytes });
+    slot.release = ledger.reserve(generationBytes(decoder, cacheTokens) + adapterBytes, machine);
+    slot.context = new GenerationContext({ decoder, base, cacheTokens, adapterBytes });
   }
 
   /** Frees cache, adapters and a base model of its own if nothing is being answered: a job may need the memory. */
@@ -204,7 +203,7 @@ export class GenerationHost implements TextGenerator {
     this.#freeOwnModel();
   }
 
-  /** Frees the base model of its own, which nobody holds, with what answers on it have kept. */
+  /** Frees the base model of its own, which nobody uses, with what answers on it have kept. */
   #freeOwnModel(): void {
     close(this.#own);
     this.#own.cache.dispose();

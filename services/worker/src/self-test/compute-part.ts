@@ -1,15 +1,27 @@
-import {
-  type ChildExit,
-  type ChildProgram,
-  cudaErrorIn,
-  type ExitExplanation,
-  endsCudaContext,
-  explainExit,
-  startChild,
-} from '@lorasmith/child-processes';
-import type { ComputedCase } from '@lorasmith/training';
-import type { SelfTestOrder, SelfTestReply } from './messages.js';
-import { SelfTestError } from './self-test-error.js';
+import type { KernelSource } from '@lorasmith/contracts';
+import type { CaseSizes, ComputedCase, SelfTestPart } from '@lorasmith/training';
+import { type ChildExit, type ChildProgram, cudaErrorIn, type ExitExplanation, endsCudaContext, explainExit, startChild } from '@lorasmith/child-processes';
+
+
+/** The order to a process of the self-test. It has an engine of its own, which its environment decides. */
+export interface SelfTestOrder {
+  type: 'compute';
+  part: SelfTestPart;
+  sizes: CaseSizes;
+  runs: 1 | 2;
+  /** Cases to leave out. */
+  skip: string[];
+  kernels: KernelSource;
+  /** Fused kernels not to use. */
+  avoid: string[];
+}
+
+/** The replies of the process. Nothing follows the last two. */
+export type SelfTestReply =
+  | { type: 'started'; name: string }
+  | { type: 'computed'; computed: ComputedCase }
+  | { type: 'finished' }
+  | { type: 'failed'; message: string };
 
 export interface ComputePartOptions {
   /** `self-test-main`, with the environment of the engine. */
@@ -31,6 +43,12 @@ export type PartResult = Pick<ComputedCase, 'name' | 'values' | 'isRepeatable' |
 /** The most dead processes for which single kernels are blamed. */
 const MOST_DEATHS = 12;
 
+/**
+ * The self-test has no result: the engine could not be started, the CPU could not compute what the card is compared with, or the
+ * time was over. That is no fault of the card. The message says what happened.
+ */
+export class SelfTestError extends Error {}
+
 /** So many processes died that no single case can be blamed. */
 export class TooManyDeathsError extends SelfTestError {}
 
@@ -49,7 +67,7 @@ export async function computePart(options: ComputePartOptions): Promise<void> {
   throw new TooManyDeathsError(`${MOST_DEATHS + 1} processes died while they computed it`);
 }
 
-/** @param done names of the cases that have ended; those of this process are added. @returns whether all are done */
+/** @param done names of the cases that have ended; those of this process are added. @returns true if all are done */
 async function computeInOneProcess(
   { program, order, silenceMs, onResult, onEnded, onLine, signal }: ComputePartOptions,
   done: Set<string>,
@@ -103,7 +121,7 @@ async function computeInOneProcess(
   return false;
 }
 
-/** How long a process may take to end once it has nothing to do. */
+/** The time that a process may take to end once it has nothing to do. */
 const END_MS = 5_000;
 
 /** The case in which a process died, and why it did; null: it ended as it should. @throws SelfTestError when it died in no case */

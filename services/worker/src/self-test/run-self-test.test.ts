@@ -1,8 +1,7 @@
 import { fileURLToPath } from 'node:url';
-import { expect, test } from 'vitest';
-import { runSelfTest } from './run-self-test.js';
-import { SelfTestError } from './self-test-error.js';
-import { SELF_TEST_LIMITS, type SelfTestLimits } from './test-limit.js';
+import { expect, test, afterEach, vi } from 'vitest';
+import { runSelfTest, SELF_TEST_LIMITS, type SelfTestLimits, TestLimit } from './run-self-test.js';
+import { SelfTestError } from './compute-part.js';
 
 // A fixture answers in the place of the engine's processes. services/worker/test/self-test.test.ts has the engine.
 
@@ -29,6 +28,8 @@ const withoutResult = async (...of: Parameters<typeof testEngine>) => {
 /** Cases with these faults on the card, by kernels. */
 const onCard = (names: string[], fault: string, kernels = 'fused') =>
   Object.fromEntries(names.map((name) => [`${name}, ${kernels}`, fault]));
+const useFakeTime = () => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+afterEach(() => void vi.useRealTimers());
 const numbered = (count: number) => Array.from({ length: count }, (_, i) => `k${i}`);
 
 test('an engine without a fault is trusted with all kernels', async () => {
@@ -109,4 +110,26 @@ test('a case that the CPU cannot compute has no result: the card is not blamed',
 
 test('an engine that cannot be started has no result', async () => {
   expect(await withoutResult({ card: { start: 'the driver is too old' } })).toBe('the driver is too old');
+});
+
+test('a limit is over after its time, and later by what it was extended', () => {
+  useFakeTime();
+  const limit = new TestLimit(1_000);
+  vi.advanceTimersByTime(999);
+  limit.extend(500);
+  vi.advanceTimersByTime(500);
+  expect(limit.signal.aborted).toBe(false);
+  limit.extend(2_000);
+  vi.advanceTimersByTime(2_000);
+  expect(limit.signal.aborted).toBe(false);
+  vi.advanceTimersByTime(1);
+  expect(limit.signal.aborted).toBe(true);
+});
+
+test('a limit that is stopped is never over', () => {
+  useFakeTime();
+  const limit = new TestLimit(1_000);
+  limit.stop();
+  vi.advanceTimersByTime(10_000);
+  expect(limit.signal.aborted).toBe(false);
 });

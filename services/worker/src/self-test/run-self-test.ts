@@ -1,12 +1,9 @@
 import type { ChildProgram } from '@lorasmith/child-processes';
 import type { SelfTest } from '@lorasmith/contracts';
 import type { CaseSizes, ComputedCase, SelfTestPart } from '@lorasmith/training';
-import { trainerEnvironment } from '../trainer/trainer-environment.js';
-import { type CaseVerdict, judgeCase } from './compare-results.js';
-import { computePart, type PartResult, TooManyDeathsError } from './compute-part.js';
-import { failuresIn, judgeEngine, type TestedKernels } from './judge-engine.js';
-import { SelfTestError } from './self-test-error.js';
-import { SELF_TEST_LIMITS, type SelfTestLimits, TestLimit } from './test-limit.js';
+import { trainerEnvironment } from '../trainer/trainer-program.js';
+import { type CaseVerdict, judgeCase, failuresIn, judgeEngine, type TestedKernels } from './judge-engine.js';
+import { computePart, type PartResult, TooManyDeathsError, SelfTestError } from './compute-part.js';
 
 export interface SelfTestRunOptions {
   /** The compiled `self-test-main`. */
@@ -37,8 +34,8 @@ export async function runSelfTest(options: SelfTestRunOptions): Promise<SelfTest
   const limit = new TestLimit(limits.startMs);
   const signal = options.signal === undefined ? limit.signal : AbortSignal.any([limit.signal, options.signal]);
   const ended = { card: 0, cpu: 0 };
-  const onEnded = (side: 'card' | 'cpu', hungMs: number) => {
-    ended[side]++;
+  const onEnded = (device: 'card' | 'cpu', hungMs: number) => {
+    ended[device]++;
     limit.extend(limits.caseMs + hungMs);
   };
   try {
@@ -72,7 +69,7 @@ interface ComparePartOptions extends SelfTestRunOptions {
   limits: SelfTestLimits;
   signal: AbortSignal;
   /** @param hungMs the silence after which its process was killed; 0 where it was not */
-  onEnded: (side: 'card' | 'cpu', hungMs: number) => void;
+  onEnded: (device: 'card' | 'cpu', hungMs: number) => void;
 }
 
 /** Both processes compute at the same time, and both with fused kernels or with plain ops. */
@@ -84,24 +81,24 @@ async function comparePart(
   const { program, environments, limits, sizes = 'full', onVerdict, onEnded, onLine = () => {}, signal } = options;
   const failing = new AbortController();
   const results = new CaseResults();
-  const compute = async (side: 'card' | 'cpu'): Promise<void> => {
-    const child: ChildProgram = { file: program, environment: trainerEnvironment(environments[side]) };
-    const ofSide = side === 'card' ? { runs: 2 as const, avoid } : { runs: 1 as const, avoid: [] };
+  const compute = async (device: 'card' | 'cpu'): Promise<void> => {
+    const child: ChildProgram = { file: program, environment: trainerEnvironment(environments[device]) };
+    const ofDevice = device === 'card' ? { runs: 2 as const, avoid } : { runs: 1 as const, avoid: [] };
     try {
       await computePart({
         program: child,
-        order: { part, sizes, kernels, ...ofSide },
-        silenceMs: limits.silenceMs[side],
-        onResult: (result) => results.add(side, result),
-        onEnded: (hungMs) => onEnded(side, hungMs),
+        order: { part, sizes, kernels, ...ofDevice },
+        silenceMs: limits.silenceMs[device],
+        onResult: (result) => results.add(device, result),
+        onEnded: (hungMs) => onEnded(device, hungMs),
         onLine,
         signal: AbortSignal.any([signal, failing.signal]),
       });
     } catch (error) {
       if (failing.signal.aborted) throw error;
-      const isOfCpu = side === 'cpu' && error instanceof TooManyDeathsError;
+      const isOfCpu = device === 'cpu' && error instanceof TooManyDeathsError;
       const reason = isOfCpu ? new SelfTestError(`on the CPU, ${error.message}`) : error;
-      // The other side has nothing to be compared with.
+      // The other device has nothing to be compared with.
       failing.abort(reason);
       throw reason;
     }
@@ -123,14 +120,14 @@ async function comparePart(
   }
 }
 
-/** The results of both sides: a case is judged when both have computed it, because its numbers on both take megabytes. */
+/** The results of both devices: a case is judged when both have computed it, because its numbers on both take megabytes. */
 class CaseResults {
   readonly #results = { card: new Map<string, PartResult>(), cpu: new Map<string, PartResult>() };
   readonly #verdicts: CaseVerdict[] = [];
 
-  add(side: 'card' | 'cpu', result: PartResult): void {
+  add(device: 'card' | 'cpu', result: PartResult): void {
     const { name } = result;
-    this.#results[side].set(name, result);
+    this.#results[device].set(name, result);
     const [card, cpu] = [this.#results.card.get(name), this.#results.cpu.get(name)];
     // Where the CPU has no result, the test has none either, which is said once both have ended.
     if (card === undefined || cpu === undefined || cpu.values === null) return;
@@ -154,4 +151,53 @@ function judge(card: PartResult | undefined, cpu: PartResult): CaseVerdict {
     card ?? { name, values: null, isRepeatable: false, error: 'it was not computed' },
     cpu as ComputedCase,
   );
+}
+
+/** The time that a self-test may take. A slow host needs much of it, and is no fault of the card. */
+export interface SelfTestLimits {
+  /** A process in which a case has not ended for this long hangs. */
+  silenceMs: Record<'card' | 'cpu', number>;
+  /** The time of the whole test without its cases. */
+  startMs: number;
+  /** The time that each case adds once it has ended, on the card and on the CPU. */
+  caseMs: number;
+}
+
+/** Limits for a host with two slow cores. Starting the driver and loading every kernel is part of the first case. */
+export const SELF_TEST_LIMITS: SelfTestLimits = {
+  silenceMs: { card: 120_000, cpu: 300_000 },
+  startMs: 300_000,
+  caseMs: 2_000,
+};
+
+/** A limit of time that grows as the work continues. */
+export class TestLimit {
+  readonly #controller = new AbortController();
+  #deadlineMs: number;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** Starts the time. */
+  constructor(startMs: number) {
+    this.#deadlineMs = performance.now() + startMs;
+    this.#wait();
+  }
+
+  /** Aborted once the time is over. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  extend(ms: number): void {
+    this.#deadlineMs += ms;
+    this.#wait();
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #wait(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#controller.abort(), this.#deadlineMs - performance.now());
+  }
 }

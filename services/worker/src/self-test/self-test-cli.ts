@@ -4,14 +4,12 @@ import { NO_GPU_EXIT_CODE } from '@lorasmith/child-processes';
 import { createLogger } from '@lorasmith/service-kit';
 import { writeFileAtomic } from '@lorasmith/storage';
 import { cudaInstallation } from '@lorasmith/training/cuda-installation';
-import { cardOf } from '../device/card-of.js';
-import { cudaFaults } from '../device/cuda-faults.js';
-import { engineEnvironment } from '../device/engine-environment.js';
-import { lookAtDriver } from '../device/look-at-driver.js';
-import { gpuDeviceFiles } from '../device/look-for-gpu.js';
-import type { CaseVerdict } from './compare-results.js';
+import { cardOf, engineEnvironment } from '../device/choose-engine.js';
+import { cudaFaults } from '../device/gpu-faults.js';
+import { lookAtDriver, gpuDeviceFiles } from '../device/gpu-probes.js';
+import type { CaseVerdict } from './judge-engine.js';
 import { runSelfTest } from './run-self-test.js';
-import { SelfTestError } from './self-test-error.js';
+import { SelfTestError } from './compute-part.js';
 import { storeSelfTest } from './stored-self-test.js';
 
 // The self-test of a worker as a command, for a look at a card without a worker: self-test-cli --out FILE [--sizes small]
@@ -34,7 +32,7 @@ const installation = cudaInstallation(process.env.CUDA_KERNEL_DIR);
 const driver =
   installation === null
     ? null
-    : await lookAtDriver(programIn('device/describe-driver-main'), installation, environment).catch(
+    : await lookAtDriver(programIn('device/gpu-probes-main'), installation, environment).catch(
         (error: Error) => error,
       );
 const { CUDA_VISIBLE_DEVICES: visibleDevices } = process.env;

@@ -1,5 +1,5 @@
 import { serveParent } from '@lorasmith/child-processes';
-import type { SelfTestOrder, SelfTestReply } from './messages.js';
+import type { SelfTestOrder, SelfTestReply } from './compute-part.js';
 
 // One process of the self-test: computes cases on the engine that its environment names, and says what it computed.
 
@@ -7,7 +7,7 @@ const channel = serveParent<SelfTestOrder, SelfTestReply>({
   onMessage: (order) => void compute(order).then(channel.send),
 });
 
-/** A turn of the event loop, in which what was sent leaves this process. */
+/** An iteration of the event loop, in which what was sent leaves this process. */
 const sent = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 async function compute({ kernels: source, avoid, type: _, ...order }: SelfTestOrder): Promise<SelfTestReply> {

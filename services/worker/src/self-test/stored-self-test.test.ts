@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { SelfTestedCard } from '../device/choose-engine.js';
-import { SelfTestError } from './self-test-error.js';
+import { SelfTestError } from './compute-part.js';
 import { rememberedSelfTest } from './stored-self-test.js';
 
 // A fixture answers in the place of the engine's processes.

@@ -7,8 +7,7 @@ import { writeFileAtomic } from '@lorasmith/storage';
 import type { CaseSizes } from '@lorasmith/training';
 import type { Logger } from 'pino';
 import { Value } from 'typebox/value';
-import type { JudgedEngine, SelfTestedCard } from '../device/choose-engine.js';
-import { engineEnvironment } from '../device/engine-environment.js';
+import { type JudgedEngine, type SelfTestedCard, engineEnvironment } from '../device/choose-engine.js';
 import { runSelfTest, type SelfTestRunOptions } from './run-self-test.js';
 
 export interface RememberedSelfTestOptions extends Required<Pick<SelfTestRunOptions, 'program' | 'sizes'>> {

@@ -1,17 +1,17 @@
 import { describe, expect, test } from 'vitest';
-import { appetiteOf, generatableModel, mayBegin, mayContinue, type PlacedRun, type PoolState } from './admission.js';
+import { capacityOf, generatableModel, mayBegin, mayContinue, type PoolRun, type PoolState } from './admission.js';
 
 const FORM = { precision: 'float32' as const, quantization: 'none' as const };
 const ONE = { baseModel: 'one', ...FORM };
 const TWO = { baseModel: 'two', ...FORM };
 const QUANTIZED = { ...ONE, quantization: 'nf4' as const };
-const aRun = (number: number, changes: Partial<PlacedRun> = {}): PlacedRun => ({
+const aRun = (number: number, changes: Partial<PoolRun> = {}): PoolRun => ({
   number,
   base: ONE,
   state: 'running',
   ...changes,
 });
-const aState = (runs: PlacedRun[], changes: Partial<PoolState> = {}): PoolState => ({
+const aState = (runs: PoolRun[], changes: Partial<PoolState> = {}): PoolState => ({
   isClosed: false,
   runs,
   limit: 2,
@@ -25,11 +25,11 @@ const asSet = <Setting>(setting: Setting) => setting;
 describe('the appetite', () => {
   test('is for any job without a run, and for the base of the runs otherwise', () => {
     const only = { precisions: ['float32'], quantization: 'none' };
-    expect(appetiteOf(aState([]), asSet)).toEqual({ isIdle: true, baseModel: 'one', ...only });
+    expect(capacityOf(aState([]), asSet)).toEqual({ isIdle: true, baseModel: 'one', ...only });
     const second = aState([aRun(1, { base: TWO })]);
-    expect(appetiteOf(second, asSet)).toEqual({ isIdle: false, baseModel: 'two', ...only });
+    expect(capacityOf(second, asSet)).toEqual({ isIdle: false, baseModel: 'two', ...only });
     const quantized = aState([aRun(1, { base: QUANTIZED })]);
-    expect(appetiteOf(quantized, asSet)).toMatchObject({ baseModel: 'one', quantization: 'nf4' });
+    expect(capacityOf(quantized, asSet)).toMatchObject({ baseModel: 'one', quantization: 'nf4' });
   });
 
   test.each<[string, PoolState]>([
@@ -40,13 +40,13 @@ describe('the appetite', () => {
     ['its runs have two base models', aState([aRun(1), aRun(2, { base: TWO })], { limit: 8 })],
     ['its runs have one in two forms', aState([aRun(1), aRun(2, { base: QUANTIZED })], { limit: 8 })],
   ])('is for nothing while %s', (_, state) => {
-    expect(appetiteOf(state, asSet)).toBeNull();
+    expect(capacityOf(state, asSet)).toBeNull();
   });
 
   test('is for every setting that is trained in the precision in memory', () => {
     const auto = { ...ONE, precision: 'auto' as const };
     const state = aState([aRun(1, { base: auto })]);
-    expect(appetiteOf(state, (setting) => (setting === 'bfloat16' ? setting : 'auto'))?.precisions).toEqual([
+    expect(capacityOf(state, (setting) => (setting === 'bfloat16' ? setting : 'auto'))?.precisions).toEqual([
       'auto',
       'float32',
     ]);

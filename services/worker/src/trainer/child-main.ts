@@ -1,4 +1,5 @@
 import { serveTrainer } from './serve-trainer.js';
+import { isStartedForGpu } from './trainer-program.js';
 
 let engine: typeof import('./execute-order.js') | null = null;
 const loadEngine = async () => {
@@ -10,8 +11,8 @@ const loadEngine = async () => {
     process.exit(1);
   }
 };
-// A trainer waits for its first order with the engine loaded, but does not hold a card that it does not need yet.
-if (process.argv[2] !== 'gpu') await loadEngine();
+// A trainer waits for its first order with the engine loaded, but opens no card that it does not need yet.
+if (!isStartedForGpu()) await loadEngine();
 
 serveTrainer(async (order, options) => await (await loadEngine()).executeOrder(order, options), {
   generate: async (order, options) => await (await loadEngine()).generate(order, options),

@@ -5,11 +5,11 @@ const MOST_RUNS = 8;
 const after = (...events: SuspicionEvent[]) =>
   events.reduce((state, event) => suspicionAfter(state, event, MOST_RUNS), noSuspicion(MOST_RUNS));
 
-const crashed = (run: number, step: number, beside: number, isFirst = false): SuspicionEvent => ({
+const crashed = (run: number, step: number, concurrent: number, isFirst = false): SuspicionEvent => ({
   kind: 'crashed',
   run,
   step,
-  beside,
+  concurrent,
   isFirst,
 });
 /** The trainer of runs 1 to 3 crashes, each at ten times its number. */

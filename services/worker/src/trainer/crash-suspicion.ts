@@ -20,10 +20,10 @@ export type SuspicionEvent =
   | { kind: 'stepped'; run: number; step: number }
   /**
    * The trainer of a run crashed.
-   * - `beside`: how many other runs it had.
+   * - `concurrent`: the count of other runs that it had.
    * - `isFirst`: no other run has reported this crash.
    */
-  | { kind: 'crashed'; run: number; step: number; beside: number; isFirst: boolean }
+  | { kind: 'crashed'; run: number; step: number; concurrent: number; isFirst: boolean }
   /** `remaining`: how many runs there are still. */
   | { kind: 'left'; run: number; remaining: number };
 
@@ -55,16 +55,16 @@ export function suspicionAfter(before: Suspicion, event: SuspicionEvent, mostRun
 }
 
 function afterCrash(before: Suspicion, crash: Extract<SuspicionEvent, { kind: 'crashed' }>): Suspicion {
-  const { run, step, beside, isFirst } = crash;
+  const { run, step, concurrent, isFirst } = crash;
   // The culprit's next attempt is alone, too.
-  if (beside === 0) return { ...before, suspects: new Map([[run, step]]), foundNoCulprit: false };
+  if (concurrent === 0) return { ...before, suspects: new Map([[run, step]]), foundNoCulprit: false };
   const suspects = new Map(before.suspects).set(run, Math.max(step, before.suspects.get(run) ?? 0));
   if (!isFirst) return { ...before, suspects };
-  const limit = before.foundNoCulprit ? Math.max(1, Math.floor((beside + 1) / 2)) : before.limit;
+  const limit = before.foundNoCulprit ? Math.max(1, Math.floor((concurrent + 1) / 2)) : before.limit;
   return { suspects, limit, foundNoCulprit: false };
 }
 
-/** The suspect whose turn it is: the one that was placed first. Null without suspects. */
+/** The suspect that may run now: the one whose job was taken first. Null without suspects. */
 export function firstSuspect({ suspects }: Suspicion): number | null {
   return suspects.size === 0 ? null : Math.min(...suspects.keys());
 }

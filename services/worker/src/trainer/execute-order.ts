@@ -5,21 +5,21 @@ import {
   BaseModelCache,
   cardFailure,
   chooseKernels,
+  engine,
   PassScheduler,
   publishCheckpoint,
   train,
 } from '@lorasmith/training';
 import { GenerationHost } from '../generation/generation-host.js';
-import { endWithoutGpu } from './end-without-gpu.js';
-import { loadingLog } from './loading-log.js';
 import { MemoryLedger } from './memory-ledger.js';
 import type { GenerationOrder, TokenCounts, TrainerOrder } from './messages.js';
-import { trainerKernels, trainerSettings } from './trainer-arguments.js';
+import { loadingLog } from './serve-trainer.js';
 import type { AnswerCallbacks, TrainerRunOptions } from './trainer-process.js';
+import { endWithoutGpu, trainerKernels, trainerSettings } from './trainer-program.js';
 
 // Importing this file loads the engine, and on a GPU opens the card.
 
-endWithoutGpu();
+endWithoutGpu(engine);
 const cache = new BaseModelCache(chooseKernels(...trainerKernels()));
 const texts = new ModelTexts();
 const { passTokens, generationShare, generationMemory } = trainerSettings();
@@ -37,11 +37,11 @@ const generation = new GenerationHost({
   ledger: memory,
   onLoading,
   onWork: () => scheduler.wake(),
-  beside: (work) => scheduler.concurrently(work, PREPARING_ANSWER_MS),
+  whileTraining: (work) => scheduler.concurrently(work, PREPARING_ANSWER_MS),
 });
 scheduler.generator = generation;
 
-/** Does one order, beside others. @throws as `train` and `publishCheckpoint` */
+/** Does one order, concurrently with others. @throws as `train` and `publishCheckpoint` */
 export async function executeOrder(
   order: TrainerOrder,
   { signal, recycle, onEvent, grade }: TrainerRunOptions,
@@ -77,12 +77,12 @@ export async function executeOrder(
   }
 }
 
-/** Answers a request for text, beside the runs. @throws as {@link GenerationHost.generate} */
+/** Answers a request for text while the runs continue. @throws as {@link GenerationHost.generate} */
 export function generate(order: GenerationOrder, options: AnswerCallbacks): Promise<TokenCounts | null> {
   return generation.generate(order, options);
 }
 
-/** Whether nothing can be computed in this process any more: once its card has failed, every further call of the driver fails. */
+/** True if nothing can be computed in this process any more: once its card has failed, every further call of the driver fails. */
 export function isSpent(): boolean {
   return cardFailure() !== null;
 }

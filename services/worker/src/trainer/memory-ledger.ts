@@ -2,7 +2,7 @@ import { JobDeferred, type MachineProfile } from '@lorasmith/contracts';
 import { availableMemory, jointMemory, type MemoryNeeds } from '@lorasmith/planning';
 
 /**
- * The memory of this process, by the estimate: the base model once, what each run holds, and the largest pass. A run that is
+ * The memory of this process, by the estimate: the base model once, what each run has, and the largest pass. A run that is
  * alone is admitted, since planning has refused what does not fit at all.
  */
 export class MemoryLedger {
@@ -19,7 +19,7 @@ export class MemoryLedger {
    * Counts a run.
    * @param needs null where nothing is estimated: a classifier, or a machine that was not measured
    * @returns no longer counts it; call it once
-   * @throws JobDeferred where it does not fit beside the others
+   * @throws JobDeferred where it does not fit with the others
    */
   admit(needs: MemoryNeeds | null, machine: MachineProfile | null): () => void {
     if (needs === null || machine === null) return () => {};
@@ -33,7 +33,7 @@ export class MemoryLedger {
   /**
    * Counts memory for something else than runs.
    * @returns no longer counts it; call it once
-   * @throws JobDeferred where it does not fit beside the runs
+   * @throws JobDeferred where it does not fit with the runs
    */
   reserve(bytes: number, machine: MachineProfile | null): () => void {
     if (machine !== null && this.#runs.size > 0)
@@ -44,7 +44,7 @@ export class MemoryLedger {
     };
   }
 
-  /** @throws JobDeferred where these runs, with `otherBytes` beside them, do not fit into the machine */
+  /** @throws JobDeferred where these runs, with `otherBytes` besides, do not fit into the machine */
   #requireSpace(machine: MachineProfile, runs: readonly MemoryNeeds[], otherBytes: number): void {
     const together = machine.base_memory_bytes + jointMemory(runs, this.#passTokens) + otherBytes;
     const available = availableMemory(machine);

@@ -28,7 +28,7 @@ export interface TrainingPaths {
   initialAdapterFolder: string | null;
 }
 
-/** The part of a run in a trainer that several runs share. */
+/** The share of a run in a trainer that several runs use. */
 export interface RunShare {
   /** Runs of the same key share what the key gets. */
   key: string;
@@ -45,7 +45,7 @@ export interface TrainOrder {
   /** The dataset that `validation.dataset` names. */
   validation: ValidationRows | null;
   machine: MachineProfile | null;
-  /** Where the dataset is stored as tokens. */
+  /** The store of datasets as tokens. */
   tokens: ExampleStoreOptions;
   /** Folder in which digests of weights are remembered; see WeightDigests. */
   weightDigests: string;
@@ -99,7 +99,7 @@ export type TrainerOrder = TrainOrder | PublishCheckpointOrder;
  * same trainer, so that a late message is not taken for one about another run.
  *
  * `recycle`: the run finishes its step, saves a checkpoint and stops, and another trainer, or this one later, continues it.
- * What no checkpoint holds, such as an evaluation, is finished first.
+ * What no checkpoint has, such as an evaluation, is finished first.
  *
  * An answer to a request for text counts as a run; `cancel` ends it.
  *

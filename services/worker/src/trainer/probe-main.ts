@@ -1,8 +1,7 @@
 import { answerParent } from '@lorasmith/child-processes';
-import { chooseKernels, type MeasureOptions, measureMachine } from '@lorasmith/training';
-import { endWithoutGpu } from './end-without-gpu.js';
-import { trainerKernels } from './trainer-arguments.js';
+import { chooseKernels, engine, type MeasureOptions, measureMachine } from '@lorasmith/training';
+import { endWithoutGpu, trainerKernels } from './trainer-program.js';
 
-endWithoutGpu();
+endWithoutGpu(engine);
 const kernels = chooseKernels(...trainerKernels());
 answerParent('measurement', (options: MeasureOptions) => measureMachine(kernels, options));

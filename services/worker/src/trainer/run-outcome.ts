@@ -8,7 +8,7 @@ import type { StopReason } from '@lorasmith/training';
  * - `stopped`: it was asked to, for this reason.
  * - `recycled`: it stopped after a step, with a checkpoint, so that another trainer can continue it.
  * - `displaced`: its trainer was killed for another of its runs, which did not stop.
- * - `deferred`: it could not begin beside the other runs of its trainer; nothing of it was done.
+ * - `deferred`: it could not begin while the other runs of its trainer continued; nothing of it was done.
  * - `held`: it has come to the step beyond which it may not go yet, and is saved.
  * - `paused`: on request, or because the pool takes fewer runs than it did. It continues from its checkpoint.
  */
@@ -27,8 +27,8 @@ type Without<Kind extends RunOutcome['kind']> = Exclude<RunOutcome, { kind: Kind
 /** The outcomes of a run that a trainer reports. */
 export type ReportedOutcome = Without<'displaced' | 'paused'>;
 
-/** How a run ended in one trainer, which may have been killed. */
+/** The end of a run in one trainer, which may have been killed. */
 export type TrainerOutcome = Without<'paused'>;
 
-/** How a run ended in the pool, which continues it in further trainers. */
+/** The end of a run in the pool, which continues it in further trainers. */
 export type PoolOutcome = Without<'recycled' | 'displaced'>;

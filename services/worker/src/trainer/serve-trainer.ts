@@ -19,12 +19,12 @@ interface Run {
   /** Aborted with a {@link StopReason}. */
   stopping: AbortController;
   recycling: AbortController;
-  /** Where the rewards go that the run waits for, by the number of the message that asked. */
+  /** The receivers of the rewards that the run waits for, by the number of the message that asked. */
   gradings: Map<number, (outcome: GradingOutcome) => void>;
 }
 
 export interface ServeTrainerOptions {
-  /** Whether nothing can be computed in this process any more. It then ends after its run. @defaultValue never */
+  /** Says if nothing can be computed in this process any more. It then ends after its run. @defaultValue never */
   isSpent?: () => boolean;
   /** Answers one request for text; null once its signal is aborted. @defaultValue none is answered */
   generate?: (order: GenerationOrder, options: AnswerCallbacks) => Promise<TokenCounts | null>;
@@ -103,6 +103,19 @@ export function serveTrainer(
   const endIfSpent = () => {
     // What was sent before arrives before the parent sees that the channel is closed.
     if (isSpent() && process.connected) process.disconnect();
+  };
+}
+
+/** Logs how far the loading of a base model is, in tenths: a large one takes minutes. */
+export function loadingLog(log: (line: string) => void): (progress: { readBytes: number; totalBytes: number }) => void {
+  let loggedTenths = 0;
+  return ({ readBytes, totalBytes }) => {
+    const tenths = Math.floor((10 * readBytes) / totalBytes);
+    // Another model starts at 0 again.
+    if (tenths < loggedTenths) loggedTenths = 0;
+    if (tenths === loggedTenths) return;
+    loggedTenths = tenths;
+    log(`base model: ${10 * tenths} % of ${(totalBytes / 1e9).toFixed(1)} GB read`);
   };
 }
 

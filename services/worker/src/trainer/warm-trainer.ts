@@ -10,37 +10,20 @@ export interface SharedBase {
 
 export interface WarmTrainerOptions {
   start: () => TrainerProcess;
-  /** How long a trainer without a run is kept, with its base model in memory. */
+  /** The time that a trainer without a run is kept, with its base model in memory. */
   idleMs: number;
-  /** A trainer is replaced after so much training. */
+  /** The training after which a trainer is replaced. */
   recycleAfterMs: number;
   /** Called when {@link WarmTrainer.take} may find a slot that it did not find before, and when the trainer is no longer fit. */
   onChange: () => void;
 }
 
-/** A place in the trainer, for one run or conversation. */
+/** A slot of the trainer, for one run or conversation. */
 export interface TrainerSlot {
   process: TrainerProcess;
   /** The process is not trusted with further runs, since something of ours went wrong in it. */
   distrust(): void;
   leave(): void;
-}
-
-/**
- * One trainer at a time. It is started before it is needed, and has the engine loaded but no base model, which it gets from
- * its first slot. The next trainer starts only when the one before has ended: two base models may not fit into memory.
- */
-export interface WarmTrainer {
-  readonly pid: number | undefined;
-  /** The base that the trainer has, or is about to have, in memory; null: none yet, or it can take no run. */
-  readonly base: SharedBase | null;
-  /** Whether its runs may continue in it. */
-  readonly isFit: boolean;
-  /** How many slots are taken. */
-  readonly slots: number;
-  /** A slot for this base; null while there can be none. A trainer with another base is replaced once it has no slot. */
-  take(base: SharedBase): TrainerSlot | null;
-  close(): Promise<void>;
 }
 
 interface Trainer {
@@ -50,81 +33,106 @@ interface Trainer {
   isSuspect: boolean;
 }
 
-/** Starts the first trainer at once. */
-export function createWarmTrainer({ start, idleMs, recycleAfterMs, onChange }: WarmTrainerOptions): WarmTrainer {
-  const startTrainer = (): Trainer => ({ process: start(), base: null, slots: 0, isSuspect: false });
-  let trainer: Trainer | undefined = startTrainer();
+/**
+ * One trainer at a time. It is started before it is needed, and has the engine loaded but no base model, which it gets from
+ * its first slot. The next trainer starts only when the one before has ended: two base models may not fit into memory.
+ */
+export class WarmTrainer {
+  readonly #options: WarmTrainerOptions;
+  #trainer: Trainer | undefined;
   /** Set while a trainer ends. */
-  let ending: Promise<void> | null = null;
-  let isClosed = false;
-  let idleTimer: NodeJS.Timeout | undefined;
+  #ending: Promise<void> | null = null;
+  #isClosed = false;
+  #idleTimer: NodeJS.Timeout | undefined;
 
-  const isFit = ({ process, isSuspect }: Trainer) => process.usable && !isSuspect && process.trainedMs < recycleAfterMs;
+  /** Starts the first trainer at once. */
+  constructor(options: WarmTrainerOptions) {
+    this.#options = options;
+    this.#trainer = this.#start();
+  }
 
-  const replace = async () => {
-    clearTimeout(idleTimer);
-    const leaving = trainer?.process;
-    trainer = undefined;
-    if (leaving !== undefined) {
-      const current = Promise.all([ending, leaving.end()]).then(() => {
-        if (ending !== current) return;
-        ending = null;
-        if (!isClosed) trainer ??= startTrainer();
-        onChange();
-      });
-      ending = current;
+  get pid(): number | undefined {
+    return this.#trainer?.process.usable ? this.#trainer.process.pid : undefined;
+  }
+
+  /** The base that the trainer has, or is about to have, in memory; null: none yet, or it can take no run. */
+  get base(): SharedBase | null {
+    return this.#trainer !== undefined && this.#isFitNow(this.#trainer) ? this.#trainer.base : null;
+  }
+
+  /** True if its runs may continue in it. */
+  get isFit(): boolean {
+    return this.#trainer !== undefined && this.#isFitNow(this.#trainer);
+  }
+
+  /** The count of slots that are taken. */
+  get slots(): number {
+    return this.#trainer?.slots ?? 0;
+  }
+
+  /** A slot for this base; null while there can be none. A trainer with another base is replaced once it has no slot. */
+  take(base: SharedBase): TrainerSlot | null {
+    if (this.#ending !== null || this.#isClosed) return null;
+    this.#trainer ??= this.#start();
+    const trainer = this.#trainer;
+    if (this.#isFitNow(trainer) && isSameBase(trainer.base ?? base, base)) {
+      clearTimeout(this.#idleTimer);
+      trainer.base = base;
+      return this.#slotIn(trainer);
     }
-    await ending;
-  };
+    if (trainer.slots === 0) void this.#replace();
+    return null;
+  }
 
-  const slotIn = (taken: Trainer): TrainerSlot => {
-    taken.slots++;
+  close(): Promise<void> {
+    this.#isClosed = true;
+    return this.#replace();
+  }
+
+  #start(): Trainer {
+    return { process: this.#options.start(), base: null, slots: 0, isSuspect: false };
+  }
+
+  #isFitNow({ process, isSuspect }: Trainer): boolean {
+    return process.usable && !isSuspect && process.trainedMs < this.#options.recycleAfterMs;
+  }
+
+  #slotIn(trainer: Trainer): TrainerSlot {
+    const { onChange, idleMs } = this.#options;
+    trainer.slots++;
     return {
-      process: taken.process,
-      distrust() {
-        taken.isSuspect = true;
+      process: trainer.process,
+      distrust: () => {
+        trainer.isSuspect = true;
         onChange();
       },
-      leave() {
-        taken.slots--;
-        if (taken === trainer && taken.slots === 0) {
-          if (isFit(taken)) idleTimer = setTimeout(() => void replace(), idleMs).unref();
-          else void replace();
+      leave: () => {
+        trainer.slots--;
+        if (trainer === this.#trainer && trainer.slots === 0) {
+          if (this.#isFitNow(trainer)) this.#idleTimer = setTimeout(() => void this.#replace(), idleMs).unref();
+          else void this.#replace();
         }
         onChange();
       },
     };
-  };
+  }
 
-  return {
-    get pid() {
-      return trainer?.process.usable ? trainer.process.pid : undefined;
-    },
-    get base() {
-      return trainer !== undefined && isFit(trainer) ? trainer.base : null;
-    },
-    get isFit() {
-      return trainer !== undefined && isFit(trainer);
-    },
-    get slots() {
-      return trainer?.slots ?? 0;
-    },
-    take(base) {
-      if (ending !== null || isClosed) return null;
-      trainer ??= startTrainer();
-      if (isFit(trainer) && isSameBase(trainer.base ?? base, base)) {
-        clearTimeout(idleTimer);
-        trainer.base = base;
-        return slotIn(trainer);
-      }
-      if (trainer.slots === 0) void replace();
-      return null;
-    },
-    close() {
-      isClosed = true;
-      return replace();
-    },
-  };
+  /** Ends the trainer; the next one starts when it has ended. */
+  async #replace(): Promise<void> {
+    clearTimeout(this.#idleTimer);
+    const leaving = this.#trainer?.process;
+    this.#trainer = undefined;
+    if (leaving !== undefined) {
+      const current = Promise.all([this.#ending, leaving.end()]).then(() => {
+        if (this.#ending !== current) return;
+        this.#ending = null;
+        if (!this.#isClosed) this.#trainer ??= this.#start();
+        this.#options.onChange();
+      });
+      this.#ending = current;
+    }
+    await this.#ending;
+  }
 }
 
 export function isSameBase(one: SharedBase, other: SharedBase): boolean {

@@ -1,10 +1,7 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import { checkLatentAttention, latentIn, latentScoreScale, latentScoreSettings } from '../latent-attention.js';
-import { float, uint } from '../metadata-setting.js';
-import type { RefuseIf } from '../refuse.js';
-import type { GgufFamily } from './gguf-family.js';
-import { checkOneRope } from './one-rope.js';
-import { routedExpertSettings } from './routed-experts.js';
+import { float, type RefuseIf, uint } from '../metadata-setting.js';
+import { checkOneRope, type GgufFamily, routedExpertSettings } from './gguf-family.js';
 
 /** The numbers of layers for which llama.cpp takes queries for projections of the input (`is_lite` in deepseek2.cpp). */
 const LITE_LAYERS = [26, 27];

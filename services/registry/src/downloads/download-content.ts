@@ -1,0 +1,114 @@
+import { type AdapterFile, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
+import type { BundleStore } from '@lorasmith/storage';
+import { Header, Pax } from 'tar';
+import { type ByteRange, entityTag } from './answer-download.js';
+import type { DownloadPart } from './download-parts.js';
+
+const CONTENT_TYPES: Record<string, string> = {
+  json: 'application/json; charset=utf-8',
+  jinja: 'text/plain; charset=utf-8',
+  md: 'text/plain; charset=utf-8',
+  txt: 'text/plain; charset=utf-8',
+};
+
+/** Files of a published bundle, with their digests. */
+export interface BundleContent {
+  store: BundleStore;
+  id: string;
+  files: readonly AdapterFile[];
+}
+
+/** Content whose bytes are fixed before they are read. */
+export interface DownloadContent {
+  /** A strong ETag, with its quotes. */
+  etag: string;
+  totalBytes: number;
+  contentType: string;
+  /** The suggested file name: ASCII without quotes. */
+  fileName: string;
+  /** The parts of the range, in order. */
+  parts(range: ByteRange): DownloadPart[];
+}
+
+/** One file of a bundle. */
+export function fileContent({ name, bytes, sha256 }: AdapterFile): DownloadContent {
+  return {
+    etag: `"${sha256}"`,
+    totalBytes: bytes,
+    contentType:
+      CONTENT_TYPES[name === 'Modelfile' ? 'txt' : name.slice(name.lastIndexOf('.') + 1)] ?? 'application/octet-stream',
+    fileName: name,
+    parts: (range) => (bytes === 0 ? [] : [{ name, ...range }]),
+  };
+}
+
+/** All files of a bundle as a tar, at its top level. @param mtime - Modification time of all files in the tar */
+export function tarContent(files: readonly AdapterFile[], mtime: Date, fileName: string): DownloadContent {
+  const { totalBytes, parts } = layOutTar(files, mtime);
+  const etag = entityTag('tar', mtime.getTime(), ...files.flatMap(({ name, sha256 }) => [name, sha256]));
+  return { etag, totalBytes, contentType: TAR_MEDIA_TYPES[0], fileName, parts };
+}
+
+const BLOCK_BYTES = 512;
+
+/** A file for an archive. */
+export interface TarEntry {
+  name: string;
+  bytes: number;
+}
+
+/** A tar whose layout is known before a file is read, so it has a size and can be served in ranges. */
+export interface TarArchive {
+  totalBytes: number;
+  /** The parts of the range, in order. */
+  parts: (range: ByteRange) => DownloadPart[];
+}
+
+type Segment = { start: number; bytes: number } & ({ content: Buffer } | { name: string });
+
+/**
+ * Lays out a POSIX tar (ustar, with pax headers for names over 100 bytes and files over 8 GiB): entries sorted by name,
+ * owner root, mode 0644, one modification time. The same entries always give the same bytes.
+ */
+export function layOutTar(entries: readonly TarEntry[], mtime: Date): TarArchive {
+  const segments: Segment[] = [];
+  let totalBytes = 0;
+  const append = (bytes: number, what: { content: Buffer } | { name: string }) => {
+    if (bytes > 0) segments.push({ start: totalBytes, bytes, ...what });
+    totalBytes += bytes;
+  };
+  const appendContent = (content: Buffer) => append(content.byteLength, { content });
+
+  const byName = [...entries].sort((a, b) => (a.name < b.name ? -1 : 1));
+  for (const { name, bytes } of byName) {
+    appendContent(headerOf({ name, bytes }, mtime));
+    append(bytes, { name });
+    appendContent(Buffer.alloc((BLOCK_BYTES - (bytes % BLOCK_BYTES)) % BLOCK_BYTES));
+  }
+  appendContent(Buffer.alloc(2 * BLOCK_BYTES));
+  return { totalBytes, parts: (range) => partsWithin(segments, range) };
+}
+
+function headerOf({ name, bytes }: TarEntry, mtime: Date): Buffer {
+  // Whole seconds, because a header has no fraction.
+  const wholeSeconds = new Date(Math.floor(mtime.getTime() / 1000) * 1000);
+  const fields = { path: name, size: bytes, mode: 0o644, uid: 0, gid: 0, mtime: wholeSeconds, type: 'File' } as const;
+  const header = new Header(fields);
+  const needsPax = header.encode();
+  if (!needsPax) return header.block!;
+  const pax = new Pax({ path: name, size: bytes, mtime: wholeSeconds }).encode();
+  return Buffer.concat([pax, header.block!]);
+}
+
+function partsWithin(segments: readonly Segment[], { start, end }: ByteRange): DownloadPart[] {
+  const parts: DownloadPart[] = [];
+  for (const segment of segments) {
+    const from = Math.max(0, start - segment.start);
+    const to = Math.min(segment.bytes - 1, end - segment.start);
+    if (from > to) continue;
+    parts.push(
+      'content' in segment ? segment.content.subarray(from, to + 1) : { name: segment.name, start: from, end: to },
+    );
+  }
+  return parts;
+}
