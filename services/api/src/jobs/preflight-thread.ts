@@ -10,10 +10,10 @@ import {
 } from '@lorasmith/model-folder';
 import {
   type ExampleStoreOptions,
-  type JobOutline,
   openExampleStore,
-  outlineJob,
+  type PlanWithoutRows,
   planJob,
+  planWithoutRows,
   prepareTokens,
   storedTokens,
   type ViewedRows,
@@ -91,7 +91,7 @@ export interface OutlineTask extends Shared {
 
 /** The facts about each of the jobs that are known without their rows, and whether planning them completely is quick. */
 export interface Outlines {
-  outlines: ThreadAnswer<JobOutline>[];
+  outlines: ThreadAnswer<PlanWithoutRows>[];
   isQuick: boolean;
 }
 
@@ -101,8 +101,8 @@ export async function outline({ jobs, tokens, quick }: OutlineTask): Promise<Thr
     const model = await openBaseModel(modelsDir, specs[0]!.base_model);
     const weightsSha256 = await knownWeights(model, jobs, tokens);
     const known = { model, dataset, validation, initial, weightsSha256, machine };
-    const outlines: ThreadAnswer<JobOutline>[] = [];
-    for (const spec of specs) outlines.push(await answering(() => outlineJob({ spec, ...known })));
+    const outlines: ThreadAnswer<PlanWithoutRows>[] = [];
+    for (const spec of specs) outlines.push(await answering(() => planWithoutRows({ spec, ...known })));
     const examples = await openExampleStore(tokens);
     const { completion_format: completionFormat } = specs[0]!.training;
     let shareOfBudget = 0;
