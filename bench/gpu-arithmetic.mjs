@@ -346,7 +346,7 @@ function wholeStep({ card, rows, length, rank, quantization, form = 'both' }) {
   const [tokens, labels] = [rows * length, rows * (length - 1)];
   const held = memory('cuda', model, { rows, length }, card, rank);
   const targets = modules.map((module) => ({ ...module, rank, scale: 2 }));
-  const adapters = form === 'separate' ? /** @type {const} */ ('beside') : /** @type {const} */ ('joint');
+  const adapters = form === 'separate' ? /** @type {const} */ ('separate') : /** @type {const} */ ('joint');
   const work = { architecture, modules, targets, recomputedLayers: held.recomputedLayers, adapters };
   const load = {
     tokensPerStep: tokens,

@@ -25,7 +25,7 @@ const LIMITS_IN = {
   unreadLimits: 'packages/generation-queue/SRC/piece-writer.js',
   modelListLimits: 'services/api/SRC/openai/model-directory.js',
   datasetCheckLimits: 'services/api/SRC/datasets/dataset-checker.js',
-  lineLimits: 'packages/planning/SRC/jsonl/parse-line.js',
+  lineLimits: 'packages/planning/SRC/json-lines.js',
   longRecordLimits: 'services/api/SRC/datasets/row-checks.js',
   growthLimits: 'services/api/SRC/datasets/dataset-catalog.js',
   rowCheckLimits: 'services/api/SRC/datasets/row-checks.js',

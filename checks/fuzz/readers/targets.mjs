@@ -173,8 +173,7 @@ export const TARGETS = {
   async jsonl(folder) {
     const { linesOfText } = await compiled('packages/row-files/dist/text-lines.js');
     const { DatasetChecker } = await compiled('services/api/dist/datasets/dataset-checker.js');
-    const { readLines } = await compiled('packages/planning/dist/jsonl/read-lines.js');
-    const { parseLine } = await compiled('packages/planning/dist/jsonl/parse-line.js');
+    const { parseLine, readLines } = await compiled('packages/planning/dist/json-lines.js');
     const { checkRow } = await compiled('packages/planning/dist/dataset-row.js');
     const location = path.join(folder, 'x.jsonl');
     return {

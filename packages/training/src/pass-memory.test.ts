@@ -108,9 +108,9 @@ async function expectEstimated(
       dropout: 0,
       engine: {
         fused: source === 'fused',
-        holdsProcess: false,
+        countsProcess: false,
         reuses: true,
-        holdsDeltaGradients: false,
+        keepsStateGradients: false,
         weightSlack: 1,
         slack: 1,
       },

@@ -9,10 +9,10 @@ import {
 } from '@lorasmith/model-folder';
 import {
   type ExampleStoreOptions,
-  type JobOutline,
   openExampleStore,
-  outlineJob,
+  type PlanWithoutRows,
   planJob,
+  planWithoutRows,
   prepareTokens,
   storedTokens,
   type ViewedRows,
@@ -80,8 +80,8 @@ export async function outline({ jobs, tokens, quick }: OutlineTask): Promise<Thr
     const model = await openBaseModel(modelsDir, specs[0]!.base_model);
     const weightsSha256 = await knownWeights(model, jobs, tokens);
     const known = { model, dataset, validation, initial, weightsSha256, machine };
-    const outlines: ThreadAnswer<JobOutline>[] = [];
-    for (const spec of specs) outlines.push(await answering(() => outlineJob({ spec, ...known })));
+    const outlines: ThreadAnswer<PlanWithoutRows>[] = [];
+    for (const spec of specs) outlines.push(await answering(() => planWithoutRows({ spec, ...known })));
     const examples = await openExampleStore(tokens);
     const { completion_format: completionFormat } = specs[0]!.training;
     let shareOfBudget = 0;

@@ -3,7 +3,7 @@ import { MessageChannel } from 'node:worker_threads';
 import { inTime } from '@lorasmith/concurrency';
 import { type ErrorCode, type Owner, ProductError, type Report, type UploadedDataset } from '@lorasmith/contracts';
 import type { PlannedWork } from '@lorasmith/job-store';
-import type { ExampleStoreOptions, JobOutline, TokenizingProgress, ViewedRows } from '@lorasmith/planning';
+import type { ExampleStoreOptions, PlanWithoutRows, TokenizingProgress, ViewedRows } from '@lorasmith/planning';
 import { type ThreadAnswer, type Tried, triedOf } from '../threads.js';
 import {
   datasetsOf,
@@ -32,7 +32,7 @@ export interface PreflightOptions {
 }
 
 /** The facts about a job that may be queued. */
-export interface Checked extends JobOutline {
+export interface Checked extends PlanWithoutRows {
   planned: PlannedWork | undefined;
 }
 
@@ -186,7 +186,7 @@ function reportOf(planned: Tried<Planned>): Tried<Report> {
  * The facts about a job, from its outline and its report.
  * @param planned - null or undefined: the job was not planned completely
  */
-function checkedOf(outline: Tried<JobOutline>, planned: ThreadAnswer<Planned> | null | undefined): Tried<Checked> {
+function checkedOf(outline: Tried<PlanWithoutRows>, planned: ThreadAnswer<Planned> | null | undefined): Tried<Checked> {
   if (planned == null) return 'error' in outline ? outline : { result: { ...outline.result, planned: undefined } };
   const tried = triedOf(planned);
   if ('error' in tried) return tried;

@@ -12,19 +12,17 @@ import {
   quantizationOf,
   withBaseQuantization,
 } from '@lorasmith/model-folder';
-import { adapterBytes } from './adapter-bytes.js';
 import { chooseTargets } from './choose-targets.js';
-import { checkEngineSupports } from './engine-support.js';
-import { evaluationFaults } from './evaluation-faults.js';
+import { evaluationFaults, samplePrompts } from './evaluations.js';
 import { type CodedFault, FaultList } from './fault-list.js';
 import { initialAdapterFaults } from './initial-adapter.js';
+import { checkEngineSupports } from './machine-settings.js';
 import type { Objective, ObjectiveJob } from './objectives/objective.js';
 import { objectiveFor } from './objectives/objectives.js';
-import { samplePrompts } from './sample-prompts.js';
-import { type Target, withRanks } from './target-ranks.js';
+import { adapterBytes, type Target, withRanks } from './targets.js';
 import { heldOutCount } from './validation-split.js';
 
-export interface OutlineJobOptions {
+export interface PlanInputs {
   spec: JobSpec;
   model: ModelFolder;
   dataset: UploadedDataset;
@@ -40,8 +38,8 @@ export interface OutlineJobOptions {
   texts?: ModelTexts | undefined;
 }
 
-/** The plan of a job, as far as it is known without its rows. */
-export interface JobOutline {
+/** The part of a job's plan that needs no rows. */
+export interface PlanWithoutRows {
   /** The most bytes that the adapter takes once it is published. */
   adapterBytes: number;
 }
@@ -53,7 +51,7 @@ export interface JobOutline {
  *
  * @throws ProductError as {@link planJob} does for these faults
  */
-export async function outlineJob(options: OutlineJobOptions): Promise<JobOutline> {
+export async function planWithoutRows(options: PlanInputs): Promise<PlanWithoutRows> {
   const faults = new FaultList();
   const { targets } = await checkWithoutRows(options, faults);
   faults.throwIfAny();
@@ -67,7 +65,7 @@ export async function outlineJob(options: OutlineJobOptions): Promise<JobOutline
  * @returns `model` as the job computes with it; `objective` is null if none fits
  */
 export async function checkWithoutRows(
-  options: OutlineJobOptions,
+  options: PlanInputs,
   faults: FaultList,
 ): Promise<{ model: ModelFolder; targets: Target[]; objective: Objective | null; prompts: Int32Array[] }> {
   const { spec, dataset, validation = null, initial = null, weightsSha256 = null, machine = null } = options;

@@ -1,12 +1,11 @@
 import { MAX_RENDERED_TOKENS, type PairRow, type RenderedRow, type TextualRow } from '@lorasmith/contracts';
+import { type ExampleSource, type Examples, FileExamples } from '../../example-file/examples.js';
 import type { CodedFault } from '../../fault-list.js';
-import type { EncodedRow } from '../next-token/encode-segments.js';
-import { trainedOf } from '../next-token/token-examples.js';
+import { codesOfSequence, type EncodedRow, sequenceOfCodes, trainedOf } from '../next-token/token-examples.js';
 import { renderedParts } from '../next-token/token-row-converter.js';
 import type { ConvertedRow, RowConverter } from '../objective.js';
 import { type AnswerEncoder, answeredRow } from './answer-encoder.js';
-import { codesOfPair, pairOfCodes } from './pair-examples.js';
-import { type Conversations, pairOfRow, paramWithin, type TextPair } from './pair-of-row.js';
+import { type Conversations, pairOfRow, paramWithin, type TextPair } from './pair-formats.js';
 
 const SIDES = ['chosen', 'rejected'] as const;
 
@@ -58,4 +57,62 @@ function conversationRows(pair: Conversations): Record<(typeof SIDES)[number], T
 
 function at(pair: TextPair | Conversations, side: (typeof SIDES)[number], param: string): string {
   return pair.kind === 'text' ? pair.names[side] : paramWithin(pair, side, param);
+}
+
+/** A prompt with each of its two answers, as tokens. Targets of the loss are the tokens of the answers. */
+export interface TokenPair {
+  chosen: EncodedRow;
+  rejected: EncodedRow;
+}
+
+/** Pairs of answers, for any objective of them. The length of an example is that of both sequences together. */
+export interface PairExamples<Kind extends string = 'preference'> extends Examples {
+  readonly kind: Kind;
+  pair(index: number): TokenPair;
+}
+
+export class StoredPairs<Kind extends string> extends FileExamples implements PairExamples<Kind> {
+  readonly kind: Kind;
+
+  constructor(source: ExampleSource, kind: Kind) {
+    super(source);
+    this.kind = kind;
+  }
+
+  pair(index: number): TokenPair {
+    return pairOfCodes(this.codes(index));
+  }
+}
+
+/** Marks the code with which the second sequence begins; ids are far smaller than 2^30. */
+const SECOND = 0x40000000;
+
+/**
+ * A pair in codes of 4 bytes: the first sequence from its end to its beginning, then the second. So both, cut to the same length, are a
+ * part of the codes.
+ */
+export function codesOfPair({ chosen, rejected }: TokenPair): Int32Array {
+  const codes = new Int32Array(chosen.ids.length + rejected.ids.length);
+  codes.set(codesOfSequence(chosen).reverse());
+  codes.set(codesOfSequence(rejected), chosen.ids.length);
+  codes[chosen.ids.length]! |= SECOND;
+  return codes;
+}
+
+/** The length of the first sequence. */
+export function lengthOfFirst(codes: Int32Array): number {
+  return codes.findIndex((code) => (code & SECOND) !== 0);
+}
+
+export function pairOfCodes(codes: Int32Array): TokenPair {
+  const middle = lengthOfFirst(codes);
+  const second = codes.slice(middle);
+  second[0]! &= ~SECOND;
+  return { chosen: sequenceOfCodes(codes.slice(0, middle).reverse()), rejected: sequenceOfCodes(second) };
+}
+
+/** Tokens of the longer of the two sequences. */
+export function longerOf(codes: Int32Array): number {
+  const first = lengthOfFirst(codes);
+  return Math.max(first, codes.length - first);
 }

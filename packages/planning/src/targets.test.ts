@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { FaultList } from './fault-list.js';
-import { withRanks } from './target-ranks.js';
+import { withRanks } from './targets.js';
 
 const names = [0, 1].flatMap((index) =>
   ['self_attn.q_proj', 'self_attn.v_proj'].map((part) => `model.layers.${index}.${part}`),
