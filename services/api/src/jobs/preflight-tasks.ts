@@ -2,7 +2,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { AdapterManifest, JobSpec, MachineProfile, Report, UploadedDataset } from '@lorasmith/contracts';
 import type {
   ExampleStoreOptions,
-  JobOutline,
+  PlanWithoutRows,
   RowEncoding,
   ValidationRows,
   ViewRowsOptions,
@@ -60,7 +60,7 @@ export interface OutlineTask extends Shared {
 
 /** The facts about each of the jobs that are known without their rows, and whether planning them completely is quick. */
 export interface Outlines {
-  outlines: ThreadAnswer<JobOutline>[];
+  outlines: ThreadAnswer<PlanWithoutRows>[];
   isQuick: boolean;
 }
 

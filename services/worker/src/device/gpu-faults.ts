@@ -1,4 +1,4 @@
-import { NO_GPU_EXIT_CODE, cudaErrorIn } from '@lorasmith/child-processes';
+import { cudaErrorIn, NO_GPU_EXIT_CODE } from '@lorasmith/child-processes';
 import type { CudaInstallation } from '@lorasmith/training/cuda-installation';
 import type { DriverFindings } from './gpu-probes.js';
 

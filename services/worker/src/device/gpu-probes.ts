@@ -1,8 +1,8 @@
-import { readFile, readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { askChild, type ChildProgram } from '@lorasmith/child-processes';
 import type { CudaInstallation, DriverDescription } from '@lorasmith/training/cuda-installation';
-import { type GpuFindings, driverAdvice } from './gpu-faults.js';
 import { trainerEnvironment } from '../trainer/trainer-program.js';
+import { driverAdvice, type GpuFindings } from './gpu-faults.js';
 
 /** The question that a process of `gpu-probes-main` answers, its argument. */
 export type GpuProbe = 'driver' | 'engine' | 'try';
