@@ -124,7 +124,7 @@ test('Gemma: a template that refuses system messages, and calls the assistant ot
 });
 
 test('the demo model', async () => {
-  const modelFolder = new URL('../../../../models/SmolLM2-135M-Instruct/', import.meta.url).pathname;
+  const modelFolder = new URL('../../../models/SmolLM2-135M-Instruct/', import.meta.url).pathname;
   const file = (await modelfile({ modelFolder, from: '.' }))!;
   const template = await readFile(join(modelFolder, 'chat_template.jinja'), 'utf8');
   expect(template).toContain('You are a helpful AI assistant named SmolLM');

@@ -1,11 +1,19 @@
 import { mkdir } from 'node:fs/promises';
-import type { EngineKind, MachineEngine, SelfTest, Card } from '@lorasmith/contracts';
+import path from 'node:path';
+import type { Card, EngineKind, MachineEngine, SelfTest } from '@lorasmith/contracts';
 import { type CudaInstallation, cudaInstallation } from '@lorasmith/training/cuda-installation';
 import type { Logger } from 'pino';
 import { SelfTestError } from '../self-test/compute-part.js';
-import { cudaFaults, driverAdvice, tensorflowCardFault, gpuFaults, NoGpuError, cudaVersion } from './gpu-faults.js';
-import { type DriverFindings, lookAtDriver, gpuDeviceFiles, lookForGpu } from './gpu-probes.js';
-import path from 'node:path';
+import {
+  cudaFaults,
+  cudaVersion,
+  type DriverFindings,
+  driverAdvice,
+  gpuFaults,
+  NoGpuError,
+  tensorflowCardFault,
+} from './gpu-faults.js';
+import { gpuDeviceFiles, lookAtDriver, lookForGpu } from './gpu-probes.js';
 import { COUNT_AS_DRIVER } from './machine-load.js';
 
 /** The device to train on: `auto` is the GPU where an engine can use one. */

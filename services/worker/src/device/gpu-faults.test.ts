@@ -1,6 +1,14 @@
 import { expect, test } from 'vitest';
-import { type CudaFindings, cudaFaults, tensorflowCardFault, CUDA_LIBRARIES, DRIVER_LIBRARY, type GpuFindings, gpuFaults } from './gpu-faults.js';
-import type { DriverFindings } from './gpu-probes.js';
+import {
+  CUDA_LIBRARIES,
+  type CudaFindings,
+  cudaFaults,
+  DRIVER_LIBRARY,
+  type DriverFindings,
+  type GpuFindings,
+  gpuFaults,
+  tensorflowCardFault,
+} from './gpu-faults.js';
 
 const A10G = { ordinal: 0, name: 'NVIDIA A10G', uuid: 'GPU-8f6b2c1e', capability: [8, 6], totalBytes: 23e9 } as const;
 
