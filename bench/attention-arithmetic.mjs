@@ -25,7 +25,7 @@ const BYTES_OF_LDMATRIX = 512;
 
 /**
  * Our kernels: products for each pair, the rows that a block keeps, and numbers in bfloat16 that its warps exchange for each
- * pair (packages/tensor/native/cuda/kernels/attention_shape.h).
+ * pair (packages/tensor/native/ops/attention/attention_shape.h).
  */
 const KERNELS = [
   { title: 'forward', pass: 'forward', name: 'AttentionBFloat16', products: 2, rows: 128, exchanged: 0 },

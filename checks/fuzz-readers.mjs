@@ -9,7 +9,7 @@ import { runProgram } from './test-run/run-vitest.mjs';
 
 const PROGRAM = fileURLToPath(new URL('fuzz/readers/fuzz-reader.mjs', import.meta.url));
 const READERS = [
-  ...['safetensors', 'gguf', 'tar', 'jsonl', 'csv', 'zstd', 'parquet', 'config'],
+  ...['safetensors', 'tar', 'jsonl', 'csv', 'zstd', 'parquet', 'config'],
   ...['quantized', 'quantized-experts', 'scaled', 'mxfp4'],
 ];
 

@@ -1,6 +1,6 @@
 // npm run gpu-check -- --out FOLDER [--python PYTHON] [--only NAMES] [--emulated] …
 // Does everything that only a GPU can show, most important first, within a time, and writes each result when it is there:
-// FOLDER/report.md, FOLDER/results.json, FOLDER/logs. docs/cuda-emulator.md describes the parts.
+// FOLDER/report.md, FOLDER/results.json, FOLDER/logs. docs/testing.md describes the parts.
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { cpus, totalmem } from 'node:os';
 import path from 'node:path';

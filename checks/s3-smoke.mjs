@@ -1,5 +1,5 @@
 // npm run s3-smoke: runs the images on the Docker engine as two hosts that share a bucket and a Redis, set up by the commands
-// of docs/operations.md, "Several hosts". Each host is a Compose project with a worker. The busy worker is removed with its
+// of docs/scaling.md, "Several hosts". Each host is a Compose project with a worker. The busy worker is removed with its
 // volume, and the worker of the other host continues the job. Nothing remains afterwards.
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { networkInterfaces, tmpdir } from 'node:os';
@@ -60,7 +60,7 @@ await runAsCommand(async () => {
   const common = `LORASMITH_TAG=${tag}\nJOB_LOCK_MS=15000\n${s3.settings}`;
   /** The documented commands after a text, adapted to these two hosts. @param {string} after */
   const documented = async (after) =>
-    (await documentedCommands(after))
+    (await documentedCommands(after, 'docs/scaling.md'))
       .replaceAll('10.0.0.1', address)
       .replace(':6380', `:${redisPort}`)
       .replace(/REDIS_PASSWORD=…/, `REDIS_PASSWORD=${PASSWORD}`)

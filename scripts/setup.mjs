@@ -4,7 +4,7 @@ import { findBrowser } from './setup/browser.mjs';
 import { installCublas } from './setup/cublas-library.mjs';
 import { installCudaEngine } from './setup/cuda-engine.mjs';
 import { installCudaKernels } from './setup/cuda-kernels.mjs';
-import { importDemoModel } from './setup/demo-model.mjs';
+import { installDemoModel } from './setup/demo-model.mjs';
 import { installEngineAddon } from './setup/engine-addon.mjs';
 import { installFusedOps } from './setup/fused-ops.mjs';
 import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
@@ -76,7 +76,7 @@ export async function setUp({
   /** @type {import('./setup/run-steps.mjs').Step} */
   const modelStep = {
     name: 'Demo model',
-    run: (progress) => importDemoModel({ cache, env, modelsDir, progress }),
+    run: (progress) => installDemoModel({ cache, env, modelsDir, progress }),
   };
   if (!mayWriteCheckout()) {
     checkSetUpByOwner();
@@ -120,10 +120,10 @@ export async function setUp({
           ...(browser ? [browserStep] : []),
           { name: 'Compile', run: (progress) => compilePackages({ env, progress }) },
           ...(page ? [{ name: 'Web page', run: () => buildPage(env) }] : []),
+          ...(demoModel ? [modelStep] : []),
         ],
       ],
     },
-    ...(demoModel ? [modelStep] : []),
   ]);
   return { modelsDir, redis: redisSource };
 }

@@ -2,7 +2,6 @@
 
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { parse } from 'yaml';
 import { ERRORS } from '../packages/contracts/dist/index.js';
 import * as modelFolder from '../packages/model-folder/dist/index.js';
 import * as planning from '../packages/planning/dist/index.js';
@@ -16,9 +15,9 @@ import { cardTable } from './docs/card-table.mjs';
 import { compactJson } from './docs/compact-json.mjs';
 import { configurationPage } from './docs/configuration-page.mjs';
 import { errorTable } from './docs/error-table.mjs';
-import { limitsPage, loadLimits } from './docs/limits-page.mjs';
-import { caseTable, familyTable, loadCases } from './docs/loader-tables.mjs';
-import { valuesTable } from './docs/values-table.mjs';
+import { limitsPage, limitVariables, loadLimits } from './docs/limits-page.mjs';
+import { differenceTable, familyTable, loadCases } from './docs/loader-tables.mjs';
+import { readRooms, roomsPicture } from './docs/rooms-picture.mjs';
 import { withPart } from './docs/written-part.mjs';
 import { ROOT_DIR } from './setup/locations.mjs';
 
@@ -26,19 +25,18 @@ const configurationFile = path.join(ROOT_DIR, 'docs/configuration.md');
 const limitsFile = path.join(ROOT_DIR, 'docs/limits.md');
 
 const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS, puller: PULLER_SETTINGS };
-await writeFile(configurationFile, configurationPage(services, serviceKit));
-const schema = valuesSchema(services, serviceKit);
 const chart = path.join(ROOT_DIR, 'docker/helm/lorasmith');
-await writeFile(path.join(chart, 'values.schema.json'), `${compactJson(schema)}\n`);
+await writeFile(path.join(chart, 'values.schema.json'), `${compactJson(valuesSchema(services, serviceKit))}\n`);
 const limits = await loadLimits((file) => import(`../${file.replace('/SRC/', '/dist/')}`));
 await writeFile(limitsFile, limitsPage(services, serviceKit, limits));
+await writeFile(configurationFile, configurationPage(services, limitVariables(limits), serviceKit));
 const cases = await loadCases();
 const parts = /** @type {const} */ ([
+  ['docs/architecture.md', 'rooms', roomsPicture(await readRooms())],
   ['docs/api.md', 'errors', errorTable(ERRORS)],
   ['docs/base-models.md', 'families', familyTable(cases, modelFolder.FAMILIES)],
   ['docs/base-models.md', 'cards', cardTable(modelFolder, planning)],
-  ['docs/kubernetes.md', 'values', valuesTable(schema, parse(await readFile(path.join(chart, 'values.yaml'), 'utf8')))],
-  ['docs/using-adapters.md', 'loaders', caseTable(cases)],
+  ['docs/using-adapters.md', 'loaders', differenceTable(cases)],
 ]);
 for (const [name, part, text] of parts) {
   const file = path.join(ROOT_DIR, name);

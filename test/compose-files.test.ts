@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { beforeAll, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { settingsOf } from '../packages/service-kit/src/index.js';
-import { MAX_HEAP_MB } from '../services/api/src/jobs/preflight.js';
+import { MAX_HEAP_MB } from '../services/api/src/jobs/preflight-threads.js';
 import { PULLER_SETTINGS } from '../services/api/src/puller-settings.js';
 import { API_SETTINGS } from '../services/api/src/settings.js';
 import { REGISTRY_SETTINGS } from '../services/registry/src/config.js';
@@ -357,7 +357,9 @@ test('the stage that compiles the fused ops has every header that they share wit
       return copied === file || file.startsWith(`${copied}/`) || ofFolder;
     });
   const native = 'packages/tensor/native';
-  const sources = (await readdir(path.join(ROOT, native))).filter((name) => /\.(h|cc)$/.test(name));
+  const sources = (await readdir(path.join(ROOT, native), { recursive: true })).filter((name) =>
+    /\.(h|cc)$/.test(name),
+  );
   const shared = (
     await Promise.all(
       sources.map(async (name) => {

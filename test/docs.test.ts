@@ -7,8 +7,9 @@ import * as serviceKit from '../packages/service-kit/src/index.js';
 import { cardTable } from '../scripts/docs/card-table.mjs';
 import { configurationPage } from '../scripts/docs/configuration-page.mjs';
 import { errorTable } from '../scripts/docs/error-table.mjs';
-import { limitsPage, loadLimits } from '../scripts/docs/limits-page.mjs';
-import { caseTable, familyTable, loadCases } from '../scripts/docs/loader-tables.mjs';
+import { limitsPage, limitVariables, loadLimits } from '../scripts/docs/limits-page.mjs';
+import { differenceTable, familyTable, loadCases } from '../scripts/docs/loader-tables.mjs';
+import { readRooms, roomsPicture } from '../scripts/docs/rooms-picture.mjs';
 import { withPart } from '../scripts/docs/written-part.mjs';
 import { DEMO_MODEL_NAME } from '../scripts/setup/demo-model.mjs';
 import { PULLER_SETTINGS } from '../services/api/src/puller-settings.js';
@@ -29,11 +30,16 @@ const page = (name: string) => readFile(new URL(name, ROOT), 'utf8');
 
 describe('generated parts of the documentation (by "npm run docs")', () => {
   test('docs/configuration.md lists the settings of the services', async () => {
-    expect(await page('docs/configuration.md')).toBe(configurationPage(services, serviceKit));
+    expect(await page('docs/configuration.md')).toBe(configurationPage(services, limitVariables(limits), serviceKit));
   });
 
   test('docs/limits.md lists the limits of the settings and the code', async () => {
     expect(await page('docs/limits.md')).toBe(limitsPage(services, serviceKit, limits));
+  });
+
+  test('docs/architecture.md shows the rooms as they are', async () => {
+    const text = await page('docs/architecture.md');
+    expect(text).toBe(withPart(text, 'rooms', roomsPicture(await readRooms())));
   });
 
   test('docs/api.md lists every error code with its status', async () => {
@@ -51,7 +57,7 @@ describe('generated parts of the documentation (by "npm run docs")', () => {
     const models = await page('docs/base-models.md');
     expect(models).toBe(withPart(models, 'families', familyTable(cases, modelFolder.FAMILIES)));
     const adapters = await page('docs/using-adapters.md');
-    expect(adapters).toBe(withPart(adapters, 'loaders', caseTable(cases)));
+    expect(adapters).toBe(withPart(adapters, 'loaders', differenceTable(cases)));
   });
 });
 

@@ -10,7 +10,7 @@ import {
   observeHttp,
   observeRedis,
 } from '../packages/service-kit/src/index.js';
-import { createApiMetrics } from '../services/api/src/metrics/api-metrics.js';
+import { createApiMetrics } from '../services/api/src/api-metrics.js';
 import { countDownloads, countMerges, observeMergedModels } from '../services/registry/src/registry-metrics.js';
 import { observeMachine } from '../services/worker/src/machine-metrics.js';
 import { createGenerationMetrics, createWorkerMetrics } from '../services/worker/src/worker-metrics.js';

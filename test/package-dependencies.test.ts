@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
@@ -69,7 +70,9 @@ async function readPackages(): Promise<Package[]> {
       (await readdir(path.join(ROOT, group))).map((name) => `${group}/${name}`),
     ),
   );
-  return await Promise.all(groups.flat().sort().map(readPackage));
+  // A folder that was a package may still have what was compiled there.
+  const folders = groups.flat().filter((folder) => existsSync(path.join(ROOT, folder, 'package.json')));
+  return await Promise.all(folders.sort().map(readPackage));
 }
 
 /** The file that a relative import names, from the root of the repository. */

@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { ConfigFields } from '../packages/model-folder/src/config-fields.js';
+import { ConfigFields } from '../packages/model-folder/src/config/config-fields.js';
 import { FAMILIES } from '../packages/model-folder/src/families/family-registry.js';
 import { fromFloat32, writeSafetensors } from '../packages/safetensors/src/index.js';
 import { SeededRandom } from '../packages/seeded-random/src/index.js';

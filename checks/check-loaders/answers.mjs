@@ -1,7 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { writeGgufModel } from '../../packages/export/dist/index.js';
-import { openGguf } from '../../packages/gguf/dist/index.js';
 import { readModelFolder } from '../../packages/model-folder/dist/index.js';
 
 /** Tokens that each side generates after a prompt. */
@@ -50,6 +49,5 @@ export async function baseGguf(folder, file) {
     type: 'F32',
     description: { name: model.name, baseModel: model.name },
   });
-  await (await openGguf(file)).close();
   return file;
 }

@@ -4,7 +4,7 @@ const POLL_MS = 500;
 const REQUEST_TIMEOUT_MS = 30_000;
 /** The most time for a download, and without a change of a job: on a busy machine it trains slowly, and that is no fault. */
 const SILENCE_MS = 600_000;
-/** The directives that the policy of the page must have (services/api/src/page/page-plugin.ts). */
+/** The directives that the policy of the page must have (services/api/src/page-plugin.ts). */
 const STRICT_POLICY = [
   "default-src 'none'",
   "script-src 'self'",

@@ -7,17 +7,18 @@ import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 const FENCE = /^```sh\n([\s\S]*?)^```$/gm;
 
 /**
- * The first block of commands after a text in docs/operations.md.
+ * The first block of commands after a text in a page of the documentation.
  *
  * @param {string} after the text before the commands
+ * @param {string} [name] the page
  * @returns {Promise<string>}
  * @throws {Error} when there are none
  */
-export async function documentedCommands(after) {
-  const page = await readFile(path.join(ROOT_DIR, 'docs/operations.md'), 'utf8');
+export async function documentedCommands(after, name = 'docs/operations.md') {
+  const page = await readFile(path.join(ROOT_DIR, name), 'utf8');
   const from = page.indexOf(after);
   const [block] = from === -1 ? [] : page.slice(from).matchAll(FENCE);
-  if (block?.[1] === undefined) throw new Error(`docs/operations.md has no commands after ${JSON.stringify(after)}`);
+  if (block?.[1] === undefined) throw new Error(`${name} has no commands after ${JSON.stringify(after)}`);
   return block[1];
 }
 

@@ -1,9 +1,9 @@
 import { mkdir, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { compileNative } from '../../scripts/setup/compile-native.mjs';
-import { EMULATION_FLAGS, FLAGS, sourcesIn } from '../../scripts/setup/cuda-engine.mjs';
+import { EMULATION_FLAGS, FLAGS } from '../../scripts/setup/cuda-engine.mjs';
 import { cacheDir } from '../../scripts/setup/locations.mjs';
-import { BUILD_DIR } from '../../scripts/setup/native-build.mjs';
+import { BUILD_DIR, nativeSources } from '../../scripts/setup/native-build.mjs';
 import { findTensorflowLibrary } from '../../scripts/setup/tensorflow-library.mjs';
 
 /** Flags without vectors or unrolled loops, so that each round of a loop is a basic block. */
@@ -23,7 +23,7 @@ export async function placeCountingCard(folder, env) {
   const own = ['cuda/emulation/driver.cc', 'cuda/emulation/work.cc'];
   const target = {
     file: 'libcuda.so.1',
-    sources: [...own, ...(await sourcesIn('kernels', '.cu'))],
+    sources: [...own, ...(await nativeSources('kernels'))],
     flags: COUNTING_FLAGS,
     flagsOf: Object.fromEntries(own.map((source) => [source, EMULATION_FLAGS])),
     libraries: ['-Wl,-soname,libcuda.so.1'],

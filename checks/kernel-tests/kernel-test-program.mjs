@@ -1,5 +1,6 @@
 import { compileNative } from '../../scripts/setup/compile-native.mjs';
-import { EMULATION_FLAGS, FLAGS, sourcesIn } from '../../scripts/setup/cuda-engine.mjs';
+import { EMULATION_FLAGS, FLAGS } from '../../scripts/setup/cuda-engine.mjs';
+import { nativeSources } from '../../scripts/setup/native-build.mjs';
 
 /** Flags of ThreadSanitizer. Without the parameter, entering a function would count as an access. */
 const RACE_FLAGS = ['-fsanitize=thread', '--param=tsan-instrument-func-entry-exit=0', '-fno-threadsafe-statics'];
@@ -53,7 +54,7 @@ export function argumentsOf(variant) {
 }
 
 /**
- * Compiles the kernel tests of packages/tensor/native/cuda/test.
+ * Compiles the kernel tests of packages/tensor/native.
  *
  * @param {Variant} variant
  * @param {{ identity: string, cache: string, env: NodeJS.ProcessEnv, progress: import('../../scripts/setup/run-steps.mjs').Progress }} options
@@ -62,9 +63,9 @@ export function argumentsOf(variant) {
  */
 export async function compileKernelTests(variant, options) {
   const without = variant.withoutHeadSizes.map((size) => `_${size}.cu`);
-  const kernels = (await sourcesIn('kernels', '.cu')).filter((source) => !without.some((end) => source.endsWith(end)));
+  const kernels = (await nativeSources('kernels')).filter((source) => !without.some((end) => source.endsWith(end)));
   // Tests of kernels that take strides compute these with the host's code.
-  const others = [...(await sourcesIn('test', '.cc')), 'cuda/host/strides.cc'];
+  const others = [...(await nativeSources('kernelTests')), 'cuda/host/strides.cc'];
   if (variant.findsRaces) others.push('cuda/emulation/races.cc');
   const target = {
     file: 'kernel-tests',

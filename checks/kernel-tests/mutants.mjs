@@ -1,19 +1,32 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { NATIVE_DIR } from '../../scripts/setup/native-build.mjs';
 
-export const KERNELS_DIR = path.join(NATIVE_DIR, 'cuda/kernels');
+/** Where the sources of kernels are: {@link NATIVE_DIR} has CPU code, too. */
+const FOLDERS = ['cuda/kernels', 'ops'];
+
+/** The files of kernels by their names, relative to {@link NATIVE_DIR}. @returns {Promise<Map<string, string>>} */
+async function kernelFiles() {
+  const found = new Map();
+  for (const folder of FOLDERS) {
+    for (const name of await readdir(path.join(NATIVE_DIR, folder), { recursive: true })) {
+      found.set(path.basename(name), path.join(folder, name));
+    }
+  }
+  return found;
+}
 
 /**
  * A kernel with one error, which the kernel tests should notice.
  *
  * @typedef {object} Mutant
  * @property {string} name
- * @property {string} file of native/cuda/kernels
+ * @property {string} file relative to {@link NATIVE_DIR}
  * @property {string} text that is replaced
  * @property {number} occurrence of the text, from 0
  * @property {string} replacement
  * @property {string} kernel the .cu file that is compiled with it, without the ending
+ * @property {string} source its path, relative to {@link NATIVE_DIR}
  * @property {string[]} tests parts of their names
  * @property {keyof typeof import('./kernel-test-program.mjs').VARIANTS} variant
  * @property {string | null} unnoticed why nothing notices it, where that is known
@@ -903,10 +916,12 @@ const SAMPLED_BARRIERS = [
 
 /** @returns {Promise<Mutant[]>} each barrier of {@link FILES} removed, and the errors by hand */
 export async function allMutants() {
-  /** @type {Mutant[]} */
+  const files = await kernelFiles();
+  const pathOf = (/** @type {string} */ name) => /** @type {string} */ (files.get(name));
+  /** @type {Omit<Mutant, 'source'>[]} */
   const mutants = [];
   for (const [file, { kernel, tests }] of Object.entries(FILES)) {
-    const source = await readFile(path.join(KERNELS_DIR, file), 'utf8');
+    const source = await readFile(path.join(NATIVE_DIR, pathOf(file)), 'utf8');
     for (const barrier of ['__syncthreads();', '__syncwarp();']) {
       const count = source.split(barrier).length - 1;
       for (let occurrence = 0; occurrence < count; occurrence++) {
@@ -929,7 +944,7 @@ export async function allMutants() {
     const shown = head === undefined ? FILES[file] : shownBy(file, head);
     mutants.push({ name, file, text, occurrence, replacement, ...shown, variant, unnoticed, inSample: sample });
   }
-  return mutants;
+  return mutants.map((mutant) => ({ ...mutant, file: pathOf(mutant.file), source: pathOf(`${mutant.kernel}.cu`) }));
 }
 
 /** @param {Mutant} mutant @param {string} source the file's text @returns {string} the text with the error */

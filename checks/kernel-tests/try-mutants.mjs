@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { cacheDir } from '../../scripts/setup/locations.mjs';
@@ -6,7 +6,7 @@ import { NATIVE_DIR } from '../../scripts/setup/native-build.mjs';
 import { runCommand } from '../../scripts/setup/run-command.mjs';
 import { findTensorflowLibrary } from '../../scripts/setup/tensorflow-library.mjs';
 import { argumentsOf, compileKernelTests, VARIANTS } from './kernel-test-program.mjs';
-import { KERNELS_DIR, mutate } from './mutants.mjs';
+import { mutate } from './mutants.mjs';
 import { runProgram } from './run-kernel-tests.mjs';
 
 /** The head sizes that attention is compiled for. */
@@ -64,10 +64,10 @@ async function tryMutant(mutant, objects, env) {
   const variant = VARIANTS[mutant.variant];
   const folder = await mkdtemp(path.join(tmpdir(), 'kernel-mutant-'));
   try {
-    await copyNative(folder);
-    const file = path.join(folder, 'cuda/kernels', mutant.file);
-    await writeFile(file, mutate(mutant, await readFile(path.join(KERNELS_DIR, mutant.file), 'utf8')));
-    const source = `cuda/kernels/${mutant.kernel}.cu`;
+    await cp(NATIVE_DIR, folder, { recursive: true, filter: (from) => path.basename(from) !== 'build' });
+    const file = path.join(folder, mutant.file);
+    await writeFile(file, mutate(mutant, await readFile(file, 'utf8')));
+    const { source } = mutant;
     const program = path.join(folder, 'kernel-tests');
     const object = path.join(folder, 'mutant.o');
     const remedy = 'see the compiler errors above, and checks/kernel-tests/mutants.mjs.';
@@ -92,20 +92,5 @@ async function tryMutant(mutant, objects, env) {
     return { mutant, isNoticed: !passed, how: passed ? '' : (failure ?? output.trim().slice(-200)) };
   } finally {
     await rm(folder, { recursive: true, force: true });
-  }
-}
-
-/** Links everything but the kernels, which are copied. @param {string} folder */
-async function copyNative(folder) {
-  await cp(KERNELS_DIR, path.join(folder, 'cuda/kernels'), { recursive: true });
-  for (const [of, besides] of [
-    ['', ['cuda', 'build']],
-    ['cuda', ['kernels']],
-  ]) {
-    const from = path.join(NATIVE_DIR, /** @type {string} */ (of));
-    for (const name of await readdir(from)) {
-      if (!besides?.includes(name))
-        await symlink(path.join(from, name), path.join(folder, /** @type {string} */ (of), name));
-    }
   }
 }

@@ -65,5 +65,5 @@ function rowsText(planning, model, mebibytes) {
     return '–';
   };
   const [kept, recomputed] = [most(0), most(model.architecture.layerCount)];
-  return recomputed === '–' ? '–' : `${kept} / ${recomputed}`;
+  return recomputed === '–' ? '–' : `${kept}/${recomputed}`;
 }

@@ -16,7 +16,7 @@ const INTRODUCTION = `<!-- Written by \`npm run docs\` from the settings of the 
 Every setting is an environment variable. A service reads its variables once, when it starts. An empty variable counts as unset. If a
 variable is wrong, the service ends with exit code 78, and a message that names each wrong variable, says what is wrong, and gives an example.
 
-With Docker Compose they are in \`.env\`, beside the settings of Compose itself (\`.env.example\`). Compose sets folders, hosts and ports in the containers itself, \`SHUTDOWN_TIMEOUT_MS\` to 40000, and \`DEVICE\` to \`gpu\` unless \`.env\` has it.`;
+The settings of limits are in [limits.md](limits.md), the others here. With Docker Compose all are in \`.env\`, with the settings of Compose itself (\`.env.example\`). Compose sets folders, hosts and ports in the containers itself, \`SHUTDOWN_TIMEOUT_MS\` to 40000, and \`DEVICE\` to \`gpu\` unless \`.env\` has it.`;
 
 const COMMANDS = `## Settings of the commands
 
@@ -32,17 +32,23 @@ the services they start. They read the variables below themselves, and pass all 
 | \`LORASMITH_CACHE_DIR\` | \`$XDG_CACHE_HOME/lorasmith\`, else \`~/.cache/lorasmith\` | Downloads and compiled parts, shared by all clones. Deleting it is safe. |
 | \`LIBTENSORFLOW_DIR\` | unset | Another build of TensorFlow 2.20: a folder with \`lib/\` and \`include/\`. Unset: the pinned download. |
 
-\`npm run import-gguf\` reads \`MODELS_DIR\`. The command \`lora\` reads \`LORASMITH_URL\` (default \`http://127.0.0.1:8080\`).`;
+The command \`lora\` reads \`LORASMITH_URL\` (default \`http://127.0.0.1:8080\`).`;
 
 /**
  * Writes docs/configuration.md: first the settings that several services read, then those of each service.
  *
  * @param {ServiceSettings} services
+ * @param {ReadonlySet<string>} elsewhere variables that another page lists
  * @param {Pick<typeof import('../../packages/service-kit/dist/index.js'), 'configurationTable' | 'settingsOf'>} serviceKit
  * @returns {string}
  */
-export function configurationPage(services, { configurationTable, settingsOf }) {
-  const own = Object.entries(services).map(([name, tree]) => ({ name, settings: settingsOf(tree).map(asDocumented) }));
+export function configurationPage(services, elsewhere, { configurationTable, settingsOf }) {
+  const own = Object.entries(services).map(([name, tree]) => ({
+    name,
+    settings: settingsOf(tree)
+      .filter(({ variable }) => !elsewhere.has(variable))
+      .map(asDocumented),
+  }));
   const readers = (/** @type {string} */ variable) =>
     own.filter(({ settings }) => settings.some((setting) => setting.variable === variable)).map(({ name }) => name);
   /** @param {Setting[]} settings */

@@ -11,21 +11,21 @@ const LIMITS_IN = {
   httpLimits: 'services/api/SRC/app.js',
   keyLimits: 'services/api/SRC/access/key-store.js',
   errorLimits: 'packages/contracts/SRC/error.js',
-  faultLimits: 'packages/service-kit/SRC/validation-faults.js',
+  faultLimits: 'packages/service-kit/SRC/request-validation.js',
   bodyLimits: 'packages/service-kit/SRC/request-validation.js',
-  logLimits: 'packages/service-kit/SRC/bounded-line.js',
-  refusalLogLimits: 'packages/service-kit/SRC/refusal-log.js',
-  lingeringLimits: 'packages/service-kit/SRC/lingering-close.js',
+  logLimits: 'packages/service-kit/SRC/logger.js',
+  refusalLogLimits: 'packages/service-kit/SRC/error-answer.js',
+  lingeringLimits: 'packages/service-kit/SRC/connections.js',
   schemaLimits: 'packages/json-grammar/SRC/schema-terms.js',
-  textLimits: 'services/api/SRC/openai/text/text-routes.js',
-  wholeAnswerLimits: 'services/api/SRC/openai/text/answer-request.js',
+  textLimits: 'services/api/SRC/openai/text-routes.js',
+  wholeAnswerLimits: 'services/api/SRC/openai/answer-request.js',
   generationLimits: 'packages/contracts/SRC/generation-request.js',
-  turnLimits: 'services/api/SRC/access/concurrency-queue.js',
+  waitingLimits: 'services/api/SRC/access/concurrency-limit.js',
   queueLimits: 'packages/generation-queue/SRC/generation-client.js',
   unreadLimits: 'packages/generation-queue/SRC/piece-writer.js',
-  modelListLimits: 'services/api/SRC/openai/models/model-directory.js',
+  modelListLimits: 'services/api/SRC/openai/model-directory.js',
   datasetCheckLimits: 'services/api/SRC/datasets/dataset-checker.js',
-  lineLimits: 'packages/planning/SRC/jsonl/parse-line.js',
+  lineLimits: 'packages/planning/SRC/json-lines.js',
   longRecordLimits: 'services/api/SRC/datasets/row-checks.js',
   growthLimits: 'services/api/SRC/datasets/dataset-catalog.js',
   rowCheckLimits: 'services/api/SRC/datasets/row-checks.js',
@@ -48,7 +48,7 @@ const LIMITS_IN = {
   sweepLimits: 'packages/contracts/SRC/sweep.js',
   sweepStoreLimits: 'packages/job-store/SRC/sweeps/sweep-store.js',
   patternLimits: 'packages/model-folder/SRC/module-pattern.js',
-  renderingLimits: 'packages/model-folder/SRC/bounded-interpreter.js',
+  renderingLimits: 'packages/model-folder/SRC/template/template-interpreter.js',
   preflightLimits: 'services/api/SRC/jobs/preflight.js',
   attemptLimits: 'packages/job-store/SRC/queue/job-queue.js',
   eventLimits: 'packages/job-store/SRC/scripts/report-functions.js',
@@ -58,11 +58,10 @@ const LIMITS_IN = {
   adapterNumberLimits: 'packages/peft-files/SRC/fits-base.js',
   mergeLimits: 'services/registry/SRC/merging/merged-models.js',
   configLimits: 'packages/model-folder/SRC/model-folder.js',
-  tokenizerLimits: 'packages/model-folder/SRC/tokenizer.js',
-  templateLimits: 'packages/model-folder/SRC/chat-template.js',
-  quantizedLimits: 'packages/model-folder/SRC/weight-parts.js',
-  shardLimits: 'packages/model-folder/SRC/weight-files.js',
-  ggufLimits: 'packages/gguf/SRC/gguf-file.js',
+  tokenizerLimits: 'packages/model-folder/SRC/tokenizer/tokenizer.js',
+  templateLimits: 'packages/model-folder/SRC/template/chat-template.js',
+  quantizedLimits: 'packages/model-folder/SRC/weight-formats/weight-parts.js',
+  shardLimits: 'packages/model-folder/SRC/weights/weight-files.js',
   smallFileLimits: 'packages/base-models/SRC/pulls/choose-files.js',
   hubAnswerLimits: 'packages/hub/SRC/hub-fetch.js',
   repositoryLimits: 'packages/hub/SRC/hub-repository.js',
@@ -129,8 +128,8 @@ const sectionsOf = (limits) => ({
     ['`minItems`, `maxItems`, `minLength`, `maxLength` in it', limits.schemaLimits.counts],
     ['In progress of an API key, per api process', 'KEY_GENERATION_REQUESTS', 'further ones wait'],
     ['In progress, per api process', 'GENERATION_REQUESTS_MAX', 'further ones wait'],
-    ['Waiting for that, of an API key', limits.turnLimits.ofKey],
-    ['Waiting for that', limits.turnLimits.inAll],
+    ['Waiting for that, of an API key', limits.waitingLimits.ofKey],
+    ['Waiting for that', limits.waitingLimits.inAll],
     ['Time of waiting for that', 'GENERATION_QUEUE_MS', '429 `rate_limit_exceeded`, or 503'],
     ['Waiting for a worker, in all', limits.queueLimits.waiting],
     ['Wait for a worker', 'GENERATION_WAIT_MS', '503 `service_unavailable`'],
@@ -260,7 +259,6 @@ const sectionsOf = (limits) => ({
     ['Chat template', limits.templateLimits.bytes],
     ['Weight files', limits.shardLimits.files],
     ['State of a quantized weight', limits.quantizedLimits.stateBytes],
-    ['Header of a GGUF file', limits.ggufLimits.header],
     ['A model that is pulled from the hub', 'MODEL_PULL_MAX_BYTES', 'the pull fails: `model_not_supported`'],
     ['Disk that a pull leaves free', 'MODEL_PULL_KEEP_FREE_BYTES', 'the pull fails: `storage_full`'],
     ['One of its files other than weights', limits.smallFileLimits.bytes],
@@ -274,16 +272,16 @@ const sectionsOf = (limits) => ({
 /** Notes for the reader of a section. @type {Record<string, string>} */
 const NOTES = {
   Datasets:
-    'Concurrent uploads can exceed the number of datasets. Uploading a file again returns 200. The CSV rows of all uploads in progress take about 550 MiB of an api process at most ([why](decisions/row-files.md)).',
+    'Concurrent uploads can exceed the number of datasets. Uploading a file again returns 200. The CSV rows of all uploads in progress take about 550 MiB of an api process at most ([why](decisions/dataset-tokens.md#files-of-rows)).',
   Adapters: 'Concurrent imports and jobs can exceed the number of adapters.',
 };
 
-const INTRODUCTION = `<!-- Written by \`npm run docs\` from the settings and the limits beside the constants of the code. Change those, not this page. -->
+const INTRODUCTION = `<!-- Written by \`npm run docs\` from the settings and the limits next to the constants of the code. Change those, not this page. -->
 
 # Limits
 
-Everything that comes from outside has a limit. If a limit has a variable, the table shows its default, and you can change it
-([configuration.md](configuration.md)); you can also set the limits of one API key when you make it
+Everything that comes from outside has a limit. A limit with a variable is a default that you can change as any other
+[setting](configuration.md). You can also set the limits of one API key when you make it
 (\`npm run keys -- create … --active-jobs 5\`). The other limits are constants in the code, which says why they have their values.`;
 
 /**
@@ -295,6 +293,17 @@ Everything that comes from outside has a limit. If a limit has a variable, the t
 export async function loadLimits(load) {
   const entries = Object.entries(LIMITS_IN).map(async ([name, file]) => [name, (await load(file))[name]]);
   return /** @type {Limits} */ (Object.fromEntries(await Promise.all(entries)));
+}
+
+/**
+ * The variables of the settings that docs/limits.md lists, with their defaults and what is answered beyond them.
+ *
+ * @param {Limits} limits
+ * @returns {ReadonlySet<string>}
+ */
+export function limitVariables(limits) {
+  const bounds = Object.values(sectionsOf(limits)).flatMap((rows) => rows.map(([, bound]) => bound));
+  return new Set(bounds.filter((bound) => typeof bound === 'string'));
 }
 
 /**
@@ -315,13 +324,14 @@ export function limitsPage(services, { settingsOf }, limits) {
   /** @param {Row} row */
   const lineOf = ([what, bound, beyond]) => {
     if (bound === undefined) throw new Error(`scripts/docs/limits-page.mjs: "${what}" has no limit`);
-    if (typeof bound !== 'string') return `| ${what} | ${quantity(bound)} |  | ${bound.beyond} |`;
+    if (typeof bound !== 'string') return `| ${what} | ${quantity(bound)} | ${bound.beyond} |`;
     const setting = settings.get(bound);
     if (!setting?.fallback) throw new Error(`scripts/docs/limits-page.mjs: there is no setting ${bound}`);
-    return `| ${what} | ${quantity({ value: Number(setting.fallback), unit: setting.unit ?? '' })} | \`${bound}\` | ${beyond} |`;
+    const limit = quantity({ value: Number(setting.fallback), unit: setting.unit ?? '' });
+    return `| ${what} | ${limit}, \`${bound}\` | ${beyond} |`;
   };
   const sections = Object.entries(sectionsOf(limits)).map(([title, rows]) => {
-    const head = '| What | Limit | Variable | Beyond it |\n| --- | --- | --- | --- |';
+    const head = '| What | Limit, its variable | Beyond it |\n| --- | --- | --- |';
     const note = NOTES[title] === undefined ? '' : `\n\n${NOTES[title]}`;
     return `## ${title}\n\n${head}\n${rows.map(lineOf).join('\n')}${note}`;
   });

@@ -79,25 +79,41 @@ function cellOf(cases, answers, failure) {
   return failures.length === 0 ? found : `${found}, but ${failures.join('; ')}`;
 }
 
+/** The comparisons of log-probabilities: with what result of a case, and with which other program. */
+const COMPARISONS = /** @type {const} */ ([
+  ['PEFT: base and adapter', PEFT, 'ours'],
+  ['transformers: merged', TRANSFORMERS, 'PEFT'],
+  ['llama.cpp: merged', LLAMA_MERGED, 'transformers'],
+  ['llama.cpp: base and adapter', LLAMA_ADAPTER, 'transformers'],
+  ['vLLM: base and adapter', VLLM, 'PEFT'],
+  ['vLLM: merged', VLLM_MERGED, 'transformers'],
+]);
+
 /**
- * A table of the greatest differences of log-probabilities, by case.
+ * A table of how many cases each program answers alike, and of the greatest difference of a log-probability among these.
  * @param {Case[]} cases @returns {string} Markdown
  */
-export function caseTable(cases) {
-  const rows = cases
-    .filter(({ results }) => Object.keys(results).length > 0)
-    .map(({ name, results }) => {
-      const refused = results[LLAMA];
-      const ofLlama =
-        refused === undefined
-          ? [differenceOf(results[LLAMA_MERGED], 'transformers'), differenceOf(results[LLAMA_ADAPTER], 'transformers')]
-          : [`refused: ${reasonOf(refused)}`, ''];
-      const cells = [differenceOf(results[PEFT], 'ours'), differenceOf(results[TRANSFORMERS], 'PEFT'), ...ofLlama];
-      const ofVllm = [differenceOf(results[VLLM], 'PEFT'), differenceOf(results[VLLM_MERGED], 'transformers')];
-      return `| ${[name, ...cells, ...ofVllm].join(' | ')} |`;
-    });
-  const head = ['Model', 'ours and PEFT', 'PEFT and transformers (merged)', 'transformers and llama.cpp: merged'];
-  head.push('base and adapter', 'PEFT and vLLM: base and adapter', 'transformers and vLLM: merged');
+export function differenceTable(cases) {
+  const rows = COMPARISONS.map(([what, name, reference]) => {
+    const outcomes = cases
+      .filter(({ results }) => Object.keys(results).length > 0)
+      .map(({ results }) =>
+        name.startsWith(LLAMA) && results[LLAMA] !== undefined ? 'refused' : differenceOf(results[name], reference),
+      );
+    const matches = outcomes.map(Number).filter((difference) => !Number.isNaN(difference));
+    const count = (/** @type {string} */ beginning) => outcomes.filter((one) => one.startsWith(beginning)).length;
+    const others = [count('NO MATCH'), count('refused'), count('not run')];
+    return `| ${[what, reference, matches.length, Math.max(...matches).toExponential(1), ...others].join(' | ')} |`;
+  });
+  const head = [
+    'Loaded in',
+    'Compared with',
+    'Same answers',
+    'Greatest difference',
+    'Other answers',
+    'Refused',
+    'Not run',
+  ];
   return [`| ${head.join(' | ')} |`, `|${' --- |'.repeat(head.length)}`, ...rows].join('\n');
 }
 
@@ -109,7 +125,7 @@ function isMatch(result) {
 /** @param {string | undefined} result @param {string} reference */
 function differenceOf(result, reference) {
   if (result === undefined) return 'not run';
-  if (result.startsWith('refused')) return `refused: ${reasonOf(result)}`;
+  if (result.startsWith('refused')) return 'refused';
   const [, noMatch, difference] = new RegExp(`(NO MATCH )?${reference} ([^,:]+)`).exec(result) ?? [];
   if (difference === undefined) throw new Error(`checks/check-loaders/results.json: "${result}" has no ${reference}`);
   return noMatch === undefined ? difference : `NO MATCH: ${difference}`;
@@ -118,8 +134,12 @@ function differenceOf(result, reference) {
 /** @param {string} result */
 function reasonOf(result) {
   const reason = result.replace(/^refused: /, '').replace(/\.$/, '');
-  return reason
-    .replace(/^.* cannot be written as GGUF: /, '')
-    .replace(/^llama\.cpp has /, '')
-    .replace(/ \(it is [\d.]+\)/, '');
+  return (
+    reason
+      .replace(/^.* cannot be written as GGUF: /, '')
+      .replace(/^llama\.cpp has /, '')
+      .replace(/ \(it is [\d.]+\)/, '')
+      // The page explains the rest, which is the same in many rows.
+      .replace(' of mixtures on processors, which have no Triton', ' of mixtures')
+  );
 }

@@ -51,7 +51,7 @@ export async function compileNative(targets, { sourceDir = NATIVE_DIR, identity,
     for (const source of target.sources) {
       const flags = target.flagsOf?.[source] ?? target.flags;
       const keyOf = async () => {
-        const texts = await withIncludes(path.join(sourceDir, source), flags);
+        const texts = await withIncludes(source, { sourceDir, flags });
         return shortHash(JSON.stringify([compiler, identity, process.arch, flags, texts]));
       };
       const key = await keyOf();
@@ -124,18 +124,19 @@ async function runAll(tasks, report) {
 }
 
 /**
- * @param {string} file
- * @param {string[]} flags `-I.`: {@link NATIVE_DIR} is searched after the file's own folder
+ * @param {string} source relative to `sourceDir`
+ * @param {{ sourceDir: string, flags: string[] }} options `-I.` among the flags: names are also looked for from `sourceDir`
  * @param {Map<string, string>} [found]
- * @returns {Promise<[string, string][]>} name and text of the file and of what it includes from {@link NATIVE_DIR}
+ * @returns {Promise<[string, string][]>} name and text of the source and of our headers that it includes
  */
-async function withIncludes(file, flags, found = new Map()) {
-  const text = await readFile(file, 'utf8');
-  found.set(path.relative(NATIVE_DIR, file), text);
-  const folders = flags.includes('-I.') ? [NATIVE_DIR] : [];
+async function withIncludes(source, options, found = new Map()) {
+  const text = await readFile(path.join(options.sourceDir, source), 'utf8');
+  found.set(source, text);
+  const folders = [path.dirname(source), ...(options.flags.includes('-I.') ? ['.'] : [])];
   for (const [, name = ''] of text.matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)) {
-    const included = [path.dirname(file), ...folders].map((folder) => path.join(folder, name)).find(existsSync);
-    if (included && !found.has(path.relative(NATIVE_DIR, included))) await withIncludes(included, flags, found);
+    const names = folders.map((folder) => path.join(folder, name));
+    const included = names.find((one) => existsSync(path.join(options.sourceDir, one)));
+    if (included && !found.has(included)) await withIncludes(included, options, found);
   }
   return [...found];
 }

@@ -1,17 +1,16 @@
 import { existsSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { compileNative, NODE_HEADERS } from './compile-native.mjs';
 import { cacheDir } from './locations.mjs';
-import { NATIVE_DIR, placeFiles } from './native-build.mjs';
+import { NATIVE_DIR, nativeSources, placeFiles } from './native-build.mjs';
 import { describeFailure } from './run-steps.mjs';
 import { findTensorflowLibrary } from './tensorflow-library.mjs';
 
 const KEY_FILE = '.cuda-engine-key';
 
 /** Flags of the compiler, for every file. */
-export const FLAGS = ['-std=c++17', '-Wall', '-Wno-unknown-pragmas', '-fPIC', '-pthread', '-fvisibility=hidden'];
+export const FLAGS = ['-std=c++17', '-I.', '-Wall', '-Wno-unknown-pragmas', '-fPIC', '-pthread', '-fvisibility=hidden'];
 
 /** The path from native/build/cuda.node to the TensorFlow that tfjs's addon loads, so that this addon can be loaded before it. */
 const TENSORFLOW_FOLDER = '$ORIGIN/../../node_modules/@tensorflow/tfjs-node-gpu/deps/lib';
@@ -38,8 +37,8 @@ export async function installCudaEngine(library, { cache, env, progress, emulate
 async function addon(library) {
   return {
     file: 'cuda.node',
-    sources: await sourcesIn('host', '.cc'),
-    flags: [...FLAGS, '-O2', '-I.', `-I${library.includeDir}`, `-I${NODE_HEADERS}`],
+    sources: await nativeSources('host'),
+    flags: [...FLAGS, '-O2', `-I${library.includeDir}`, `-I${NODE_HEADERS}`],
     libraries: [library.cApiFile, library.frameworkFile, `-Wl,-rpath,${TENSORFLOW_FOLDER}:${CUBLAS_FOLDER}`, '-ldl'],
   };
 }
@@ -51,7 +50,7 @@ export const EMULATION_FLAGS = [...FLAGS, '-O2'];
 async function emulatedLibraries() {
   const cuda = {
     file: 'emulated/libcuda.so.1',
-    sources: ['cuda/emulation/driver.cc', ...(await sourcesIn('kernels', '.cu'))],
+    sources: ['cuda/emulation/driver.cc', ...(await nativeSources('kernels'))],
     flags: EMULATION_FLAGS,
     libraries: ['-Wl,-soname,libcuda.so.1'],
   };
@@ -62,19 +61,6 @@ async function emulatedLibraries() {
     libraries: ['-Wl,-soname,libcublasLt.so.12'],
   };
   return [cuda, cublas].filter(({ sources }) => sources.every((source) => existsSync(path.join(NATIVE_DIR, source))));
-}
-
-/**
- * @param {string} folder of native/cuda
- * @param {string} extension
- * @returns {Promise<string[]>} its files, relative to {@link NATIVE_DIR}
- */
-export async function sourcesIn(folder, extension) {
-  const names = await readdir(path.join(NATIVE_DIR, 'cuda', folder));
-  return names
-    .filter((name) => name.endsWith(extension))
-    .sort()
-    .map((name) => `cuda/${folder}/${name}`);
 }
 
 // node scripts/setup/cuda-engine.mjs: compiles the addon and the emulated libraries.

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { cacheDir } from './locations.mjs';
-import { NATIVE_DIR, placeFiles } from './native-build.mjs';
+import { NATIVE_DIR, nativeSources, placeFiles } from './native-build.mjs';
 import { NVRTC_WHEELS } from './pinned-wheels.mjs';
 import { publishFolder } from './publish-folder.mjs';
 import { runCommand } from './run-command.mjs';
@@ -14,7 +14,6 @@ import { describeFailure } from './run-steps.mjs';
 import { SetupError } from './setup-error.mjs';
 import { unpackWheel } from './unpack-wheel.mjs';
 
-export const KERNELS_DIR = path.join(NATIVE_DIR, 'cuda/kernels');
 const COMPILE_PROGRAM = fileURLToPath(new URL('nvrtc-compile.py', import.meta.url));
 
 /**
@@ -30,14 +29,15 @@ export const ARCHITECTURES = [...CUBIN_ARCHITECTURES, PTX_ARCHITECTURE];
 const OPTIONS = ['--std=c++17', '--include-path=.', '--device-as-default-execution-space'];
 /** Reports registers, spills and shared memory of each kernel, which test/emulated/compiled-kernels.test.ts limits. */
 const CUBIN_OPTIONS = ['--ptxas-options=-v'];
-/** Settings of gzip: less than a quarter is left, and host/modules.cc decompresses it. */
+/** Settings of gzip: less than a quarter is left, and native/cuda/host/modules.cc decompresses it. */
 const COMPRESSION = { level: 9 };
 
 /**
  * One kernel source compiled for one architecture.
  *
  * @typedef {object} CompiledKernel
- * @property {string} name of the source, without `.cu`
+ * @property {string} name of the source, without folders and `.cu`
+ * @property {string} source relative to {@link NATIVE_DIR}
  * @property {string} architecture such as `sm_90` or `compute_80`
  * @property {string} key stands for everything that the result depends on
  */
@@ -53,10 +53,11 @@ export function kernelExtension(architecture) {
  * @returns {Promise<CompiledKernel[]>} every kernel source for each of the architectures
  */
 export async function compiledKernels(architectures, only) {
-  const sources = only === undefined ? (await readdir(KERNELS_DIR)).filter((file) => file.endsWith('.cu')) : [only];
+  const all = await nativeSources('kernels');
+  const sources = only === undefined ? all : all.filter((source) => path.basename(source) === only);
   const program = await readFile(COMPILE_PROGRAM, 'utf8');
   const kernels = [];
-  for (const source of sources.sort()) {
+  for (const source of sources) {
     const contents = await withIncludes(source);
     for (const architecture of architectures) {
       const key = createHash('sha256')
@@ -65,7 +66,7 @@ export async function compiledKernels(architectures, only) {
         )
         .digest('hex')
         .slice(0, 16);
-      kernels.push({ name: path.basename(source, '.cu'), architecture, key });
+      kernels.push({ name: path.basename(source, '.cu'), source, architecture, key });
     }
   }
   return kernels;
@@ -146,17 +147,16 @@ function nvrtcWheel() {
 }
 
 /**
- * @param {string} source relative to {@link KERNELS_DIR}
+ * @param {string} source relative to {@link NATIVE_DIR}
  * @param {Map<string, string>} [found] what was read before
  * @returns {Promise<[string, string][]>} name and text of the file and of all that it includes
  */
 async function withIncludes(source, found = new Map()) {
-  const text = await readFile(path.join(KERNELS_DIR, source), 'utf8');
+  const text = await readFile(path.join(NATIVE_DIR, source), 'utf8');
   found.set(source, text);
   for (const [, included = ''] of text.matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)) {
-    // Not the emulation of a GPU, in a folder beside this one: the compiler for GPUs does not reach it.
-    const name = path.join(path.dirname(source), included);
-    if (!found.has(name) && !name.startsWith('..')) await withIncludes(name, found);
+    // The compiler for GPUs does not reach the emulation of a GPU.
+    if (!found.has(included) && !included.startsWith('cuda/emulation/')) await withIncludes(included, found);
   }
   return [...found];
 }
@@ -164,14 +164,15 @@ async function withIncludes(source, found = new Map()) {
 /**
  * Compiles one kernel source.
  *
- * @param {{ name: string, architecture: string }} kernel
+ * @param {{ source: string, architecture: string }} kernel
  * @param {{ library: string, folder: string, env: NodeJS.ProcessEnv, sources?: string }} options `library`: NVRTC's;
- *   `folder`: for the result and the compiler's log; `sources`: the source's folder
+ *   `folder`: for the result and the compiler's log; `sources`: the folder that the source's path begins at
  * @throws {SetupError} with the compiler's errors
  */
-export async function compileKernel({ name, architecture }, { library, folder, env, sources = KERNELS_DIR }) {
+export async function compileKernel({ source, architecture }, { library, folder, env, sources = NATIVE_DIR }) {
   const extension = kernelExtension(architecture);
-  const files = [`${name}.cu`, path.join(folder, `${name}.${extension}`), path.join(folder, `${name}.log`)];
+  const name = path.basename(source, '.cu');
+  const files = [source, path.join(folder, `${name}.${extension}`), path.join(folder, `${name}.log`)];
   const options = [...OPTIONS, ...(extension === 'cubin' ? CUBIN_OPTIONS : [])];
   // Relative names, so that no path of this machine is in the result.
   await runCommand('python3', [COMPILE_PROGRAM, library, ...files, `--gpu-architecture=${architecture}`, ...options], {

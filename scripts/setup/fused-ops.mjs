@@ -1,8 +1,8 @@
-import { readdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { compileNative, NODE_HEADERS } from './compile-native.mjs';
 import { INSTRUCTION_SETS, ownInstructionSet } from './instruction-sets.mjs';
-import { BUILD_DIR, NATIVE_DIR, placeFiles } from './native-build.mjs';
+import { BUILD_DIR, nativeSources, placeFiles } from './native-build.mjs';
 
 const KEY_FILE = '.lorasmith-key';
 
@@ -23,13 +23,13 @@ const FLAGS = [
  * @throws {import('./setup-error.mjs').SetupError} when it does not compile
  */
 export async function installFusedOps(library, { cache, env, progress, instructionSets }) {
-  const sources = (await readdir(NATIVE_DIR)).filter((name) => name.endsWith('.cc')).sort();
+  const sources = await nativeSources('cpu');
   const all = Object.entries(INSTRUCTION_SETS[process.arch] ?? {});
   const own = ownInstructionSet();
   const isWanted = (/** @type {string} */ name) => instructionSets === 'all' || name === own;
   const targets = all.flatMap(([name, { compiler }]) => {
     if (!isWanted(name)) return [];
-    const flags = [...FLAGS, ...compiler, `-I${library.includeDir}`, `-I${NODE_HEADERS}`];
+    const flags = [...FLAGS, ...compiler, '-I.', `-I${library.includeDir}`, `-I${NODE_HEADERS}`];
     // TensorFlow's addon is in the process by then, and its framework library with it: a path to it is not needed.
     return [{ file: `${name}.node`, sources, flags, libraries: [library.frameworkFile] }];
   });

@@ -9,6 +9,26 @@ export const NATIVE_DIR = path.join(ROOT_DIR, 'packages/tensor/native');
 export const BUILD_DIR = path.join(NATIVE_DIR, 'build');
 
 /**
+ * Sources by kind. An op has its folder in `ops`, with all of its versions; what several ops share is in `cpu` and `cuda`.
+ *
+ * @type {Record<'cpu' | 'host' | 'kernels' | 'kernelTests', { shared: string, ofOps: RegExp }>}
+ */
+const SOURCES = {
+  cpu: { shared: 'cpu', ofOps: /(?<!_cuda|_test)\.cc$/ },
+  host: { shared: 'cuda/host', ofOps: /_cuda\.cc$/ },
+  kernels: { shared: 'cuda/kernels', ofOps: /\.cu$/ },
+  kernelTests: { shared: 'cuda/test', ofOps: /_test\.cc$/ },
+};
+
+/** @param {keyof typeof SOURCES} kind @returns {Promise<string[]>} its files, relative to {@link NATIVE_DIR} */
+export async function nativeSources(kind) {
+  const { shared, ofOps } = SOURCES[kind];
+  const ofAll = (await readdir(path.join(NATIVE_DIR, shared))).filter((name) => /\.(cc|cu)$/.test(name));
+  const ofEach = (await readdir(path.join(NATIVE_DIR, 'ops'), { recursive: true })).filter((name) => ofOps.test(name));
+  return [...ofEach.map((name) => `ops/${name}`), ...ofAll.map((name) => `${shared}/${name}`)].sort();
+}
+
+/**
  * Places compiled files into {@link BUILD_DIR}, a folder in it, or that of another package, unless those of the same key are there. Each file is renamed
  * into place, so a process that has the old one open keeps it.
  *

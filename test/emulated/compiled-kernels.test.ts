@@ -146,7 +146,7 @@ test('an error of the compiler has file, line and architecture, and the same sou
   const { env } = process;
   const library = await nvrtcLibrary({ cache: cacheDir(env), env, progress: { update() {} } });
   const kernel = (name: string) =>
-    compileKernel({ name, architecture: 'sm_90' }, { library, folder, env, sources: folder });
+    compileKernel({ source: `${name}.cu`, architecture: 'sm_90' }, { library, folder, env, sources: folder });
   await writeFile(path.join(folder, 'header.h'), '#pragma once\ntypedef float Number;\n');
   await writeFile(
     path.join(folder, 'good.cu'),

@@ -16,8 +16,7 @@ const NOT_OF_THIS_ENGINE = [
   'packages/models/src/generation/sampling.test.ts',
   'packages/tensor/test/fused-kernels-*.test.ts',
   'packages/tensor/src/tensor.test.ts',
-  'packages/training/src/evaluation-watch.test.ts',
-  'packages/training/src/learning-rate.test.ts',
+  'packages/training/src/evaluation.test.ts',
   'packages/training/src/save-policy.test.ts',
   'packages/training/src/publishing/probe-texts.test.ts',
 ];

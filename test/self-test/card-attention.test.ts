@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { chooseKernels, HEAD_SIZES } from '../../packages/tensor/src/index.js';
 import { type AttentionCase, attentionCases } from '../../packages/tensor/src/numeric-cases/index.js';
-import { type ComputedCase, computeCase } from '../../packages/training/src/self-test/compute-cases.js';
+import { type ComputedCase, computeCase } from '../../packages/training/src/self-test.js';
 import { judgeCase } from '../../services/worker/src/self-test/judge-engine.js';
 import { HAS_ALL_CASES, usualCases } from '../usual-cases.js';
 import { CardAttention, MUTANTS, type Mutant } from './card-attention.js';

@@ -3,8 +3,7 @@ import { serveParent } from '../../packages/child-processes/dist/index.js';
 import { chooseKernels } from '../../packages/tensor/dist/index.js';
 import { numericCases } from '../../packages/tensor/dist/numeric-cases/index.js';
 import { withProbeModel } from '../../packages/training/dist/probe/probe-model.js';
-import { computeCase } from '../../packages/training/dist/self-test/compute-cases.js';
-import { trainingCases } from '../../packages/training/dist/self-test/training-cases.js';
+import { computeCase, trainingCases } from '../../packages/training/dist/self-test.js';
 
 /**
  * @typedef {import('./case-process.js').CaseRequest} CaseRequest

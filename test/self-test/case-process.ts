@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { type Child, startChild } from '../../packages/child-processes/src/index.js';
 import type { InstructionSet } from '../../packages/tensor/src/index.js';
 import type { CaseSizes } from '../../packages/tensor/src/numeric-cases/index.js';
-import type { ComputedCase } from '../../packages/training/src/self-test/compute-cases.js';
+import type { ComputedCase } from '../../packages/training/src/self-test.js';
 
 const PROGRAM = fileURLToPath(new URL('case-process-main.mjs', import.meta.url));
 

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { numericCases } from '../../packages/tensor/src/numeric-cases/index.js';
-import type { ComputedCase } from '../../packages/training/src/self-test/compute-cases.js';
+import type { ComputedCase } from '../../packages/training/src/self-test.js';
 import { judgeCase } from '../../services/worker/src/self-test/judge-engine.js';
 import { HAS_ALL_CASES, usualCases } from '../usual-cases.js';
 import { CaseProcess } from './case-process.js';

@@ -1,5 +1,5 @@
 import type { CaseTolerance } from '../../packages/tensor/src/numeric-cases/index.js';
-import type { ComputedCase } from '../../packages/training/src/self-test/compute-cases.js';
+import type { ComputedCase } from '../../packages/training/src/self-test.js';
 
 /**
  * How much more attention in bfloat16 of TensorFlow's own ops may differ than two fused ones (ATTENTION in tolerances.ts). They also round

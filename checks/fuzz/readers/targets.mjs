@@ -129,41 +129,6 @@ export const TARGETS = {
     };
   },
 
-  async gguf() {
-    const { parseGgufHeader } = await compiled('packages/gguf/dist/gguf-header.js');
-    const { GgufMetadata } = await compiled('packages/gguf/dist/gguf-metadata.js');
-    const { readLlamaSettings, llamaConfigJson } = await compiled('packages/gguf/dist/llama-config.js');
-    const { planLlamaTensors } = await compiled('packages/gguf/dist/llama-tensors.js');
-    const { bpeTokenizerFiles } = await compiled('packages/gguf/dist/bpe-tokenizer.js');
-    return {
-      async read(input) {
-        // Pretends that all data exist, so that the checks after the header are reached.
-        const header = parseGgufHeader(input, 2 ** 40, 'x.gguf');
-        const metadata = new GgufMetadata(header.metadata, 'x.gguf');
-        const settings = readLlamaSettings(metadata, header.tensors);
-        planLlamaTensors(header.tensors, settings, 'x.gguf');
-        llamaConfigJson(settings, metadata, null);
-        bpeTokenizerFiles(metadata);
-      },
-      isRefusal: (error) => isNamed(error, ['ProductError', 'OutOfBytes']),
-      words: [
-        'GGUF',
-        'general.architecture',
-        'llama',
-        'llama.block_count',
-        'llama.embedding_length',
-        'general.alignment',
-        'tokenizer.ggml.tokens',
-        'tokenizer.ggml.merges',
-        'tokenizer.ggml.pre',
-        'blk.0.attn_q.weight',
-        '\x08\0\0\0',
-        '\x09\0\0\0',
-        '\xff\xff\xff\xff\xff\xff\xff\x7f',
-      ],
-    };
-  },
-
   async tar() {
     const { unpackAdapterTar } = await compiled('services/registry/dist/importing/adapter-tar.js');
     return {
@@ -208,8 +173,7 @@ export const TARGETS = {
   async jsonl(folder) {
     const { linesOfText } = await compiled('packages/row-files/dist/text-lines.js');
     const { DatasetChecker } = await compiled('services/api/dist/datasets/dataset-checker.js');
-    const { readLines } = await compiled('packages/planning/dist/jsonl/read-lines.js');
-    const { parseLine } = await compiled('packages/planning/dist/jsonl/parse-line.js');
+    const { parseLine, readLines } = await compiled('packages/planning/dist/json-lines.js');
     const { checkRow } = await compiled('packages/planning/dist/dataset-row.js');
     const location = path.join(folder, 'x.jsonl');
     return {

@@ -19,7 +19,6 @@ export {
   type SaveOptions,
   saveCheckpoint,
 } from './checkpoints/checkpoint-folder.js';
-export * from './checkpoints/reference-file.js';
-export * from './checkpoints/rollout-file.js';
+export * from './checkpoints/run-inputs.js';
 export { datasetIdOf, datasetNotFound, readDataset, writeDataset } from './datasets/dataset-record.js';
 export * from './own-details.js';

@@ -359,11 +359,11 @@ describe('what went wrong is said, with what to do', () => {
     ],
     [
       'only GGUF',
-      () => hub.repos.set(REPO, hubRepo({ ...omit(tiny, 'model.safetensors'), 'm.gguf': 'x' })),
+      () => hub.repos.set(REPO, hubRepo({ 'README.md': 'x', 'm.Q4_1.gguf': 'x' })),
       {},
       { repo: REPO },
       'model_not_supported',
-      /import-gguf/,
+      /only as GGUF.*Pull the repository that it was made from/,
     ],
     [
       'no tokenizer',

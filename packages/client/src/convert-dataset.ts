@@ -1,10 +1,17 @@
-import { createWriteStream } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { open, rename, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { type ColumnMapping, mapColumns, mappedJson } from '@lorasmith/row-files';
+import {
+  type ColumnChoice,
+  type ColumnMapping,
+  linesOfFile,
+  linesOfParquet,
+  mapColumns,
+  mappedJson,
+  unzstd,
+} from '@lorasmith/row-files';
 import { refuseExisting } from './folder-download.js';
-import { rowLinesOf } from './row-lines.js';
 
 export interface ConvertDatasetOptions {
   /** The columns that the rows get; undefined: all of the file. */
@@ -112,4 +119,27 @@ async function* linesOf(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     if (start < chunk.length) parts.push(chunk.subarray(start));
   }
   if (parts.length > 0) yield Buffer.concat(parts);
+}
+
+const MAX_LINE_BYTES = 2 ** 26;
+
+/**
+ * The rows of a file as JSONL: of a JSON array, CSV, Parquet or JSONL, also compressed with gzip or zstd.
+ * @throws ProductError `invalid_request` if there is no file; `invalid_dataset` for one that cannot be read
+ */
+export async function* rowLinesOf(source: string, columns: ColumnChoice): AsyncGenerator<Buffer> {
+  const file = await open(source).catch((cause: Error) => {
+    throw new ProductError('invalid_request', `Cannot read ${source}: ${cause.message}`, { param: 'file', cause });
+  });
+  try {
+    yield* linesOfFile(createReadStream(source), {
+      columns,
+      maxBytes: Number.POSITIVE_INFINITY,
+      maxLineBytes: MAX_LINE_BYTES,
+      unzstd,
+      linesOfParquet: () => linesOfParquet(file, { columns, maxRows: Number.POSITIVE_INFINITY }),
+    });
+  } finally {
+    await file.close();
+  }
 }

@@ -8,9 +8,7 @@ import {
   type SweepEvent,
 } from '@lorasmith/contracts';
 import { parseEventStream } from './event-stream-parser.js';
-import { type HttpTransport, unreachable } from './http-transport.js';
-import { bodyChunks } from './response-body.js';
-import { sleep } from './sleep.js';
+import { bodyChunks, type HttpTransport, sleep, unreachable } from './http-transport.js';
 
 export interface FollowOptions {
   /** Id of an event: only later events are returned. @defaultValue all events */

@@ -1,10 +1,8 @@
 import type { EventData, JobEvent, SamplePrompt } from '@lorasmith/contracts';
 import { faultLines } from './fault-lines.js';
 import { worseOnHeldOutRows, worseText } from './held-out-change.js';
-import { countText, durationText } from './human-units.js';
-import { printable } from './printable.js';
 import { preferenceLine, reportText } from './report-text.js';
-import { redraw, type TextOutput } from './text-output.js';
+import { countText, durationText, printable, redraw, type TextOutput } from './text-output.js';
 
 export interface JobProgressDisplay {
   handle(event: JobEvent): void;

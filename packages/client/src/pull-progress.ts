@@ -1,8 +1,6 @@
 import type { ModelPull } from '@lorasmith/contracts';
-import { bytesText, durationText } from './human-units.js';
 import { barText } from './job-progress.js';
-import { printable } from './printable.js';
-import { redraw, type TextOutput } from './text-output.js';
+import { bytesText, durationText, printable, redraw, type TextOutput } from './text-output.js';
 
 /** Time between lines in a file or pipe. On a terminal, the bar is redrawn. */
 const PLAIN_LINE_INTERVAL_MS = 10_000;

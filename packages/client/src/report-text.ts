@@ -1,5 +1,5 @@
-import type { AdapterManifest, Report } from '@lorasmith/contracts';
-import { bytesText, countText, durationText } from './human-units.js';
+import type { AdapterManifest, QueueReason, Report } from '@lorasmith/contracts';
+import { bytesText, countText, durationText } from './text-output.js';
 
 const MAX_ROW_CHARACTERS = 600;
 
@@ -84,4 +84,32 @@ function estimateLine({ machine, ...estimate }: NonNullable<Report['estimate']>)
   const layers = estimate.recomputed_layers;
   const again = layers === 0 ? '' : `, ${layers === 1 ? 'a layer' : `${layers} layers`} computed again to save memory`;
   return `estimate      ${durationText(estimate.total_seconds)} at ${estimate.seconds_per_step.toPrecision(2)} s a step; ${memory}${again}`;
+}
+
+/** The value of a setting as text: a number, true, false, null, JSON of a list or an object, or else the text. */
+export function settingOf(text: string): unknown {
+  if (text === 'true' || text === 'false' || text === 'null') return JSON.parse(text);
+  // Objects and arrays: `{"q_proj": 4}`, `[0, 2]`.
+  if (/^[[{]/.test(text)) {
+    try {
+      return JSON.parse(text);
+    } catch {
+      return text;
+    }
+  }
+  return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
+}
+
+const TEXTS: Readonly<Record<QueueReason, string>> = {
+  'no-worker': 'no worker runs',
+  'worker-starting': 'the worker is still starting',
+  'worker-self-test':
+    'the worker compares its engine on the GPU with the CPU, which takes a minute, or several on a slow processor',
+  'worker-measuring': 'the worker measures its machine, about 30 s at a first start',
+  'workers-busy': 'all workers are busy with other jobs',
+};
+
+/** The reason why a job waits, as a clause. A later version of the service may know further reasons. */
+export function queueReasonText(reason: QueueReason): string {
+  return TEXTS[reason] ?? reason;
 }

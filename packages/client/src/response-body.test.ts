@@ -2,9 +2,8 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { type Answer, serve } from '../test/http-server.js';
-import { createHttpTransport } from './http-transport.js';
+import { bodyChunks, bodyText, createHttpTransport } from './http-transport.js';
 import { followJobEvents } from './job-events.js';
-import { bodyChunks, bodyText } from './response-body.js';
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;

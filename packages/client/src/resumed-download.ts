@@ -1,8 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
 import { ApiError } from './api-error.js';
-import { type HttpTransport, unreachable } from './http-transport.js';
-import { bodyChunks } from './response-body.js';
-import { sleep } from './sleep.js';
+import { bodyChunks, type HttpTransport, sleep, unreachable } from './http-transport.js';
 
 export interface DownloadSource {
   path: string;

@@ -7,8 +7,8 @@ import {
   type SweepValue,
   type SweepVariant,
 } from '@lorasmith/contracts';
-import { countText } from './human-units.js';
-import { settingOf } from './setting-text.js';
+import { settingOf } from './report-text.js';
+import { countText } from './text-output.js';
 
 /** The share of the rows that a sweep holds out unless its job says otherwise: variants are compared on them. */
 export const USUAL_SPLIT = 0.1;

@@ -10,8 +10,7 @@ import {
 import { apiErrorOfText } from './api-error.js';
 import type { CallOptions } from './call-options.js';
 import { parseEventStream } from './event-stream-parser.js';
-import { type HttpTransport, unreachable } from './http-transport.js';
-import { bodyChunks } from './response-body.js';
+import { bodyChunks, type HttpTransport, unreachable } from './http-transport.js';
 
 /** A request without the fields that the methods set. */
 export type ChatCall = Omit<ChatCompletionRequest, 'stream' | 'stream_options'>;

@@ -1,19 +1,15 @@
 import { type Static, Type } from 'typebox';
 import { detailsFilters, MAX_NAME_CHARACTERS, ownDetails, searchFilter } from './details.js';
 import { GroupMetrics } from './group-relative.js';
-import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { JobSpec } from './job.js';
-import { Label } from './label.js';
 import { orderParameters } from './list-order.js';
-import { Nullable } from './nullable.js';
-import { Owner } from './owner.js';
 import { CountedPage, PageQuery } from './page.js';
 import { PreferenceMetrics } from './preference.js';
 import { AdapterChecks, AdapterProbe } from './probe.js';
 import { RecordVersion } from './record-version.js';
 import { Report } from './report.js';
 import { SampleRound } from './samples.js';
-import { closed } from './schema-parts.js';
+import { AdapterId, closed, DatasetId, JobId, Label, ModelName, Nullable, Owner } from './schema-parts.js';
 
 const sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' });
 

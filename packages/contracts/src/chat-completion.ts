@@ -1,8 +1,7 @@
 import { type Static, Type } from 'typebox';
 import { answerHead, fieldsWithoutEffect, generationFields, MAX_TOP_LOGPROBS, Usage } from './generation-request.js';
 import { ChatMessage, MAX_TOOLS, Tools } from './message.js';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { closed, Nullable } from './schema-parts.js';
 
 const MAX_MESSAGES = 1_000;
 

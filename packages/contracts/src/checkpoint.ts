@@ -1,8 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { JobId } from './identifier.js';
-import { Label } from './label.js';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { closed, JobId, Label, Nullable } from './schema-parts.js';
 
 /** A stored state of a training. It can be resumed, and published as an adapter. */
 export const Checkpoint = Type.Object(

@@ -1,7 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { answerHead, generationFields, MAX_CHOICES, MAX_TOP_LOGPROBS, Usage } from './generation-request.js';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { closed, Nullable } from './schema-parts.js';
 
 const TokenIds = Type.Array(Type.Integer({ minimum: 0, maximum: 16_777_215 }), { minItems: 1 });
 

@@ -1,10 +1,8 @@
 import { type Static, Type } from 'typebox';
 import { COMPLETION_FORMATS } from './completion-format.js';
 import { Fault } from './error.js';
-import { DatasetId, ModelName } from './identifier.js';
 import { MAX_SEQ_LENGTH, ON_OVERFLOW } from './job.js';
-import { Nullable } from './nullable.js';
-import { closed, count } from './schema-parts.js';
+import { closed, count, DatasetId, ModelName, Nullable } from './schema-parts.js';
 
 /** Most characters of a line that `GET /datasets/:id/rows` shows. */
 export const MAX_ROW_CHARACTERS = 16_384;

@@ -1,15 +1,12 @@
 import { type Static, Type } from 'typebox';
 import { detailsFilters, ownDetails, searchFilter } from './details.js';
 import { Fault } from './error.js';
-import { DatasetId, ModelName } from './identifier.js';
 import { JobFailure } from './job.js';
 import { orderParameters } from './list-order.js';
 import { chatMessageFields, Tools } from './message.js';
-import { Nullable } from './nullable.js';
-import { Owner } from './owner.js';
 import { CountedPage, PageQuery } from './page.js';
 import { RecordVersion } from './record-version.js';
-import { closed } from './schema-parts.js';
+import { closed, DatasetId, ModelName, Nullable, Owner } from './schema-parts.js';
 
 /** The row formats, which differ in their keys. */
 export const DATASET_FORMATS = [

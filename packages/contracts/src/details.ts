@@ -1,8 +1,6 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { ProductError } from './error.js';
-import { Label, UNPRINTABLE } from './label.js';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { closed, Label, Nullable, UNPRINTABLE } from './schema-parts.js';
 
 const MAX_TAGS = 20;
 const MAX_TAG_CHARACTERS = 50;

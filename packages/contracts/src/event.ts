@@ -1,13 +1,11 @@
 import { type Static, Type } from 'typebox';
 import { evaluatedTokens } from './adapter.js';
 import { AnswerRound, GroupMetrics } from './group-relative.js';
-import { AdapterId, JobId } from './identifier.js';
 import { JobFailure } from './job.js';
-import { Nullable } from './nullable.js';
 import { PreferenceMetrics } from './preference.js';
 import { Report } from './report.js';
 import { SampleRound } from './samples.js';
-import { closed } from './schema-parts.js';
+import { AdapterId, closed, JobId, Nullable } from './schema-parts.js';
 
 /** The data of each kind of event of a job. */
 export const EVENT_DATA = {

@@ -1,12 +1,9 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { Grader } from './grader.js';
-import { DatasetId, JobId, ModelName } from './identifier.js';
 import { jobMetadata } from './job.js';
-import { Label } from './label.js';
-import { Nullable } from './nullable.js';
 import { ResultFileId } from './openai-file.js';
 import { PREFERENCE_LEARNING_RATE, PreferenceObjective } from './preference.js';
-import { closed } from './schema-parts.js';
+import { closed, DatasetId, JobId, Label, ModelName, Nullable } from './schema-parts.js';
 
 // Fine-tuning jobs as the OpenAI API has them. As there, null means the default.
 

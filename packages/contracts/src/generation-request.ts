@@ -1,6 +1,5 @@
 import { type TSchema, Type } from 'typebox';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { closed, Nullable } from './schema-parts.js';
 
 // What the two calls of the OpenAI API that generate text have in common. As there, null means the default.
 

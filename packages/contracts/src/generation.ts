@@ -1,9 +1,7 @@
 import { type Static, Type } from 'typebox';
 import type { ErrorCode } from './error.js';
-import { AdapterId, ModelName } from './identifier.js';
 import { ChatMessage, Tools } from './message.js';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { AdapterId, closed, ModelName, Nullable } from './schema-parts.js';
 
 /** A request for text, as the api sends it to a worker: checked, and with every default filled in. */
 export const GenerationRequest = Type.Object(

@@ -1,7 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { JobId } from './identifier.js';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { closed, JobId, Nullable } from './schema-parts.js';
 
 /** Answers of one request to the webhook of a grader. */
 export const MAX_GRADED_AT_ONCE = 64;

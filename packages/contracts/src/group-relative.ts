@@ -1,10 +1,9 @@
 import { type Static, Type } from 'typebox';
 import { ProductError } from './error.js';
 import { Grader } from './grader.js';
-import { Nullable } from './nullable.js';
 import type { ObjectiveContract } from './objective-contract.js';
 import { PREFERENCE_LEARNING_RATE } from './preference.js';
-import { closed } from './schema-parts.js';
+import { closed, Nullable } from './schema-parts.js';
 
 export const NORMALIZATIONS = ['dapo', 'grpo', 'dr_grpo'] as const;
 export const REWARD_SCALES = ['group', 'batch', 'none'] as const;

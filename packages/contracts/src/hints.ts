@@ -1,7 +1,6 @@
-import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { JobRequest, LoraSettings, TrainingSettings, ValidationSettings } from './job.js';
-import { LABEL_PATTERN } from './label.js';
 import { HubRepository, HubRevision } from './model-pull.js';
+import { AdapterId, DatasetId, JobId, LABEL_PATTERN, ModelName } from './schema-parts.js';
 
 // Hints for error messages: fields, paths and rows of PEFT, Unsloth, TRL and the OpenAI API, and what to use here instead.
 

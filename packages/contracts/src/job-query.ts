@@ -1,10 +1,9 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { detailsFilters, searchFilter } from './details.js';
-import { DatasetId, ModelName, SweepId } from './identifier.js';
 import { JobStatus, LoraSettings, TrainingSettings, ValidationSettings } from './job.js';
 import { orderParameters } from './list-order.js';
 import { PageQuery } from './page.js';
-import { closed } from './schema-parts.js';
+import { closed, DatasetId, ModelName, SweepId } from './schema-parts.js';
 
 const GROUPS = { lora: LoraSettings, training: TrainingSettings, validation: ValidationSettings };
 

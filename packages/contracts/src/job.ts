@@ -4,16 +4,12 @@ import { COMPLETION_FORMATS, DEFAULT_COMPLETION_FORMAT } from './completion-form
 import { initialDetails, MAX_NAME_CHARACTERS, ownDetails } from './details.js';
 import { Fault } from './error.js';
 import { GROUP_BATCH } from './group-relative.js';
-import { AdapterId, DatasetId, JobId, ModelName, SweepId } from './identifier.js';
-import { Label } from './label.js';
-import { Nullable } from './nullable.js';
 import { JobObjective, ObjectiveRequest } from './objective.js';
-import { Owner } from './owner.js';
 import { CountedPage } from './page.js';
 import { PREFERENCE_LEARNING_RATE } from './preference.js';
 import { Report } from './report.js';
 import { SampleRequest, SampleSettings } from './samples.js';
-import { closed } from './schema-parts.js';
+import { AdapterId, closed, DatasetId, JobId, Label, ModelName, Nullable, Owner, SweepId } from './schema-parts.js';
 
 /** The maximum rank of a job, and of an imported adapter. */
 export const MAX_RANK = 512;

@@ -1,7 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { KeyId } from './identifier.js';
-import { Nullable } from './nullable.js';
-import { Role } from './owner.js';
+import { KeyId, Nullable, Role } from './schema-parts.js';
 
 /** Answer of `GET /key`. */
 export const KeyAnswer = Type.Object(

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { isLabel, isPrintable } from './label.js';
+import { isLabel, isPrintable } from './schema-parts.js';
 
 test.each(['a', ' a ', '0', '👩\u200d🔬', 'می\u200cخواهم', '🏴\u{e0067}'])('%j is a label', (text) => {
   expect(isLabel(text)).toBe(true);

@@ -1,6 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { closed, Nullable } from './schema-parts.js';
 
 /** The speed of a machine in one precision. */
 export const MachineRates = Type.Object(

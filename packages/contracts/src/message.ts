@@ -1,6 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { closed, Nullable } from './schema-parts.js';
 
 export const MessageRole = Type.Enum(['system', 'user', 'assistant', 'tool']);
 /** A turn of a conversation, as text. */

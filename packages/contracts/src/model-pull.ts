@@ -1,7 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { ModelName } from './identifier.js';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { closed, ModelName, Nullable } from './schema-parts.js';
 
 /** A repository on the hub: its organisation or user, and its name. */
 export const HubRepository = Type.String({

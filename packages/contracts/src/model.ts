@@ -1,8 +1,6 @@
 import { type Static, Type } from 'typebox';
-import { ModelName } from './identifier.js';
 import { ModelOrigin } from './model-pull.js';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { closed, ModelName, Nullable } from './schema-parts.js';
 
 /** A linear layer that LoRA can adapt, or a parameter with the weights of all experts of a layer. */
 export const AdaptableModule = Type.Object(

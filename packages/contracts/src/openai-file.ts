@@ -1,7 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { DatasetId, type JobId } from './identifier.js';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { closed, DatasetId, type JobId, Nullable } from './schema-parts.js';
 
 /** The purposes of files: `fine-tune` for uploads, `fine-tune-results` for what a fine-tuning job writes. */
 export const FILE_PURPOSES = ['fine-tune', 'fine-tune-results'] as const;

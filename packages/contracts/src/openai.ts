@@ -1,7 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { ModelName } from './identifier.js';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { closed, ModelName, Nullable } from './schema-parts.js';
 
 /** A model that can be named in a request: an adapter, or a base model. */
 export const OpenaiModel = Type.Object(

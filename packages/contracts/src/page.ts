@@ -1,6 +1,5 @@
 import { type Static, type TSchema, Type } from 'typebox';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { closed, Nullable } from './schema-parts.js';
 
 /** Query of a list: `limit` items after the item with the id `after`, newest first. */
 export const PageQuery = Type.Object(

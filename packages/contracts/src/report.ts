@@ -1,9 +1,7 @@
 import { type Static, Type } from 'typebox';
 import { COMPLETION_FORMATS } from './completion-format.js';
 import { Fault } from './error.js';
-import { DatasetId } from './identifier.js';
-import { Nullable } from './nullable.js';
-import { closed, count } from './schema-parts.js';
+import { closed, count, DatasetId, Nullable } from './schema-parts.js';
 
 /** Most tokens of the first row in a report. */
 export const MAX_RENDERED_TOKENS = 512;

@@ -1,7 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { Message } from './message.js';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { closed, Nullable } from './schema-parts.js';
 
 /** Rounds of samples in a job. All are in its manifest. */
 export const MAX_SAMPLE_ROUNDS = 100;

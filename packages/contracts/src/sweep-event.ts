@@ -1,8 +1,6 @@
 import { type Static, Type } from 'typebox';
-import { AdapterId, JobId, SweepId } from './identifier.js';
 import { ENDED_STATUSES } from './job.js';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { AdapterId, closed, JobId, Nullable, SweepId } from './schema-parts.js';
 import { SweepRung } from './sweep.js';
 
 /** The data of each kind of event of a sweep. */

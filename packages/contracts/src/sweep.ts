@@ -1,11 +1,18 @@
 import { type Static, Type } from 'typebox';
-import { AdapterId, DatasetId, JobId, ModelName, SweepId } from './identifier.js';
 import { JobFailure, JobProgress, JobRequest, JobStatus, StoppedAtRung, WebhookSettings } from './job.js';
-import { Label } from './label.js';
-import { Nullable } from './nullable.js';
-import { Owner } from './owner.js';
 import { Page } from './page.js';
-import { closed, count } from './schema-parts.js';
+import {
+  AdapterId,
+  closed,
+  count,
+  DatasetId,
+  JobId,
+  Label,
+  ModelName,
+  Nullable,
+  Owner,
+  SweepId,
+} from './schema-parts.js';
 
 /** Most jobs of a sweep. */
 export const MAX_VARIANTS = 64;

@@ -1,8 +1,6 @@
 import { type Static, Type } from 'typebox';
-import { AdapterId, DatasetId, JobId, ModelName, SweepId } from './identifier.js';
 import { JobFailure, JobStatus } from './job.js';
-import { Nullable } from './nullable.js';
-import { closed } from './schema-parts.js';
+import { AdapterId, closed, DatasetId, JobId, ModelName, Nullable, SweepId } from './schema-parts.js';
 import { SweepStatus } from './sweep.js';
 
 export const JOB_WEBHOOK_TYPES = ['job.succeeded', 'job.failed', 'job.cancelled'] as const;

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { answerScores } from './answer-scores.js';
+import { answerScores } from './similarity.js';
 
 test.each([
   ['the same but for blanks', ' 2024-01-02\n', '2024-01-02', { exact_match: 1, f1: 1, rouge_l: 1 }],

@@ -2,11 +2,9 @@ import type { Grader, GraderType, SimpleGrader } from '@lorasmith/contracts';
 import { checkSchema, GrammarTooLargeError, SchemaError } from '@lorasmith/json-grammar';
 import { RE2JS } from 're2js';
 import { Check } from 'typebox/schema';
-import { parseFormula } from './formula.js';
-import { GraderError } from './grader-error.js';
-import { areWithin, lastNumberIn } from './number-in-text.js';
+import { GraderError, parseFormula } from './formula.js';
 import { fuzzyMatch, rougeL, rougeN } from './similarity.js';
-import { ANSWER, type GradedAnswer, parseTemplate, type Template } from './template.js';
+import { ANSWER, areWithin, type GradedAnswer, lastNumberIn, parseTemplate, type Template } from './template.js';
 
 export type { GradedAnswer } from './template.js';
 

@@ -1,5 +1,3 @@
-import { GraderError } from './grader-error.js';
-
 /** A formula over named numbers. */
 export interface Formula {
   /** The names in it, each once. */
@@ -141,5 +139,22 @@ class FormulaParser {
 
   #wrong(what: string): GraderError {
     return new GraderError('calculate_output', `The formula cannot be read. ${what}`);
+  }
+}
+
+/** A fault in the settings of a grader. */
+export class GraderError extends Error {
+  /** The setting, as a path from the grader: `graders.right.pattern`. */
+  readonly param: string;
+
+  constructor(param: string, message: string) {
+    super(message);
+    this.name = 'GraderError';
+    this.param = param;
+  }
+
+  /** The same fault, of a grader within another. */
+  within(path: string): GraderError {
+    return new GraderError(`${path}.${this.param}`, this.message);
   }
 }

@@ -1,7 +1,7 @@
+import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { digestLike } from './digest.js';
 import { explained, type HubSubject, isTemporary } from './hub-errors.js';
 import type { HubSettings } from './hub-fetch.js';
 import { type HubFile, type HubRepository, pause } from './hub-repository.js';
@@ -34,7 +34,8 @@ const TRIES = 2;
 
 /**
  * Fetches a file into its part, from where an earlier attempt ended, checks its digest, and accepts it into the complete
- * files.
+ * files. The `downloadFile` of `@huggingface/hub` has small files in memory, and all files of a server without ranges. Xet is
+ * not used: the hub sends the same bytes over plain HTTP, where a part can be continued.
  *
  * @throws ProductError `hub_file_corrupt` if the digest is wrong twice: the file is removed, and not used; `hub_unavailable`,
  *   `hub_access_denied`, `hub_model_not_found`, `hub_dataset_not_found`; the error of the system for a full disk
@@ -119,4 +120,18 @@ async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
 /** The connection ended in good order, but too early. */
 class UnfinishedError extends Error {
   readonly code = 'ECONNRESET';
+}
+
+/**
+ * Computes the digest that the hub gives a file: `sha256:…`, or `git-sha1:…`, which git computes of `blob`, the size and the
+ * bytes.
+ *
+ * @param like - A digest of the same kind.
+ * @param bytes - The size of the whole file.
+ */
+export function digestLike(like: string, bytes: number): { update(chunk: Uint8Array): void; digest(): string } {
+  const kind = like.slice(0, like.indexOf(':'));
+  const hash: Hash = createHash(kind === 'sha256' ? 'sha256' : 'sha1');
+  if (kind === 'git-sha1') hash.update(`blob ${bytes}\0`);
+  return { update: (chunk) => void hash.update(chunk), digest: () => `${kind}:${hash.digest('hex')}` };
 }

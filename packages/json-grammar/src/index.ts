@@ -2,4 +2,4 @@ export { type CallableFunction, placeInCall, schemaOfCall } from './call-schema.
 export { JsonGrammars } from './json-grammars.js';
 export { checkSchema, SchemaError, schemaLimits } from './schema-terms.js';
 export { GrammarTooLargeError } from './terms.js';
-export { TokenTrie } from './token-trie.js';
+export { TokenTrie } from './token-masks.js';

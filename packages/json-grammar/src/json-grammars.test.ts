@@ -6,8 +6,7 @@ import { JsonGrammars } from './json-grammars.js';
 import { JsonTerms } from './json-terms.js';
 import { checkSchema, termOfSchema } from './schema-terms.js';
 import { EMPTY, GrammarTooLargeError, NOTHING, Terms } from './terms.js';
-import { TokenMasks } from './token-masks.js';
-import { TokenTrie } from './token-trie.js';
+import { TokenMasks, TokenTrie } from './token-masks.js';
 
 const ajv = new Ajv2020({ strict: false, allErrors: true });
 ajvFormats.default(ajv);

@@ -1,8 +1,9 @@
 import { JsonTerms } from './json-terms.js';
 import { termOfSchema } from './schema-terms.js';
+import { copyTerm } from './term-walks.js';
 import { EMPTY, GrammarTooLargeError, type Term, Terms } from './terms.js';
+import type { TokenTrie } from './token-masks.js';
 import { TokenMasks } from './token-masks.js';
-import type { TokenTrie } from './token-trie.js';
 
 /** The tokens that may come next in a text of a grammar, while it grows. */
 export interface JsonConstraint {
@@ -138,7 +139,7 @@ class TextOfTerm implements JsonConstraint {
       if (!(error instanceof GrammarTooLargeError) || this.#tokens < this.#moves * TOKENS_OF_ARENA) throw error;
       this.#moves++;
       const arena = this.#options.move();
-      this.#term = this.#arena.terms.copyTo(arena.terms, this.#term);
+      this.#term = copyTerm(this.#term, this.#arena.terms, arena.terms);
       this.#arena = arena;
       return work(arena);
     }

@@ -26,7 +26,8 @@ export class GrammarTooLargeError extends Error {
   }
 }
 
-type Node =
+/** A term with what it consists of. */
+export type TermNode =
   | { kind: 'nothing' | 'empty' }
   /** One byte of a set. */
   | { kind: 'byte'; has: Uint8Array }
@@ -43,7 +44,7 @@ type Node =
  * follow a byte is a term again, so a term is the state of an automaton that is built as far as texts reach it.
  */
 export class Terms {
-  readonly #nodes: Node[] = [{ kind: 'nothing' }, { kind: 'empty' }];
+  readonly #nodes: TermNode[] = [{ kind: 'nothing' }, { kind: 'empty' }];
   readonly #nullable: boolean[] = [false, true];
   /** The length of the chain of sequences. */
   readonly #chain: number[] = [0, 0];
@@ -59,7 +60,12 @@ export class Terms {
     return this.#nodes.length > MAX_TERMS / 2 || this.#tableCount > MAX_TABLES / 2 || this.#work > MAX_WORK / 2;
   }
 
-  node(term: Term): Readonly<Node> {
+  /** All rules, in the order in which they were made. */
+  get rules(): Term[] {
+    return this.#bodies.map((_, rule) => this.#known.get(`n${rule}`)!);
+  }
+
+  node(term: Term): Readonly<TermNode> {
     return this.#nodes[term]!;
   }
 
@@ -198,47 +204,6 @@ export class Terms {
     }
   }
 
-  /**
-   * The same set in other terms: there it has only the terms that its further texts may reach.
-   * @throws GrammarTooLargeError
-   */
-  copyTo(other: Terms, term: Term): Term {
-    const copies = new Map<Term, Term>();
-    /** Rules of the copy, and the bodies that are still to be copied: they may refer to the rules. */
-    const bodies: { rule: Term; body: Term }[] = [];
-    const copy = (one: Term): Term => {
-      const copied = copies.get(one) ?? copyOf(this.#nodes[one]!);
-      copies.set(one, copied);
-      return copied;
-    };
-    const copyOf = (node: Node): Term => {
-      switch (node.kind) {
-        case 'nothing':
-          return NOTHING;
-        case 'empty':
-          return EMPTY;
-        case 'byte':
-          return other.byte(...[...node.has.keys()].filter((byte) => node.has[byte] === 1));
-        case 'sequence':
-          return other.sequence(copy(node.first), copy(node.rest));
-        case 'choice':
-          return other.choice(node.of.map(copy));
-        case 'repeat':
-          return other.repeat(copy(node.of), node.min, node.max);
-        case 'unit':
-          return other.unit(copy(node.of));
-        case 'rule': {
-          const rule = other.newRule();
-          bodies.push({ rule, body: this.#bodyOf(node.rule) });
-          return rule;
-        }
-      }
-    };
-    const copied = copy(term);
-    for (let next = bodies.pop(); next !== undefined; next = bodies.pop()) other.define(next.rule, copy(next.body));
-    return copied;
-  }
-
   /** The term that may follow a byte; {@link NOTHING} where it may not come. @throws GrammarTooLargeError */
   next(term: Term, byte: number): Term {
     const table = this.#tables[term] ?? this.#tableOf(term);
@@ -279,94 +244,18 @@ export class Terms {
       case 'unit':
         return this.unit(this.next(node.of, byte));
       case 'rule':
-        return this.next(this.#bodyOf(node.rule), byte);
+        return this.next(this.bodyOf(node.rule), byte);
     }
   }
 
-  #bodyOf(rule: number): Term {
+  /** The body of the rule with this number. @throws Error while it is being made */
+  bodyOf(rule: number): Term {
     const body = this.#bodies[rule];
     if (body == null) throw new Error(`rule ${rule} is not made yet`);
     return body;
   }
 
-  /** The rules of which a finite text exists. */
-  productiveRules(): ReadonlySet<Term> {
-    const productive = new Set<Term>();
-    /** The rules that are looked at again once this one is productive. */
-    const waiting = new Map<Term, Term[]>();
-    const waitFor = (rule: Term, within: Term) => {
-      const known = waiting.get(rule);
-      if (known === undefined) waiting.set(rule, [within]);
-      else known.push(within);
-    };
-    const isProductive = (term: Term, within: Term): boolean => {
-      if (productive.has(term)) return true;
-      const node = this.#nodes[term]!;
-      const found = partsAre(node, within);
-      if (found) productive.add(term);
-      else if (node.kind === 'rule') waitFor(term, within);
-      return found;
-    };
-    const partsAre = (node: Node, within: Term): boolean => {
-      switch (node.kind) {
-        case 'sequence':
-          return isProductive(node.first, within) && isProductive(node.rest, within);
-        case 'choice':
-          return node.of.some((one) => isProductive(one, within));
-        case 'repeat':
-          return node.min === 0 || isProductive(node.of, within);
-        case 'unit':
-          return isProductive(node.of, within);
-        default:
-          return node.kind === 'byte' || node.kind === 'empty';
-      }
-    };
-    const rules = this.#bodies.map((_, rule) => this.#known.get(`n${rule}`)!);
-    for (const rule of rules) {
-      const node = this.#nodes[rule]!;
-      if (productive.has(rule) || node.kind !== 'rule' || !isProductive(this.#bodyOf(node.rule), rule)) continue;
-      productive.add(rule);
-      rules.push(...(waiting.get(rule) ?? []));
-    }
-    return productive;
-  }
-
-  /** A rule that may begin with itself, among these and those that they may begin with; undefined: there is none. */
-  ruleWithinItself(rules: Iterable<Term>): Term | undefined {
-    const states = new Map<Term, 'open' | 'done'>();
-    const firstOf = (terms: Iterable<Term>): Term | undefined => {
-      for (const term of terms) {
-        const found = search(term);
-        if (found !== undefined) return found;
-      }
-      return undefined;
-    };
-    const search = (term: Term): Term | undefined => {
-      const node = this.#nodes[term]!;
-      switch (node.kind) {
-        case 'sequence':
-          return firstOf(this.#nullable[node.first]! ? [node.first, node.rest] : [node.first]);
-        case 'choice':
-          return firstOf(node.of);
-        case 'repeat':
-        case 'unit':
-          return search(node.of);
-        case 'rule': {
-          const state = states.get(term);
-          if (state !== undefined) return state === 'open' ? term : undefined;
-          states.set(term, 'open');
-          const found = search(this.#bodyOf(node.rule));
-          states.set(term, 'done');
-          return found;
-        }
-        default:
-          return undefined;
-      }
-    };
-    return firstOf(rules);
-  }
-
-  #intern(key: string, node: Node, nullable: boolean, chain = 0): Term {
+  #intern(key: string, node: TermNode, nullable: boolean, chain = 0): Term {
     const known = this.#known.get(key);
     if (known !== undefined) return known;
     if (this.#nodes.length >= MAX_TERMS) throw new GrammarTooLargeError();

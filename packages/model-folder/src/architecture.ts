@@ -1,4 +1,6 @@
-/** How RoPE scaling changes the frequencies or the magnitude. Absent settings have the defaults of transformers. */
+import type { DecoderNames } from './decoder-names.js';
+
+/** A way in which RoPE scaling changes the frequencies or the magnitude. Absent settings have the defaults of transformers. */
 export type RopeScaling =
   /** All positions are divided by `factor`. */
   | { type: 'linear'; factor: number }
@@ -15,7 +17,7 @@ export type RopeScaling =
       betaFast: number;
       /** Frequencies with fewer rotations are divided by the full `factor`. */
       betaSlow: number;
-      /** Whether the bounds of the range between them are rounded to integer dimensions. */
+      /** True if the bounds of the range between them are rounded to integer dimensions. */
       truncate: boolean;
       attentionFactor: number;
     }
@@ -28,7 +30,7 @@ export type RopeScaling =
       originalMaxPositions: number;
       attentionFactor: number;
     }
-  /** The first `pairs` turn as if all did, and by angles that are divided by `factor`; the others turn by none. */
+  /** The first `pairs` rotate as if all did, and by angles that are divided by `factor`; the others do not rotate. */
   | { type: 'proportional'; pairs: number; factor: number };
 
 /** Rotary position embedding (Su et al. 2021, arXiv:2104.09864), with the scaling of the config. */
@@ -41,8 +43,8 @@ export interface RopeSettings {
   interleaved: boolean;
   scaling: RopeScaling | null;
   /**
-   * How many pairs of dimensions rotate by the frame, the row and the column of a part of an image; they take turns. A token of text
-   * has the same position in all three.
+   * The numbers of pairs of dimensions that rotate by the frame, the row and the column of a part of an image; the three alternate. A
+   * token of text has the same position in all three.
    */
   sections?: readonly [number, number, number];
 }
@@ -81,7 +83,7 @@ export interface LayerAttention extends ScoredAttention {
 
 /**
  * Attention whose keys and values are projections of a small latent (multi-head latent attention of DeepSeek-V2, arXiv:2405.04434).
- * Positions turn a part of each head; the keys' part is the same for all heads.
+ * Positions rotate a part of each head; the keys' part is the same for all heads.
  */
 export interface LatentAttention extends ScoredAttention {
   kind: 'latent';
@@ -89,9 +91,9 @@ export interface LatentAttention extends ScoredAttention {
   queryRank: number | null;
   /** The size of the latent of keys and values. */
   keyValueRank: number;
-  /** Numbers of a query or key that positions do not turn. */
+  /** Numbers of a query or key that positions do not rotate. */
   plainDim: number;
-  /** Numbers of a query or key that positions turn; even. */
+  /** Numbers of a query or key that positions rotate; even. */
   rotaryDim: number;
   /** Numbers of a value. */
   valueDim: number;
@@ -169,130 +171,8 @@ export type Activation =
   | 'tanh'
   | 'sigmoid';
 
-/** The module paths of latent attention's parts, relative to a layer. Its input projections are those of `queryKeyValue`. */
-export interface LatentAttentionNames {
-  /** Norm of the latent of queries, and the projection of that to queries; null: there is no such latent. */
-  query: { norm: string; projection: string } | null;
-  /** Norm of the latent of keys and values, and the projection of that to both. */
-  keyValue: { norm: string; projection: string };
-}
-
-/** The module paths of linear attention's parts, relative to a layer. */
-export interface LinearAttentionNames {
-  /**
-   * Projections of what the convolution reads (queries, keys, values), of the gate of the output, of β and of the decay; two paths if
-   * the first two are fused and the last two, by key head.
-   */
-  inputs:
-    | readonly [mixed: string, gate: string, beta: string, decay: string]
-    | readonly [mixedAndGate: string, betaAndDecay: string];
-  convolution: string;
-  /** Tensors that are in no module of their own. */
-  decayLog: string;
-  timeStepBias: string;
-  /** Norm of each head's output. */
-  norm: string;
-  output: string;
-}
-
-/** The module paths of the parts of layer inputs. Those from `gate` on are relative to a layer. */
-export interface LayerInputNames {
-  /** The embeddings of all layers, `[vocab, layers × size]`. */
-  embedding: string;
-  /** Projection of the embedded token to the inputs of all layers. */
-  projection: string;
-  /** Norm of each layer's part of the projection. */
-  norm: string;
-  gate: string;
-  output: string;
-  /** Norm of the output, before it is added to the residual stream. */
-  branchNorm: string;
-}
-
-/** The module paths of a sparse layer's parts, relative to a layer. */
-export interface ExpertNames {
-  /** Its weight has a row for each expert. */
-  router: string;
-  /**
-   * The experts of a layer. Their parameters are `<experts>.gate_up_proj` and `<experts>.down_proj`, and so are fused tensors, whose biases
-   * end in `_bias`, and in MXFP4 their codes in `_blocks` and their scales in `_scales`. Each by itself, their tensors are
-   * `<experts>.<index>.gate_proj.weight`, `.up_proj.weight` and `.down_proj.weight`.
-   */
-  experts: string;
-  /** Their tensors where the files have those of a layer in one: of gate and up, and of down; null: they have the parameters' names. */
-  fused: readonly [gateUp: string, down: string] | null;
-  /** The expert that all tokens pass, and the layer of its gate where it has one; null: there is none. */
-  shared: { gateUp: readonly string[]; down: string; gate: string | null } | null;
-  /** The correction of the router's scores, in no module of its own; null: there is none. */
-  correction: string | null;
-  /** The parts of experts that are beside the layer's MLP; null: they are in its place. */
-  beside: BesideMlpNames | null;
-}
-
 /**
- * The module paths of what experts beside an MLP have more. Both read the residual stream by a norm of their own and have one of what
- * they give, before the sum of both is normed.
- */
-export interface BesideMlpNames {
-  /** Norm of what the experts read; that of the MLP is `mlpNorm`. */
-  norm: string;
-  branchNorm: string;
-  mlpBranchNorm: string;
-  /** Tensors that are in no module of their own: the weights of the router's norm, and the factor of each expert's weight. */
-  routerScale: string;
-  expertScales: string;
-}
-
-/**
- * The module paths of a decoder's parts, as in transformers and PEFT. Paths from `attentionNorm` to `mlpBranchNorm` are
- * relative to a layer. A part that the family lacks is null.
- */
-export interface DecoderNames {
-  embedding: string;
-  /** The learned position embedding. */
-  positions: string | null;
-  /** A layer is at `<layers>.<index>`. */
-  layers: string;
-  finalNorm: string;
-  head: string;
-  /** Norm of what the attention reads. */
-  attentionNorm: string | null;
-  /**
-   * Query, key and value projections; a single path if they are fused. Of latent attention the projections to its latents, or to
-   * queries.
-   */
-  queryKeyValue: readonly string[];
-  /** Norms of the queries and keys. */
-  queryNorm: string | null;
-  keyNorm: string | null;
-  attentionOutput: string;
-  /** The attention sinks, in no module of their own; null where there are none. */
-  sinks: string | null;
-  /** Norm of the attention output, before it is added to the residual stream. */
-  attentionBranchNorm: string | null;
-  /** Norm of what the MLP reads. */
-  mlpNorm: string | null;
-  /** Gate and up projections; a single path if they are fused or there is no gate. */
-  gateUp: readonly string[];
-  down: string;
-  /** Norm of the MLP output, before it is added to the residual stream. */
-  mlpBranchNorm: string | null;
-  /** The parts of latent attention. @defaultValue no layer has it */
-  latentAttention?: LatentAttentionNames | undefined;
-  /** The parts of linear attention. @defaultValue no layer has it */
-  linearAttention?: LinearAttentionNames | undefined;
-  /** The parts of layer inputs; null where layers have none. */
-  layerInputs: LayerInputNames | null;
-  /** The parts of sparse layers; null where there is none. */
-  experts: ExpertNames | null;
-  /** The tensor with the factor of a layer's output, in no module of its own; null where there is none. */
-  layerScale: string | null;
-  /** Prefixes of module paths that the tensor names lack: a path that starts with `modules` starts with `files` there. */
-  prefixes: readonly { modules: string; files: string }[];
-}
-
-/**
- * The numbers of each token that a layer reads beside the residual stream (per-layer embeddings of Gemma 3n and Gemma 4): an
+ * The numbers of each token that a layer reads in addition to the residual stream (per-layer embeddings of Gemma 3n and Gemma 4): an
  * embedding of the token for this layer, and a projection of the embedded token.
  */
 export interface LayerInputs {
@@ -313,7 +193,7 @@ export interface Experts {
   perToken: number;
   /** The width of each expert. */
   intermediateSize: number;
-  /** Whether a token's weights, a softmax of the router's logits, are divided by the sum of those of its experts. */
+  /** True if a token's weights, a softmax of the router's logits, are divided by the sum of those of its experts. */
   renormalized: boolean;
   /**
    * The router scores by sigmoid, as in DeepSeek-V3 (arXiv:2412.19437). A correction of each expert, which is no part of its weight, is
@@ -321,12 +201,12 @@ export interface Experts {
    * `scale`. @defaultValue it scores by softmax
    */
   sigmoid?: { groups: number; groupsPerToken: number; scale: number } | undefined;
-  /** The expert that all tokens pass beside, times the sigmoid of its gate where it has one; null: there is none. */
+  /** The expert that all tokens pass in addition, times the sigmoid of its gate where it has one; null: there is none. */
   shared: { intermediateSize: number } | null;
-  /** Whether the router and the experts have biases. @defaultValue false */
+  /** True if the router and the experts have biases. @defaultValue false */
   biases?: boolean | undefined;
   /**
-   * How the files have the experts of a layer: in one tensor `[experts, out, in]`, or `[experts, in, out]` where it is transposed; in
+   * The form of the experts of a layer in the files: in one tensor `[experts, out, in]`, or `[experts, in, out]` where it is transposed; in
    * MXFP4, of the shape of the first; or each by itself.
    */
   files: 'fused' | 'transposed' | 'mxfp4' | 'each';
@@ -364,7 +244,7 @@ export interface DecoderArchitecture {
     softcap: number | null;
     /** null: the position does not change the length of a query. */
     queryGrowth: QueryGrowth | null;
-    /** Whether a norm of queries or keys is of each head, or of all heads together. */
+    /** The numbers that a norm of queries or keys is of: those of each head, or of all heads together. */
     queryKeyNorm: 'head' | 'projection';
     /** The norm of the values of each head, which has no weights; null: there is none. */
     valueNorm: 'rms' | null;
@@ -376,7 +256,7 @@ export interface DecoderArchitecture {
   };
   /** One entry per layer. */
   layers: readonly LayerSettings[];
-  /** The inputs of layers beside the residual stream; null: there are none. */
+  /** The inputs of layers in addition to the residual stream; null: there are none. */
   layerInputs: LayerInputs | null;
   /** The settings that MLPs and experts of all layers share: `down(activation(gate x) · up x)`; without a gate, `down(activation(up x))`. */
   mlp: {
@@ -418,7 +298,7 @@ export interface ClassifierArchitecture {
 
 export type Architecture = DecoderArchitecture | ClassifierArchitecture;
 
-/** Whether the output head is the embedding matrix, so that a change to one changes both. */
+/** True if the output head is the embedding matrix, so that a change to one changes both. */
 export function hasTiedHead(architecture: Architecture): boolean {
   return architecture.kind === 'decoder' && architecture.tiedHead;
 }

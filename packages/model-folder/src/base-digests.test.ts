@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { DecoderArchitecture } from './architecture.js';
 import { type BaseIdentity, baseMismatch, digestArchitecture } from './base-digests.js';
-import { withWindows } from './families/decoder-config.js';
+import { withWindows } from './config/layer-windows.js';
 import { readModelFolder } from './model-folder.js';
 
 const [A, B] = ['a'.repeat(64), 'b'.repeat(64)];

@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto';
 import type { AdapterManifest } from '@lorasmith/contracts';
 import type { Architecture, DecoderArchitecture, Mixer, Mlp } from './architecture.js';
 import { onLoad } from './base-quantization.js';
-import { hasExperts } from './layer-kinds/experts.js';
 import { mixersOf } from './layer-kinds/mixer-kinds.js';
+import { hasExperts } from './layer-kinds/sparse.js';
 import type { ModelFolder } from './model-folder.js';
-import type { WeightDigests } from './weight-digests.js';
+import type { WeightDigests } from './weights/weight-digests.js';
 
 /** Identifies a base model in manifests and checkpoints. */
 export type BaseDigests = Pick<AdapterManifest['base_model'], 'weights_sha256' | 'architecture_sha256'>;

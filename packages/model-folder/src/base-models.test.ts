@@ -15,7 +15,7 @@ beforeAll(async () => {
   await writeFile(join(modelsDir, 'broken', 'model.safetensors'), 'x'.repeat(50));
   await symlink(join(reference, 'llama-tied', 'base'), join(modelsDir, 'linked'));
   await symlink(join(modelsDir, 'nowhere'), join(modelsDir, 'dangling'));
-  await mkdir(join(modelsDir, '.import-1234'));
+  await mkdir(join(modelsDir, '.partial-1234'));
   await writeFile(join(modelsDir, 'README.md'), 'not a model');
 });
 afterAll(() => rm(modelsDir, { recursive: true }));
@@ -97,7 +97,7 @@ test.each([
   'tiny-qwen/../broken',
   'tiny-qwen/',
   '%2e%2e',
-  '.import-1234',
+  '.partial-1234',
   'README.md',
   'dangling',
   'tiny-qwen\0',

@@ -9,10 +9,10 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
-import { readChatTemplates } from './chat-template.js';
-import { isMissing, readOptionalJsonFile } from './json-file.js';
+import { isMissing, readOptionalJsonFile } from './config/json-file.js';
 import { type ModelFolder, readModelFolder } from './model-folder.js';
-import { namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
+import { readChatTemplates } from './template/chat-template.js';
+import { namedTokensOf, readTokenizerConfig } from './tokenizer/tokenizer-files.js';
 
 const NAME_PATTERN = new RegExp(MODEL_NAME_PATTERN);
 

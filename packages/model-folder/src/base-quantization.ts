@@ -1,9 +1,8 @@
 import { type AdapterManifest, type BaseQuantization, ProductError } from '@lorasmith/contracts';
-import { layerLinears } from './families/decoder-layout.js';
+import { layerLinears } from './decoder-layout.js';
 import type { ExpertParameter } from './families/family.js';
 import type { ModelFolder } from './model-folder.js';
-import { QUANTIZED_BLOCK } from './weight-formats/four-bit.js';
-import { MadeWeight } from './weight-formats/quantized-on-load.js';
+import { MadeWeight, QUANTIZED_BLOCK } from './weight-formats/four-bit.js';
 import type { QuantizedWeight } from './weight-formats/quantized-weight.js';
 
 type BaseModelOfAdapter = AdapterManifest['base_model'];
@@ -51,7 +50,7 @@ function madeExperts({ experts, projections = 1, tensors }: ExpertParameter): [n
   return tensors.map(({ name, shape: [rows, columns] }) => [name, new MadeWeight([rows!, columns!])]);
 }
 
-/** Why a model's weights cannot be quantized when they are read; null: they can. */
+/** The reason why a model's weights cannot be quantized when they are read; null: they can. */
 function faultOf({ architecture, quantized, dtype, linears, expertParameters }: ModelFolder): string | null {
   if (quantized.size > 0) {
     return `has quantized weights (${dtype}) already, and is trained with these: leave base_quantization out.`;
@@ -67,7 +66,7 @@ function faultOf({ architecture, quantized, dtype, linears, expertParameters }: 
   return null;
 }
 
-/** How the weights of a model are quantized; null: they are not. */
+/** The quantization of a model's weights; null: they have none. */
 export function quantizationOf({
   quantized,
   baseQuantization,
@@ -80,7 +79,7 @@ export function quantizationOf({
   return ofExperts.some(({ name }) => quantized.has(name)) ? { ...settings, experts: true } : settings;
 }
 
-/** The model in the form in which an adapter was trained on it. Whether it is that model, digests must tell. */
+/** The model in the form in which an adapter was trained on it. Digests must prove that it is that model. */
 export function asTrained(model: ModelFolder, { quantization }: Pick<BaseModelOfAdapter, 'quantization'>): ModelFolder {
   return faultOf(model) === null ? withBaseQuantization(model, onLoad(quantization)) : model;
 }

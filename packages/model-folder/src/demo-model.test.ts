@@ -3,13 +3,13 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readModelFolder } from './model-folder.js';
-import { WeightDigests } from './weight-digests.js';
+import { WeightDigests } from './weights/weight-digests.js';
 
 const root = new URL('../../../', import.meta.url).pathname;
 const reference = join(root, 'test/fixtures/reference/smollm2');
 const model = join(process.env.MODELS_DIR ?? join(root, 'models'), 'SmolLM2-135M-Instruct');
-const imported = existsSync(join(model, 'config.json'));
-if (!imported) console.warn(`skipped: ${model} is not there; \`npm test\` imports the demo model`);
+const isThere = existsSync(join(model, 'config.json'));
+if (!isThere) console.warn(`skipped: ${model} is not there; \`npm test\` makes the demo model`);
 
 const readJson = async (folder: string, file: string) => JSON.parse(await readFile(join(folder, file), 'utf8'));
 
@@ -21,7 +21,7 @@ async function settingsOf(file: string) {
   return Object.fromEntries(settings.filter(([name]) => !provenance.includes(name)));
 }
 
-describe.skipIf(!imported)('the demo model, imported from its GGUF', () => {
+describe.skipIf(!isThere)('the demo model, converted from its GGUF', () => {
   test('has the same config as in transformers', async () => {
     expect(await readJson(model, 'config.json')).toMatchObject(await settingsOf('config.json'));
   });

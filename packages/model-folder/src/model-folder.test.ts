@@ -5,9 +5,9 @@ import { type Dtype, openSafetensors, toFloat32, writeSafetensors } from '@loras
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type FileTensor, rewriteTensors } from '../test/changed-folder.js';
 import type { DecoderArchitecture } from './architecture.js';
-import { LLAMA_NAMES } from './families/decoder-names.js';
+import { LLAMA_NAMES } from './decoder-names.js';
 import { type ModelFolder, readModelFolder } from './model-folder.js';
-import { openModelWeights } from './model-weights.js';
+import { openModelWeights } from './weights/model-weights.js';
 
 const reference = new URL('../../../test/fixtures/reference/', import.meta.url).pathname;
 let root: string;
@@ -367,12 +367,22 @@ describe('weights', () => {
   test.each([
     ['pytorch_model.bin', 'model_not_supported', 'pickle'],
     ['pytorch_model-00001-of-00002.bin', 'model_not_supported', 'pickle'],
-    ['model.Q4_1.gguf', 'model_not_supported', 'import-gguf'],
+    ['model.Q4_1.gguf', 'model_not_supported', 'gguf_file="model.Q4_1.gguf"'],
     ['notes.txt', 'model_file_missing', 'Copy/model.safetensors is missing'],
   ])('%s instead of safetensors: %s', async (file, code, message) => {
     const folder = await modelWith({});
     await rename(join(folder, 'model.safetensors'), join(folder, file));
     await expect(readModelFolder(folder)).rejects.toMatchObject({ code, message: expect.stringContaining(message) });
+  });
+
+  test('a GGUF file alone is named, not the files that are missing beside it', async () => {
+    const folder = await modelWith({});
+    await rename(join(folder, 'model.safetensors'), join(folder, 'model.Q4_1.gguf'));
+    await unlink(join(folder, 'config.json'));
+    await expect(readModelFolder(folder)).rejects.toMatchObject({
+      code: 'model_not_supported',
+      message: expect.stringContaining('Copy/model.Q4_1.gguf is not in safetensors format'),
+    });
   });
 
   test('follows links to files elsewhere, as in the hub cache', async () => {

@@ -2,15 +2,14 @@ import { basename, resolve } from 'node:path';
 import { type AdaptableModule, type BaseQuantization, ProductError } from '@lorasmith/contracts';
 import { type FloatDtype, isFloatDtype } from '@lorasmith/safetensors';
 import { type Architecture, hasTiedHead } from './architecture.js';
-import { ConfigFields } from './config-fields.js';
+import { ConfigFields } from './config/config-fields.js';
+import { missingJsonFile, modelFileLabel, readJsonFile, readOptionalJsonFile } from './config/json-file.js';
 import type { ExpertParameter, Family, LinearLayer, ModelLayout, RequiredTensor } from './families/family.js';
 import { FAMILIES } from './families/family-registry.js';
-import { modelFileLabel, readJsonFile, readOptionalJsonFile } from './json-file.js';
-import { withHeadOfFiles } from './tied-head.js';
-import { type LocatedTensor, readWeightFiles, type WeightFile } from './weight-files.js';
-import type { QuantizedType } from './weight-formats/quantized-type.js';
-import type { QuantizedWeight } from './weight-formats/quantized-weight.js';
+import type { QuantizedType, QuantizedWeight } from './weight-formats/quantized-weight.js';
 import { checkQuantization, readQuantized, type StoredAs, storedAs } from './weight-formats/weight-formats.js';
+import { withHeadOfFiles } from './weights/tied-head.js';
+import { type LocatedTensor, readWeightFiles, type WeightFile, weightsOfOtherFormat } from './weights/weight-files.js';
 
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 /** Limits, for docs/limits.md. */
@@ -52,7 +51,7 @@ export interface ModelFolder {
   parameters: AdaptableModule[];
   /** The output head (`lm_head`), tied or not; null for a classifier. */
   headModule: AdaptableModule | null;
-  /** Whether config.json ties the head to the embedding, but the files have a different head. The model uses that head. */
+  /** True if config.json ties the head to the embedding, but the files have a different head. The model uses that head. */
   untiedByFiles: boolean;
   /** A tied head counts once, and a quantized weight as many as it has numbers. */
   parameterCount: number;
@@ -71,8 +70,10 @@ export interface ModelFolder {
  */
 export async function readModelFolder(folder: string): Promise<ModelFolder> {
   const path = resolve(folder);
-  const configLabel = modelFileLabel(path, 'config.json');
-  const config = new ConfigFields(await readJsonFile(path, 'config.json', MAX_CONFIG_BYTES), configLabel);
+  const configJson = await readOptionalJsonFile(path, 'config.json', MAX_CONFIG_BYTES);
+  // A download of GGUF has that file alone.
+  if (configJson === null) throw (await weightsOfOtherFormat(path)) ?? missingJsonFile(path, 'config.json');
+  const config = new ConfigFields(configJson, modelFileLabel(path, 'config.json'));
   const generationJson = await readOptionalJsonFile(path, 'generation_config.json', MAX_CONFIG_BYTES);
   const generation = generationJson
     ? new ConfigFields(generationJson, modelFileLabel(path, 'generation_config.json'))
@@ -140,7 +141,7 @@ function chooseFamily(config: ConfigFields) {
   return family;
 }
 
-/** Whether the code that a model brings is of classes that its family is. */
+/** True if the code that a model brings is of classes that its family covers. */
 function namesKnownCode(config: ConfigFields, { knownCode = new Set() }: Family): boolean {
   const classes: unknown[] = Object.values(config.value('auto_map') as object);
   return (

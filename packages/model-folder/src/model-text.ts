@@ -1,8 +1,9 @@
 import type { DecoderArchitecture } from './architecture.js';
-import { type ChatTemplate, loadChatTemplate } from './chat-template.js';
-import type { TemplateConversation } from './conversation.js';
-import { loadTokenizer, type Tokenizer } from './tokenizer.js';
-import { digestTokenizer } from './tokenizer-digest.js';
+import { type JsonObject, readOptionalJsonFile } from './config/json-file.js';
+import { type ChatTemplate, loadChatTemplate, readChatTemplates } from './template/chat-template.js';
+import type { TemplateConversation } from './template/template-messages.js';
+import { loadTokenizer, MAX_TOKENIZER_BYTES, type Tokenizer } from './tokenizer/tokenizer.js';
+import { digestTokenizer, type NamedTokens, namedTokensOf, readTokenizerConfig } from './tokenizer/tokenizer-files.js';
 
 /** A text to continue, or a conversation whose next turn is asked for. */
 export type Prompt = string | TemplateConversation;
@@ -45,7 +46,7 @@ export function stopTokenIds({ eosTokenIds }: DecoderArchitecture, { eosTokenId 
   return [...new Set([...eosTokenIds, eosTokenId])].filter((id) => id !== null);
 }
 
-/** Loads what turns text into tokens of a base-model folder. @throws as {@link loadTokenizer} */
+/** Loads the tokenizer of a base-model folder, and its chat template on demand. @throws as {@link loadTokenizer} */
 export async function loadModelText(folder: string): Promise<ModelText> {
   return new ModelText(await loadTokenizer(folder), () => loadChatTemplate(folder));
 }
@@ -67,5 +68,94 @@ export class ModelTexts {
       if (this.#kept === kept) this.#kept = null;
       throw error;
     });
+  }
+}
+
+/** The files of a tokenizer as they are, for writing them in another format. */
+export interface TokenizerFiles {
+  /** tokenizer.json. */
+  tokenizer: JsonObject;
+  /** tokenizer_config.json. */
+  config: JsonObject;
+  named: NamedTokens;
+  /** The source of the chat template; null if the model has none. */
+  chatTemplate: string | null;
+}
+
+/**
+ * Reads the tokenizer and the chat template of a base-model folder without loading them.
+ *
+ * @returns null if the folder has no tokenizer.json
+ * @throws ProductError `model_file_corrupt`, naming the file
+ */
+export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles | null> {
+  const tokenizer = await readOptionalJsonFile(folder, 'tokenizer.json', MAX_TOKENIZER_BYTES);
+  if (tokenizer === null) return null;
+  const config = await readTokenizerConfig(folder);
+  const templates = await readChatTemplates(folder, config);
+  return { tokenizer, config, named: namedTokensOf(config), chatTemplate: templates?.source ?? null };
+}
+
+/** The character that an incomplete one decodes to. */
+const REPLACEMENT = '\uFFFD';
+/** Tokens. More without a complete character are no text: they are returned as they decode. */
+const MAX_UNDECIDED = 16;
+/** Tokens before a text on which the decoding of its first tokens may depend, such as whether a space is part of them. */
+const CONTEXT_TOKENS = 5;
+
+/**
+ * Converts tokens to text as they come. A token may be a part of a character, so some text comes only with later tokens. All
+ * chunks together are what the tokens decode to at once.
+ */
+export class TextStream {
+  readonly #tokenizer: Tokenizer;
+  readonly #ids: number[];
+  /** The index at which decoding starts: a little before the text that is not returned yet. */
+  #first = 0;
+  /** The index of the first token whose text is not returned yet. */
+  #undecided: number;
+
+  readonly #options: { skipSpecialTokens: boolean };
+
+  /** @param before - The tokens that the text continues. */
+  constructor(
+    tokenizer: Tokenizer,
+    before: ArrayLike<number> & Iterable<number>,
+    options: { skipSpecialTokens: boolean } = { skipSpecialTokens: true },
+  ) {
+    this.#tokenizer = tokenizer;
+    this.#options = options;
+    this.#ids = Array.from(before).slice(-CONTEXT_TOKENS);
+    this.#undecided = this.#ids.length;
+  }
+
+  /** @returns the text that is complete with this token, often that of the token */
+  push(id: number): string {
+    this.#ids.push(id);
+    const isTooLong = this.#ids.length - this.#undecided > MAX_UNDECIDED;
+    const text = this.#newText();
+    return text.endsWith(REPLACEMENT) && !isTooLong ? '' : this.#take(text);
+  }
+
+  /** The text of tokens that never became complete characters. */
+  end(): string {
+    return this.#take(this.#newText());
+  }
+
+  #newText(): string {
+    const before = this.#decode(this.#ids.slice(this.#first, this.#undecided));
+    return this.#decode(this.#ids.slice(this.#first)).slice(before.length);
+  }
+
+  #take(text: string): string {
+    if (text === '') return text;
+    this.#ids.splice(0, this.#first);
+    this.#first = this.#undecided - this.#first;
+    this.#undecided = this.#ids.length;
+    return text;
+  }
+
+  #decode(ids: number[]): string {
+    return this.#tokenizer.decode(ids, this.#options);
   }
 }

@@ -78,7 +78,7 @@ export function targetModulesOf(adapted: Iterable<string>, linearModules: Iterab
   return [...(selectsMore ? names : suffixes)].sort();
 }
 
-/** Whether a name equals the suffix, or ends with a dot and the suffix. */
+/** True if a name equals the suffix, or ends with a dot and the suffix. */
 export function hasSuffix(moduleName: string, suffix: string): boolean {
   return moduleName === suffix || moduleName.endsWith(`.${suffix}`);
 }
@@ -92,4 +92,38 @@ function compile(expression: string, source: string): RE2JS {
   }
   if (compiled.programSize() > MAX_PROGRAM_SIZE) throw new PatternError(source, 'its compiled form is too large');
   return compiled;
+}
+
+/**
+ * The parameters of a module of experts, each with the weights of all of them, in the order in which transformers' classes declare
+ * them.
+ */
+export const EXPERT_PARAMETERS = ['gate_up_proj', 'down_proj'] as const;
+/** The last part of the name of a module of experts, in all families of transformers 5. */
+const EXPERTS = 'experts';
+
+/** True of the name of a parameter of experts, for instance `model.layers.0.mlp.experts.down_proj`. */
+export function isExpertParameter(name: string): boolean {
+  return EXPERT_PARAMETERS.some((parameter) => hasSuffix(name, `${EXPERTS}.${parameter}`));
+}
+
+/** The full names of the parameters that a module of experts may have, in their order; none for another module. */
+export function expertParametersOf(module: string): string[] {
+  return hasSuffix(module, EXPERTS) ? EXPERT_PARAMETERS.map((parameter) => `${module}.${parameter}`) : [];
+}
+
+/**
+ * The shortest list of `target_parameters` that selects exactly these parameters: their names within a layer, for instance
+ * `mlp.experts.down_proj`, or the full names if the base has others with such a name.
+ */
+export function targetParametersOf(adapted: Iterable<string>, ofBase: Iterable<string>): string[] {
+  const names = new Set(adapted);
+  const suffixes = new Set([...names].map(shortName));
+  const selectsMore = [...ofBase].some((name) => suffixes.has(shortName(name)) && !names.has(name));
+  return [...(selectsMore ? names : suffixes)].sort();
+}
+
+/** The name within a layer: what follows the last index. */
+function shortName(parameter: string): string {
+  return parameter.replace(/^.*\.\d+\./, '');
 }

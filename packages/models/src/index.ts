@@ -1,6 +1,4 @@
-export type { LoadedModel } from './base-model.js';
 export { Classifier, type FeatureBatch } from './classifier/classifier.js';
-export { loadClassifier } from './classifier/load-classifier.js';
 export { batchAttention } from './decoder/attention.js';
 export { Decoder, type TokenStream } from './decoder/decoder.js';
 export { loadDecoder } from './decoder/load-decoder.js';
@@ -19,7 +17,7 @@ export {
   type ScoredToken,
   type TokenConstraint,
 } from './generation/request.js';
-export { type LoadedBase, loadBaseModel } from './load-base-model.js';
+export { type LoadedBase, type LoadedModel, loadBaseModel, loadClassifier } from './load-base-model.js';
 export type { LoadOptions } from './loading/load-listed.js';
 export {
   type ActingAdapter,

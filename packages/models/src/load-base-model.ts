@@ -1,9 +1,11 @@
 import { digestOfFiles, type ModelFolder, type WeightDigests } from '@lorasmith/model-folder';
 import type { FloatDType, KernelSet } from '@lorasmith/tensor';
-import type { LoadedModel } from './base-model.js';
-import { loadClassifier } from './classifier/load-classifier.js';
+import { Classifier } from './classifier/classifier.js';
+import type { Decoder } from './decoder/decoder.js';
 import { loadDecoder } from './decoder/load-decoder.js';
-import type { LoadOptions } from './loading/load-listed.js';
+import { built } from './loading/listed.js';
+import { type LoadOptions, loadListed } from './loading/load-listed.js';
+import { WeightList } from './loading/weight-list.js';
 
 const LOADERS: { readonly [Kind in LoadedModel['kind']]: typeof loadDecoder | typeof loadClassifier } = {
   decoder: loadDecoder,
@@ -43,4 +45,24 @@ export async function loadBaseModel(
     model.dispose();
     throw error;
   }
+}
+
+/** A base model in memory. */
+export type LoadedModel = Decoder | Classifier;
+
+/** Reads the weights of a stack of linear layers. */
+export async function loadClassifier(
+  folder: ModelFolder,
+  dtype: FloatDType,
+  kernels: KernelSet,
+  options: LoadOptions = {},
+): Promise<Classifier> {
+  const { architecture } = folder;
+  if (architecture.kind !== 'classifier') {
+    throw new Error(`model ${folder.name} is a ${architecture.kind}, not a classifier`);
+  }
+  const list = new WeightList(folder, dtype, kernels);
+  const groups = architecture.layers.map(({ name }) => list.linearGroup([folder.linears.get(name)!]));
+  const classifier = built({ groups }, (read) => new Classifier(architecture, dtype, read.groups));
+  return await loadListed(folder, classifier, options);
 }

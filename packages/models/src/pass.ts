@@ -72,7 +72,8 @@ export interface Pass {
   readonly record: boolean;
   /**
    * Number of layers, from the lowest trained one on, of which only the input is kept: the backward pass computes the rest again.
-   * Less memory, more time, the same numbers. {@link ALL_LAYERS} and every number beyond them mean all.
+   * Less memory, more time, the same numbers. They are the lowest ones, because what the layers above have kept is freed when
+   * they are computed again. {@link ALL_LAYERS} and every number beyond them mean all.
    */
   readonly recomputedLayers: number;
 }

@@ -1,7 +1,7 @@
 import { MAX_RANK, ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { PeftAdapter, PeftModule } from './peft-adapter.js';
-import { shownName } from './shown.js';
+import { shownName } from './peft-adapter.js';
 
 /**
  * The largest scale, number of A, and number of B with its scale; also the largest number that their product can have. A trained

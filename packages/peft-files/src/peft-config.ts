@@ -1,7 +1,7 @@
 import { loraScale, ProductError } from '@lorasmith/contracts';
 import { compileModulePattern, EXPERT_PARAMETERS, type ModulePattern, PatternError } from '@lorasmith/model-folder';
 import { maySelectExperts } from './expert-wrappers.js';
-import { shownValue } from './shown.js';
+import { shownValue } from './peft-adapter.js';
 
 const MAX_FILE_RANK = 65_536;
 const MAX_PATTERNS = 4096;

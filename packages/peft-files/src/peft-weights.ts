@@ -3,8 +3,8 @@ import { expertParametersOf, hasSuffix, isExpertParameter } from '@lorasmith/mod
 import { isFloatDtype, type SafetensorsFile, type TensorToWrite, toFloat32 } from '@lorasmith/safetensors';
 import { fromPeftB, moduleOf, toPeftB, wrappedModule, wrapperPaths } from './expert-wrappers.js';
 import type { PeftModule, PeftSizes } from './peft-adapter.js';
+import { shownName } from './peft-adapter.js';
 import type { PeftConfig } from './peft-config.js';
-import { shownName } from './shown.js';
 
 const PREFIX = 'base_model.model.';
 const KEY = /^base_model\.model\.(.+)\.lora_([AB])\.weight$/s;

@@ -1,7 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { PeftAdapter, PeftModule } from './peft-adapter.js';
+import { shownName } from './peft-adapter.js';
 import type { AdapterBase } from './peft-folder.js';
-import { shownName } from './shown.js';
 
 /** Prefixes of the language model of a composite: alone, and in the classes of transformers before 4.52. */
 const OTHER_ROOTS = ['language_model.model.', 'language_model.', 'model.'];

@@ -1,8 +1,7 @@
 import { type AdaptableModule, type LoraSettings, ProductError } from '@lorasmith/contracts';
-import { hasSuffix, PatternError, targetParametersOf, wholeNameMatcher } from '@lorasmith/model-folder';
-import { excludedModules } from './excluded-modules.js';
-import { FaultList } from './fault-list.js';
-import { layerIndexOf, listed, namesThatExist } from './module-names.js';
+import { hasSuffix, lastPartOf, PatternError, targetParametersOf, wholeNameMatcher } from '@lorasmith/model-folder';
+import { type CodedFault, FaultList } from './fault-list.js';
+import { layerIndexOf } from './targets.js';
 
 /** The settings that select what LoRA adapts. */
 export type TargetSelection = Pick<
@@ -168,4 +167,58 @@ function layerTest(
     const index = layerIndexOf(name);
     return named.has(name) || (index !== null && layers.includes(index));
   };
+}
+
+const PARAM = 'lora.exclude_modules';
+
+/**
+ * The modules that `exclude_modules` leaves out, read as PEFT does: a list of names or name suffixes, or a regular
+ * expression that must match the whole name. PEFT only warns of an entry that excludes nothing. Here it is a fault: a
+ * layer that should be left alone would be trained.
+ *
+ * @param modules - Every linear layer, the output head among them.
+ */
+export function excludedModules(
+  modules: readonly AdaptableModule[],
+  exclude: LoraSettings['exclude_modules'],
+): { isExcluded: (moduleName: string) => boolean; faults: CodedFault[] } {
+  if (exclude === null) return { isExcluded: () => false, faults: [] };
+  if (typeof exclude === 'string') return byExpression(modules, exclude);
+  const faults = exclude.flatMap((suffix, index) => {
+    if (modules.some(({ name }) => hasSuffix(name, suffix))) return [];
+    return [unmatched(`No layer is named ${JSON.stringify(suffix)}.`, modules, `${PARAM}.${index}`)];
+  });
+  return { isExcluded: (name) => exclude.some((suffix) => hasSuffix(name, suffix)), faults };
+}
+
+function byExpression(modules: readonly AdaptableModule[], source: string) {
+  try {
+    const isExcluded = wholeNameMatcher(source);
+    const faults = modules.some(({ name }) => isExcluded(name))
+      ? []
+      : [unmatched(`No layer's whole name matches ${JSON.stringify(source)}.`, modules, PARAM)];
+    return { isExcluded, faults };
+  } catch (error) {
+    if (!(error instanceof PatternError)) throw error;
+    const fault: CodedFault = { code: 'invalid_job', message: `exclude_modules: ${error.message}.`, param: PARAM };
+    return { isExcluded: () => false, faults: [fault] };
+  }
+}
+
+function unmatched(what: string, modules: readonly AdaptableModule[], param: string): CodedFault {
+  return { code: 'unmatched_target', message: `${what} ${namesThatExist(modules)}`, param };
+}
+
+/** Names that a message lists before it stops. */
+const LISTED_NAMES = 20;
+
+/** A sentence that lists the last parts of the modules' names. */
+export function namesThatExist(modules: readonly AdaptableModule[]): string {
+  return `There are: ${listed([...new Set(modules.map(({ name }) => lastPartOf(name)))])}.`;
+}
+
+/** The first of some names, and how many more there are. */
+export function listed(names: readonly (string | number)[]): string {
+  const more = names.length > LISTED_NAMES ? ` and ${names.length - LISTED_NAMES} more` : '';
+  return `${names.slice(0, LISTED_NAMES).join(', ')}${more}`;
 }

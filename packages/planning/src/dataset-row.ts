@@ -1,4 +1,4 @@
-import { type DatasetFormat, listHint, rowHint, unionHint } from '@lorasmith/contracts';
+import { type DatasetFormat, DatasetRow, listHint, rowHint, unionHint } from '@lorasmith/contracts';
 import { type AnyRow, MAX_FAULTS_PER_ROW, type RowFault, type RowFormat } from './objectives/objective.js';
 import { OBJECTIVES } from './objectives/objectives.js';
 
@@ -138,4 +138,26 @@ function pathOf(instancePath: string): string {
 /** Only for paths of schemas, whose keys have no dots. */
 function valueAt(row: unknown, path: string): unknown {
   return path.split('.').reduce<unknown>((value, key) => (value as Record<string, unknown>)[key], row);
+}
+
+export interface UsedColumns {
+  row: unknown;
+  /** Names of the columns that the row had and its format does not use. */
+  leftOut: readonly string[];
+}
+
+/**
+ * The row without the columns that its format does not use. A row stays as it is where a column of its format is missing,
+ * which may be there under another name, and where one is refused by name.
+ */
+export function usedColumns(row: unknown): UsedColumns {
+  const format = formatOf(row);
+  if (format === null) return { row, leftOut: [] };
+  const given = row as Record<string, unknown>;
+  const { properties, required } = DatasetRow[format.name];
+  const leftOut = Object.keys(given).filter((name) => !Object.hasOwn(properties, name));
+  const isIncomplete = required.some((name) => !Object.hasOwn(given, name));
+  if (leftOut.length === 0 || isIncomplete || (format.named?.(row) ?? []).length > 0) return { row, leftOut: [] };
+  const used = Object.keys(properties).filter((name) => Object.hasOwn(given, name));
+  return { row: Object.fromEntries(used.map((name) => [name, given[name]])), leftOut };
 }

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { type ErrorCode, type Fault, ProductError } from '@lorasmith/contracts';
 
 export type CodedFault = Fault & { code: ErrorCode };
@@ -84,8 +85,8 @@ export class FaultList {
   #longestText(): string {
     if (this.#longest === null) return '';
     const { line, tokens, dataset } = this.#longest;
-    const place = line === undefined ? '' : `, line ${line}${dataset === undefined ? '' : ` of ${dataset}`},`;
-    return `; the longest row${place} has ${tokens} tokens`;
+    const at = line === undefined ? '' : `, line ${line}${dataset === undefined ? '' : ` of ${dataset}`},`;
+    return `; the longest row${at} has ${tokens} tokens`;
   }
 
   /** The listed faults, with that of the longest row instead of the last one where it is not among them. */
@@ -98,4 +99,19 @@ export class FaultList {
   #noteLength(fault: CodedFault): void {
     if (fault.tokens !== undefined && fault.tokens > (this.#longest?.tokens ?? 0)) this.#longest = fault;
   }
+}
+
+/** @throws ProductError `cancelled` once the signal is aborted */
+export function throwIfPlanningStopped(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw planningStopped(signal);
+}
+
+/** Lets the event loop continue. @throws ProductError `cancelled` once the signal is aborted */
+export async function yieldToEvents(signal: AbortSignal | undefined): Promise<void> {
+  await setImmediate();
+  throwIfPlanningStopped(signal);
+}
+
+export function planningStopped(signal: AbortSignal | undefined): ProductError {
+  return new ProductError('cancelled', `Planning was stopped (${String(signal?.reason)}).`);
 }

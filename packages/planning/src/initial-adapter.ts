@@ -6,9 +6,8 @@ import {
   targetModulesOf,
   targetParametersOf,
 } from '@lorasmith/model-folder';
-import type { CodedFault } from './fault-list.js';
-import { FaultList } from './fault-list.js';
-import { type Target, withRanks } from './target-ranks.js';
+import { type CodedFault, FaultList } from './fault-list.js';
+import { type Target, withRanks } from './targets.js';
 
 type LoraRequest = NonNullable<JobRequest['lora']>;
 

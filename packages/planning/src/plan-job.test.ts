@@ -10,19 +10,23 @@ import {
   Report,
   type UploadedDataset,
 } from '@lorasmith/contracts';
-import type { DecoderArchitecture, LinearAttention, ModelFolder } from '@lorasmith/model-folder';
-import { loadTokenizer } from '@lorasmith/model-folder';
+import {
+  type DecoderArchitecture,
+  type LinearAttention,
+  loadTokenizer,
+  type ModelFolder,
+} from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { aMachine, RATES } from '../../../test/a-machine.js';
 import { CHATML, TINY_LAYER, tinyClassifier, tinyDecoder } from '../test/tiny-model.js';
 import { openExampleStore } from './example-file/example-store.js';
 import type { Examples } from './example-file/examples.js';
-import type { FeatureExamples } from './objectives/classification/feature-examples.js';
+import type { FeatureExamples } from './objectives/classification/classification.js';
 import type { TokenExamples } from './objectives/next-token/token-examples.js';
 import type { ScoredRow } from './objectives/objective.js';
-import { outlineJob } from './outline-job.js';
 import { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
+import { planWithoutRows } from './plan-without-rows.js';
 
 let folder: string;
 const open: Plan[] = [];
@@ -460,7 +464,7 @@ describe('planJob for a decoder', () => {
       validation: { split: 0.9 },
     };
     const job = await jobOf(model, 'features', rows, wrong);
-    const ofOutline = await refusal(outlineJob(job));
+    const ofOutline = await refusal(planWithoutRows(job));
     expect(ofOutline.details.map(({ param }) => param)).toEqual([
       'lora.target_modules.1',
       'training.early_stopping',
@@ -471,7 +475,7 @@ describe('planJob for a decoder', () => {
     expect(ofPlan).toMatchObject({ code: ofOutline.code, message: ofOutline.message, details: ofOutline.details });
 
     const right = await jobOf(model, 'text', rows, { lora: { target_modules: 'all-linear', r: 4 } });
-    expect(await outlineJob(right)).toEqual({
+    expect(await planWithoutRows(right)).toEqual({
       adapterBytes: (await plan(model, 'text', rows, { lora: { target_modules: 'all-linear', r: 4 } })).report
         .adapter_bytes,
     });
@@ -495,14 +499,14 @@ describe('planJob for a decoder', () => {
     const right = { lora: { target_modules: 'all-linear', r: 4 } };
     const rows = [{ text: 'ab' }];
     const job = { ...(await jobOf(model, 'text', rows, right)), ...machineWith('tensorflow') };
-    for (const refused of [await refusal(outlineJob(job)), await refusal(planJob(job))]) {
+    for (const refused of [await refusal(planWithoutRows(job)), await refusal(planJob(job))]) {
       expect(refused).toMatchObject({ code: 'model_not_supported', param: 'base_model' });
       expect(refused.message).toContain('The engine tensorflow has no kernels for the linear attention of');
     }
     for (const kind of ['cpu', 'cuda'] as const) {
-      await outlineJob({ ...(await jobOf(model, 'text', rows, right)), ...machineWith(kind) });
+      await planWithoutRows({ ...(await jobOf(model, 'text', rows, right)), ...machineWith(kind) });
     }
-    await outlineJob({ ...(await jobOf(usual, 'text', rows, right)), ...machineWith('tensorflow') });
+    await planWithoutRows({ ...(await jobOf(usual, 'text', rows, right)), ...machineWith('tensorflow') });
   });
 
   it('makes tokens of the prompts of samples as rows have them', async () => {
@@ -538,7 +542,7 @@ describe('planJob for a decoder', () => {
     const faultsOf = async (template: string | null, prompts: unknown[], samples: object = {}) => {
       const model = await tinyDecoder('qwen2', template);
       const job = await jobOf(model, 'prompt_completion', rows, { samples: { prompts, max_tokens: 64, ...samples } });
-      const { details } = await refusal(outlineJob(job));
+      const { details } = await refusal(planWithoutRows(job));
       expect((await refusal(planJob(job))).details).toEqual(details);
       return details.map(({ code, param, message }) => [param, code, message]);
     };
@@ -560,7 +564,7 @@ describe('planJob for a decoder', () => {
       lora: { target_modules: 'all-linear' },
       samples: { prompts: ['a'] },
     });
-    expect(await refusal(outlineJob(classifier))).toMatchObject({ code: 'invalid_job', param: 'samples' });
+    expect(await refusal(planWithoutRows(classifier))).toMatchObject({ code: 'invalid_job', param: 'samples' });
     const often = { samples: { prompts: ['a'], every_steps: 3 }, training: { max_steps: 1_000 } };
     const tooOften = await refusal(plan(await tinyDecoder('qwen2', CHATML), 'prompt_completion', rows, often));
     expect(tooOften).toMatchObject({ code: 'invalid_job', param: 'samples.every_steps' });
@@ -595,7 +599,7 @@ describe('planJob for a decoder', () => {
     expect((await plan(small, 'messages', rows, { samples: most, validation: { split: 0.5 } })).scored).toEqual([]);
 
     const faultOf = async (format: UploadedDataset['format'], rows: object[], more: object = {}) =>
-      await refusal(outlineJob(await jobOf(model, format, rows, { samples, ...more })));
+      await refusal(planWithoutRows(await jobOf(model, format, rows, { samples, ...more })));
     expect(await faultOf('messages', rows)).toMatchObject({ code: 'invalid_job', param: 'samples.held_out_rows' });
     expect(await faultOf('text', texts('a', 'b', 'c'), { validation: { split: 0.5 } })).toMatchObject({
       code: 'invalid_job',

@@ -1,46 +1,34 @@
 import { createHash } from 'node:crypto';
 import { type Fault, type MachineProfile, ProductError, type Report } from '@lorasmith/contracts';
-import { type ModelFolder, ModelTexts } from '@lorasmith/model-folder';
-import { expertWarnings } from './adapted-share.js';
-import { countSteps, type StepCounts, warmupWarnings } from './count-steps.js';
-import {
-  estimateJob,
-  type JobToEstimate,
-  leastMemory,
-  memoryNeeds,
-  refuseWhatDoesNotFit,
-} from './estimate/estimate-job.js';
+import { ModelTexts } from '@lorasmith/model-folder';
+import { estimateJob, type JobToEstimate, leastMemory, memoryNeeds } from './estimate/estimate-job.js';
 import type { MemoryNeeds } from './estimate/estimate-memory.js';
-import { settingsForLessMemory } from './estimate/settings-for-less-memory.js';
-import { evaluationWarnings } from './evaluation-faults.js';
+import { refuseWhatDoesNotFit, settingsForLessMemory } from './estimate/settings-for-less-memory.js';
+import { evaluationWarnings, refuseTooManyRounds, scoredRows } from './evaluations.js';
 import type { ExampleFile } from './example-file/example-file.js';
 import type { ExampleNotes, ExampleSummary } from './example-file/example-format.js';
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
-import type { Examples } from './example-file/examples.js';
-import { allExamples, splitExamples } from './example-file/split-examples.js';
+import { allExamples, type Examples, splitExamples } from './example-file/examples.js';
 import { FaultList } from './fault-list.js';
-import type { GradedRows } from './objectives/group-relative/graded-rows.js';
+import { knownPrecision } from './machine-settings.js';
+import type { GradedRows } from './objectives/group-relative/group-relative.js';
 import type { Objective, ScoredRow } from './objectives/objective.js';
 import { loadOf } from './objectives/objectives.js';
-import { checkWithoutRows, type OutlineJobOptions } from './outline-job.js';
-import { peftExpertWarnings } from './peft-expert-names.js';
-import { knownPrecision } from './precision.js';
+import { checkWithoutRows, type PlanInputs } from './plan-without-rows.js';
 import { prepareExamples } from './prepare-examples.js';
-import { reportOf } from './report-of.js';
-import { refuseTooManyRounds } from './sample-prompts.js';
-import { reachWarnings } from './schedule-reach.js';
-import { scoredRows } from './scored-rows.js';
-import type { Target } from './target-ranks.js';
-import type { TokenizingProgress } from './tokenizing-progress.js';
+import { modelWarnings, reportOf } from './report-of.js';
+import type { TokenizingProgress } from './row-conversion/convert-rows.js';
+import { countSteps, reachWarnings, type StepCounts, warmupWarnings } from './schedule.js';
+import { expertWarnings, peftExpertWarnings, type Target } from './targets.js';
 import { prepareValidation, trainedRowsWarnings, type ValidationRows } from './validation-dataset.js';
 import { heldOutRows } from './validation-split.js';
 
-export interface PlanJobOptions extends OutlineJobOptions {
+export interface PlanJobOptions extends PlanInputs {
   /** The dataset's rows, JSONL. */
   rowsFile: string;
   /** The dataset that `validation.dataset` names. */
   validation?: ValidationRows | null;
-  /** Where the rows are stored as tokens. */
+  /** The store of the rows as tokens. */
   examples: ExampleStore;
   /** Ends the planning. */
   signal?: AbortSignal;
@@ -121,9 +109,9 @@ async function checkRows(options: PlanJobOptions & { objective: Objective; fault
   const training = await objective.checkRows({ spec }, rowsFile, faults, signal);
   if (validation === null) return { training, validation: null };
   const ofValidation = new FaultList();
-  const held = await objective.checkRows({ spec }, validation.rowsFile, ofValidation, signal);
+  const graded = await objective.checkRows({ spec }, validation.rowsFile, ofValidation, signal);
   faults.addOfDataset(validation.dataset.id, ofValidation);
-  return { training, validation: held };
+  return { training, validation: graded };
 }
 
 /** The results of the checks, and the open rows, that a plan is made of. */
@@ -184,9 +172,9 @@ export class Plan {
     const { spec, model, dataset, machine = null } = options;
     const { targets, objective, prompts, rows } = parts;
     const { notes } = rows.training.summary;
-    const sides = await sidesOf(options, parts);
-    const found = await objective.findings?.(sides.training, spec, options.signal);
-    const steps = countSteps(sides.training.count, spec.training, loadOf(sides.training, spec.objective).updates);
+    const splits = await splitsOf(options, parts);
+    const found = await objective.findings?.(splits.training, spec, options.signal);
+    const steps = countSteps(splits.training.count, spec.training, loadOf(splits.training, spec.objective).updates);
     if (spec.samples !== null) refuseTooManyRounds(spec.samples, steps.total);
     const validationDataset =
       rows.validation === null ? null : { dataset: options.validation!.dataset, notes: rows.validation.summary.notes };
@@ -203,10 +191,10 @@ export class Plan {
       ...peftExpertWarnings(model, targets),
     ];
     const precision = knownPrecision(spec.training.precision, model.architecture.family, machine);
-    const job = { spec, model, targets, ...sides, steps };
+    const job = { spec, model, targets, ...splits, steps };
     const ofObjective = found?.report ?? {};
     const report = reportOf({ ...job, dataset, notes, ofObjective, warnings, precision, validationDataset });
-    const scored = scoredRows(sides.validation, objective, spec, model);
+    const scored = scoredRows(splits.validation, objective, spec, model);
     const asked = [...prompts, ...scored.map(({ promptIds }) => promptIds)];
     return new Plan(options, parts, scored, { ...job, prompts: asked }, report);
   }
@@ -252,16 +240,16 @@ async function rowsWarnings({ dataset, validation, signal }: PlanJobOptions, row
  * The examples that are trained on and those that are evaluated on.
  * @throws ProductError `row_too_long`, `validation_split_empty`, `label_out_of_range`, `cancelled`
  */
-async function sidesOf(
+async function splitsOf(
   { spec, model, dataset, validation, signal }: PlanJobOptions,
   { objective, rows }: Pick<PlanParts, 'objective' | 'rows'>,
 ): Promise<{ training: Examples; validation: Examples | null }> {
   const { split } = spec.validation;
   const heldOut = heldOutRows(dataset.rows, split, spec.training.seed);
-  const sides = await splitExamples(rows.training, heldOut, { objective, model }, signal);
-  const { training } = sides;
-  refuseEmptySides(training, sides.validation, rows.training.summary.notes, split);
-  if (rows.validation === null) return { training, validation: split > 0 ? sides.validation : null };
+  const splits = await splitExamples(rows.training, heldOut, { objective, model }, signal);
+  const { training } = splits;
+  refuseEmptySplits(training, splits.validation, rows.training.summary.notes, split);
+  if (rows.validation === null) return { training, validation: split > 0 ? splits.validation : null };
 
   const ownRows = await allExamples(rows.validation, { objective, model }, signal);
   if (ownRows.count === 0) {
@@ -279,7 +267,7 @@ function filesOf({ summary }: ExampleFile): ExampleSummary['files'] {
   return summary.files;
 }
 
-function refuseEmptySides(training: Examples, validation: Examples, { counts }: ExampleNotes, split: number): void {
+function refuseEmptySplits(training: Examples, validation: Examples, { counts }: ExampleNotes, split: number): void {
   if (training.count === 0) {
     const message = `All rows to train on were dropped (${counts.dropped} of ${counts.overflowed} rows that are too long). Raise training.max_seq_length.`;
     throw new ProductError('row_too_long', message, { param: 'training.max_seq_length' });
@@ -288,21 +276,4 @@ function refuseEmptySides(training: Examples, validation: Examples, { counts }: 
     const message = 'All held-out rows were dropped as too long. Raise validation.split or training.max_seq_length.';
     throw new ProductError('validation_split_empty', message, { param: 'validation.split' });
   }
-}
-
-/** Warnings of settings in config.json that training does not follow. */
-function modelWarnings({ architecture, untiedByFiles }: ModelFolder): Fault[] {
-  if (architecture.kind !== 'decoder') return [];
-  const param = 'base_model';
-  const warnings: Fault[] = [];
-  if (architecture.ignoredDropout.length > 0) {
-    const fields = architecture.ignoredDropout.join(', ');
-    const message = `The base model's own dropout (${fields}) is not applied. lora.dropout sets the adapter's.`;
-    warnings.push({ code: 'base_dropout_ignored', message, param });
-  }
-  if (untiedByFiles) {
-    const message = `The model's config.json ties the output head to the embedding, but its files have another head, which is used, as in transformers. Set tie_word_embeddings to false for servers that follow config.json.`;
-    warnings.push({ code: 'untied_output_head', message, param });
-  }
-  return warnings;
 }

@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
+import type { Fault } from '@lorasmith/contracts';
 import { ModelTexts } from '@lorasmith/model-folder';
+import type { ExampleNotes, ExampleRecord } from './example-file/example-format.js';
 import type { ExampleStore, OpenExamples, StoredExamples } from './example-file/example-store.js';
-import { FaultList } from './fault-list.js';
-import { fitExamples } from './fit-examples.js';
+import { FaultList, yieldToEvents } from './fault-list.js';
 import type { LengthLimit } from './objectives/next-token/length-limit.js';
 import type { Objective, ObjectiveJob, RowsOfModel } from './objectives/objective.js';
 import { objectiveFor } from './objectives/objectives.js';
-import { convertRows } from './row-conversion/convert-rows.js';
-import type { TokenizingProgress } from './tokenizing-progress.js';
+import { convertRows, type TokenizingProgress } from './row-conversion/convert-rows.js';
 
 interface RowSources {
   rowsFile: string;
@@ -76,7 +76,7 @@ export async function prepareTokens(options: PrepareTokensOptions): Promise<void
 }
 
 /**
- * Whether the rows of a dataset are stored as tokens of a model. They are not read.
+ * The stored tokens of a dataset's rows for a model. They are not read.
  *
  * @returns null when they are not
  * @throws ProductError `dataset_format_mismatch` when the model is not trained on such rows
@@ -121,4 +121,77 @@ async function idOf({ objective, model, dataset, completionFormat }: RowsOfModel
   const dependsOn = await objective.examplesDependOn({ model, dataset, completionFormat });
   const all = JSON.stringify([CONVERSION, { sha256, format, created_at }, dependsOn]);
   return { dataset: id, digest: createHash('sha256').update(all).digest('hex') };
+}
+
+export interface FitExamplesOptions {
+  limit: LengthLimit;
+  /** See {@link Objective}. */
+  longestOf: Objective['longestOf'];
+  store: ExampleStore;
+  /** Receives what is wrong with rows. */
+  faults: FaultList;
+  signal?: AbortSignal | undefined;
+}
+
+/** Records read at once: some milliseconds. */
+const SCAN_RECORDS = 20_000;
+
+/**
+ * Fits stored rows into the length that a job allows. Where every row fits, the examples are the rows themselves. Otherwise
+ * they are parts of them: only the index is another.
+ *
+ * @param rows belongs to the result; the caller closes it when there is none
+ * @returns null when rows are too long and that is a fault
+ * @throws ProductError `cancelled`, `storage_full`
+ */
+export async function fitExamples(rows: OpenExamples, options: FitExamplesOptions): Promise<OpenExamples | null> {
+  const { limit, longestOf, store, faults, signal } = options;
+  const { file } = rows;
+  const { counts, warnings, rendered } = file.summary.notes;
+  if (counts.longest <= limit.maxTokens) return rows;
+
+  const records = async function* (): AsyncGenerator<ExampleRecord> {
+    for (let first = 0; first < file.count; first += SCAN_RECORDS) {
+      yield* file.records(first, Math.min(SCAN_RECORDS, file.count - first));
+      await yieldToEvents(signal);
+    }
+  };
+  const lengthOf = (record: ExampleRecord) =>
+    longestOf === null || record.codes <= limit.maxTokens ? record.codes : longestOf(file.codes(record));
+  const before = faults.count;
+  for await (const record of records()) {
+    const fault = limit.faultOf(lengthOf(record));
+    if (fault !== null) faults.add({ ...fault, line: record.line });
+  }
+  if (faults.count > before) return null;
+
+  return await store.select(rows, async (add) => {
+    const fitted = { ...counts };
+    const leftOut = { sequences: 0, tokens: 0, line: 0 };
+    for await (const record of records()) {
+      if (lengthOf(record) <= limit.maxTokens) {
+        add(record);
+        continue;
+      }
+      fitted.overflowed++;
+      const { outcome, sequences, leftOut: others } = limit.fit(file.codes(record));
+      fitted[outcome]++;
+      for (const { start, tokens, trained } of sequences) {
+        add({ ...record, start: record.start + start, codes: tokens, trained });
+      }
+      if (others.length > 0 && leftOut.sequences === 0) leftOut.line = record.line;
+      leftOut.sequences += others.length;
+      for (const { tokens } of others) leftOut.tokens += tokens;
+    }
+    const notes: ExampleNotes = { counts: fitted, warnings: [...warnings, ...leftOutWarnings(leftOut)], rendered };
+    return notes;
+  });
+}
+
+function leftOutWarnings({ sequences, tokens, line }: { sequences: number; tokens: number; line: number }): Fault[] {
+  if (sequences === 0) return [];
+  const message =
+    `${sequences} pieces of split rows, with ${tokens} tokens, are left out: no token in them is trained. The first is of ` +
+    `line ${line}. Raise training.max_seq_length to keep more of them.`;
+  return [{ code: 'untrained_sequences_dropped', message, line }];
 }

@@ -1,14 +1,12 @@
 import type { Fault, JobSpec, Report, UploadedDataset } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
-import { adaptedPercent } from './adapted-share.js';
-import { adapterBytes } from './adapter-bytes.js';
-import type { StepCounts } from './count-steps.js';
-import { publishedState } from './evaluation-faults.js';
+import { publishedState } from './evaluations.js';
 import type { ExampleNotes } from './example-file/example-format.js';
 import type { Examples } from './example-file/examples.js';
 import type { ObjectiveFindings } from './objectives/objective.js';
-import { type Target, trainedNumbers } from './target-ranks.js';
-import { tokensOfSteps } from './tokens-of-steps.js';
+import { tokensOfSteps } from './row-order.js';
+import type { StepCounts } from './schedule.js';
+import { adaptedPercent, adapterBytes, type Target, trainedNumbers } from './targets.js';
 
 export interface ReportSources {
   spec: JobSpec;
@@ -76,4 +74,21 @@ function warningsOf(validation: ReportSources['validationDataset']): Fault[] {
     message: `In the validation dataset: ${warning.message}`,
     dataset: id,
   }));
+}
+
+/** Warnings of settings in config.json that training does not follow. */
+export function modelWarnings({ architecture, untiedByFiles }: ModelFolder): Fault[] {
+  if (architecture.kind !== 'decoder') return [];
+  const param = 'base_model';
+  const warnings: Fault[] = [];
+  if (architecture.ignoredDropout.length > 0) {
+    const fields = architecture.ignoredDropout.join(', ');
+    const message = `The base model's own dropout (${fields}) is not applied. lora.dropout sets the adapter's.`;
+    warnings.push({ code: 'base_dropout_ignored', message, param });
+  }
+  if (untiedByFiles) {
+    const message = `The model's config.json ties the output head to the embedding, but its files have another head, which is used, as in transformers. Set tie_word_embeddings to false for servers that follow config.json.`;
+    warnings.push({ code: 'untied_output_head', message, param });
+  }
+  return warnings;
 }

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { objectiveOf } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
-import { RowOrder, rowOrderOf } from './row-order.js';
+import { evaluationBatches, RowOrder, rowOrderOf, tokensOfSteps } from './row-order.js';
+import { countSteps } from './schedule.js';
 
 const SETTINGS = { batchSize: 3, accumulation: 2, seed: 7 };
 /** 20 rows, 6 a step: 4 steps to an epoch, the last with 2 rows. */
@@ -104,4 +105,69 @@ test('several updates from the same answers have the same examples', () => {
   const training = { batch_size: 3, gradient_accumulation_steps: 2, seed: 7 };
   const rows = rowOrderOf({ kind: 'group-relative', count: 20 }, { training, objective });
   for (let step = 0; step < 24; step++) expect(rows.rowsOf(step)).toEqual(order().rowsOf(Math.floor(step / 3)));
+});
+
+const LENGTHS = Array.from({ length: 23 }, (_, index) => 1 + ((index * 7) % 40));
+const EXAMPLES = {
+  kind: 'next-token' as const,
+  count: LENGTHS.length,
+  tokens: LENGTHS.reduce((sum, length) => sum + length, 0),
+  lengthOf: (index: number) => LENGTHS[index]!,
+};
+
+test.each([
+  [{ epochs: 3 }],
+  [{ epochs: 0.5 }],
+  [{ epochs: 2.3 }],
+  [{ epochs: 1, max_steps: 1 }],
+  [{ epochs: 1, max_steps: 17 }],
+  [{ epochs: 1, max_steps: 5, gradient_accumulation_steps: 3 }],
+])('are those of the rows that the steps of %j read', (changes) => {
+  const settings = {
+    batch_size: 4,
+    gradient_accumulation_steps: 1,
+    max_steps: null,
+    warmup_ratio: 0,
+    seed: 9,
+    ...changes,
+  };
+  const steps = countSteps(EXAMPLES.count, settings);
+  const order = new RowOrder(EXAMPLES.count, {
+    batchSize: 4,
+    accumulation: settings.gradient_accumulation_steps,
+    seed: 9,
+  });
+  let read = 0;
+  for (let step = 0; step < steps.total; step++) {
+    for (const index of order.rowsOf(step).microBatches.flatMap((rows) => [...rows])) read += LENGTHS[index]!;
+  }
+  expect(tokensOfSteps(EXAMPLES, { training: settings }, steps)).toBe(read);
+});
+
+const PASS_TOKENS = 1024;
+
+/** The examples of each micro-batch, of examples with these lengths. */
+const batchesOf = (lengths: readonly number[], batchSize: number) => [
+  ...evaluationBatches(
+    { kind: 'next-token', count: lengths.length, lengthOf: (index) => lengths[index]! },
+    { training: { batch_size: batchSize } },
+    PASS_TOKENS,
+  ),
+];
+
+test('short examples fill a pass, in their order', () => {
+  const half = PASS_TOKENS / 2;
+  expect(batchesOf([half, half, half, 10, 20], 1)).toEqual([
+    [0, 1],
+    [2, 3, 4],
+  ]);
+});
+
+test('a micro-batch has as many examples as one of the training, however long they are', () => {
+  const long = Array<number>(5).fill(2 * PASS_TOKENS);
+  expect(batchesOf(long, 2)).toEqual([[0, 1], [2, 3], [4]]);
+});
+
+test('an example that is longer than a pass is alone where training has it alone', () => {
+  expect(batchesOf([10, 2 * PASS_TOKENS, 10, 10], 1)).toEqual([[0], [1], [2, 3]]);
 });

@@ -2,6 +2,7 @@ import type { JobSpec, TrainingSettings } from '@lorasmith/contracts';
 import { type Permutation, seededPermutation } from '@lorasmith/seeded-random';
 import type { Examples } from './example-file/examples.js';
 import { loadOf } from './objectives/objectives.js';
+import type { StepCounts } from './schedule.js';
 
 /** The rows of an optimizer step: its micro-batches, each a list of examples. */
 export interface StepRows {
@@ -14,7 +15,7 @@ export interface RowOrderSettings {
   batchSize: number;
   accumulation: number;
   seed: number;
-  /** Whether every epoch has the order of the first. @defaultValue false */
+  /** True if every epoch has the order of the first. @defaultValue false */
   isSame?: boolean;
   /** Steps one after the other that have the same examples. @defaultValue 1 */
   updates?: number;
@@ -81,4 +82,47 @@ export class RowOrder {
     }
     return this.#shuffled.order;
   }
+}
+
+/** The tokens that all steps of a job read: those of its complete epochs, and of the rows that an incomplete last one begins with. */
+export function tokensOfSteps(
+  examples: Pick<Examples, 'kind' | 'count' | 'tokens' | 'lengthOf'>,
+  job: OrderedJob,
+  { perEpoch, total }: StepCounts,
+): number {
+  const epochs = Math.floor(total / perEpoch);
+  const order = rowOrderOf(examples, job);
+  let tokens = epochs * examples.tokens * loadOf(examples, job.objective).updates;
+  for (let step = epochs * perEpoch; step < total; step++) {
+    for (const microBatch of order.rowsOf(step).microBatches) {
+      for (const index of microBatch) tokens += examples.lengthOf(index);
+    }
+  }
+  return tokens;
+}
+
+/**
+ * The examples of each micro-batch of an evaluation, in their order: as many as a micro-batch of the training has, and more while
+ * the pass is shorter than one that jobs share. It saves nothing for a backward pass, so it needs less memory than one that trains.
+ * @param passTokens of a pass that jobs share
+ */
+export function* evaluationBatches(
+  examples: Pick<Examples, 'kind' | 'count' | 'lengthOf'>,
+  { objective, training }: Pick<JobSpec, 'objective'> & { training: Pick<JobSpec['training'], 'batch_size'> },
+  passTokens: number,
+): Generator<number[]> {
+  const load = loadOf(examples, objective);
+  let batch: number[] = [];
+  let tokens = 0;
+  for (let index = 0; index < examples.count; index++) {
+    const own = load.tokensOf(examples.lengthOf(index));
+    if (batch.length >= training.batch_size && tokens + own > passTokens) {
+      yield batch;
+      batch = [];
+      tokens = 0;
+    }
+    batch.push(index);
+    tokens += own;
+  }
+  if (batch.length > 0) yield batch;
 }

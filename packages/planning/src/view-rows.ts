@@ -6,9 +6,7 @@ import {
 } from '@lorasmith/contracts';
 import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import { FaultList } from './fault-list.js';
-import { type Line, textOfLine } from './jsonl/line-splitter.js';
-import { parseLine } from './jsonl/parse-line.js';
-import { readLines } from './jsonl/read-lines.js';
+import { type Line, parseLine, readLines, textOfLine } from './json-lines.js';
 import type { LengthSettings } from './objectives/next-token/length-limit.js';
 import { objectiveFor } from './objectives/objectives.js';
 import { BatchConverter } from './row-conversion/batch-converter.js';
@@ -21,7 +19,7 @@ export interface ViewRowsOptions {
   after: number;
   /** Most rows. */
   limit: number;
-  /** How they become tokens; null: they do not. */
+  /** The encoding of the rows as tokens; null: there is none. */
   encoding: RowEncoding | null;
 }
 
@@ -33,7 +31,7 @@ export interface RowEncoding {
 
 export interface ViewedRows {
   data: DatasetRowView[];
-  /** Whether there are rows after these. */
+  /** True if there are rows after these. */
   has_more: boolean;
 }
 

@@ -25,7 +25,7 @@ interface Expected {
   rows: { messages: Message[]; input_ids: number[]; prompt_tokens: number; completion_tokens: number }[];
 }
 
-/** The demo model as set-up imports it, against what transformers made of the same GGUF. */
+/** The demo model as set-up makes it, against what transformers made of the same GGUF. */
 describe('SmolLM2-135M-Instruct', () => {
   let expected: Expected;
   let tokenizer: Tokenizer;

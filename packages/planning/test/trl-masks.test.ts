@@ -1,7 +1,14 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DatasetRowView, MessagesRow, UploadedDataset } from '@lorasmith/contracts';
-import { loadChatTemplate, loadTokenizer, type ModelFolder, ModelTexts, type Tokenizer } from '@lorasmith/model-folder';
+import {
+  type ChatTemplate,
+  loadChatTemplate,
+  loadTokenizer,
+  type ModelFolder,
+  ModelTexts,
+  type Tokenizer,
+} from '@lorasmith/model-folder';
 import { describe, expect, it } from 'vitest';
 import { RowEncoder } from '../src/objectives/next-token/encode-row.js';
 import { viewRows } from '../src/view-rows.js';
@@ -87,7 +94,12 @@ describe.each(Object.keys(models))('the template %s of TRL', (name) => {
   it('trains the same without its marks, but not the prompt that a turn is asked for with', async () => {
     const { path } = await modelOf(name);
     const tokenizer = await loadTokenizer(path);
-    const template = { ...(await loadChatTemplate(path, { now: NOW }))!, renderMarked: () => null };
+    const loaded = (await loadChatTemplate(path, { now: NOW }))!;
+    const template: ChatTemplate = {
+      render: (messages, options) => loaded.render(messages, options),
+      renderMarked: () => null,
+      callSyntax: () => loaded.callSyntax(),
+    };
     const encoder = new RowEncoder({ tokenizer, template, endTokenIds: [tokenizer.eosTokenId!] });
     for (const item of ofModel.filter(({ error }) => error === undefined)) {
       const { title, ids, trained } = item;

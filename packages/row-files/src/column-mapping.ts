@@ -1,4 +1,4 @@
-import { DATASET_FORMATS, DatasetRow, type Fault, ProductError } from '@lorasmith/contracts';
+import { DATASET_FORMATS, DatasetRow, type Fault, memberTexts, ProductError } from '@lorasmith/contracts';
 
 /** The column of the file for each column of a row. With a mapping, a row has these columns and no others. */
 export type ColumnMapping = ReadonlyMap<string, string>;
@@ -118,4 +118,22 @@ function listed(names: readonly string[]): string {
 
 function quoted(name: string): string {
   return JSON.stringify(name.slice(0, MAX_NAME_CHARACTERS));
+}
+
+/**
+ * The JSON of a mapped row. A column that keeps its value has the text of the line, because a parser changes numbers, which templates
+ * print and graders compare answers with.
+ *
+ * @param row - The row with its new columns
+ * @param line - The JSON of the row as it was
+ * @param mapping - The names that columns of the row have in the line. @defaultValue their own
+ */
+export function mappedJson(row: object, line: string, mapping?: ColumnMapping): string {
+  const texts = memberTexts(line);
+  const members = Object.entries(row).map(([column, value]) => {
+    const source = mapping === undefined ? column : mapping.get(column);
+    const asWritten = source === undefined ? undefined : texts.get(source);
+    return `${JSON.stringify(column)}:${asWritten ?? JSON.stringify(value)}`;
+  });
+  return `{${members.join(',')}}`;
 }

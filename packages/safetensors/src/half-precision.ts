@@ -1,6 +1,5 @@
 /** The float32 bits of all 65,536 half floats; a lookup is several times faster than arithmetic. */
 const FLOAT32_BITS = buildTable();
-const FLOAT32_VALUES = new Float32Array(FLOAT32_BITS.buffer);
 
 /**
  * bfloat16 (the upper half of a float32) to float32; exact.
@@ -29,11 +28,6 @@ export function float32ToBfloat16(values: Float32Array): Uint8Array<ArrayBuffer>
     result[i] = (word & 0x7fffffff) > 0x7f800000 ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
   }
   return new Uint8Array(result.buffer);
-}
-
-/** The value of one half float (16 bits). */
-export function float16Value(word: number): number {
-  return FLOAT32_VALUES[word]!;
 }
 
 /**

@@ -3,7 +3,6 @@ export { fromFloat32, toFloat32 } from './float32-conversion.js';
 export {
   bfloat16ToFloat32,
   float16ToFloat32,
-  float16Value,
   float32ToBfloat16,
   float32ToFloat16,
 } from './half-precision.js';

@@ -1,2 +1,1 @@
-export { type Permutation, seededPermutation } from './permutation.js';
-export { SeededRandom } from './seeded-random.js';
+export { type Permutation, SeededRandom, seededPermutation } from './seeded-random.js';

@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { computedPermutation, MAX_LISTED, seededPermutation } from './permutation.js';
-import { SeededRandom } from './seeded-random.js';
+import { computedPermutation, MAX_LISTED, SeededRandom, seededPermutation } from './seeded-random.js';
 
 describe('a computed order', () => {
   const orderOf = (count: number, seed = 1) => {

@@ -1,6 +1,8 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import type { Readable } from 'node:stream';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import { newIdentifier, ProductError, pathHint } from '@lorasmith/contracts';
+import { inTime } from '@lorasmith/concurrency';
+import { bounded, closed, ErrorBody, type Fault, newIdentifier, ProductError, pathHint } from '@lorasmith/contracts';
 import {
   type FastifyBaseLogger,
   type FastifyInstance,
@@ -10,12 +12,10 @@ import {
   LogController,
   type RawServerDefault,
 } from 'fastify';
-import { answerBrokenHttp, answerError, answerExpectation } from './error-answer.js';
-import { isStillSent, lingerOnClose } from './lingering-close.js';
-import { RefusalLog } from './refusal-log.js';
+import { type Static, Type } from 'typebox';
+import { endStalledBodies, isStillSent, lingerOnClose, trackUnusedConnections } from './connections.js';
+import { answerBrokenHttp, answerError, answerExpectation, RefusalLog } from './error-answer.js';
 import { addJsonParser, createRequestValidator } from './request-validation.js';
-import { endStalledBodies } from './stalled-bodies.js';
-import { trackUnusedConnections } from './unused-connections.js';
 
 /** A Fastify application whose handlers are typed by the schemas of their routes. */
 export type HttpApp = FastifyInstance<
@@ -183,4 +183,74 @@ class RouteMethods {
     const methods = this.#routes.filter(({ path }) => path.test(pathname)).map(({ method }) => method);
     return [...new Set(methods)].sort();
   }
+}
+
+/** Resolves if a dependency is available; otherwise rejects with the reason. */
+export type ReadyCheck = () => Promise<unknown>;
+
+export interface HealthRoutesOptions {
+  /** Checks by their name in the answer of `/ready`, for instance `redis`. */
+  checks: Readonly<Record<string, ReadyCheck>>;
+}
+
+const Health = Type.Object(
+  { status: Type.Literal('ok'), checks: Type.Array(Type.String(), { description: 'What was checked.' }) },
+  { $id: 'Health', ...closed },
+);
+
+const CHECK_TIMEOUT_MS = 2_500;
+
+/** `/live`: the process answers. `/ready`: all its dependencies are available; otherwise 503 names the others. */
+export async function healthRoutes(app: HttpApp, { checks }: HealthRoutesOptions): Promise<void> {
+  const names = Object.keys(checks);
+  const tags = ['health'];
+  app.get(
+    '/live',
+    { schema: { operationId: 'getLive', summary: 'Whether the process runs', tags, response: { 200: Health } } },
+    async (): Promise<Static<typeof Health>> => ({ status: 'ok', checks: [] }),
+  );
+  const response = { 200: Health, 503: ErrorBody };
+  app.get(
+    '/ready',
+    { schema: { operationId: 'getReady', summary: 'Whether everything it needs is available', tags, response } },
+    async (): Promise<Static<typeof Health>> => {
+      const faults = (await Promise.all(names.map((name) => faultOf(name, checks[name]!)))).flat();
+      if (faults.length === 0) return { status: 'ok', checks: names };
+      const message = `Not ready: ${faults.map((fault) => fault.message).join(' ')}`;
+      throw new ProductError('service_unavailable', message, { details: faults });
+    },
+  );
+}
+
+async function faultOf(name: string, check: ReadyCheck): Promise<Fault[]> {
+  try {
+    await inTime(check(), CHECK_TIMEOUT_MS, () => {
+      throw new Error(`no answer within ${CHECK_TIMEOUT_MS} ms`);
+    });
+    return [];
+  } catch (error) {
+    const code = error instanceof ProductError ? error.code : 'service_unavailable';
+    return [{ code, message: `${name}: ${(error as Error).message}`, param: name }];
+  }
+}
+
+/**
+ * The body of an upload as it arrives.
+ *
+ * @param what - The kind of body, for messages: file, tar
+ * @throws ProductError `body_too_large` beyond `maxBytes`, `invalid_request` if the sender disconnects
+ */
+export async function* boundedChunks(stream: Readable, maxBytes: number, what: string): AsyncGenerator<Buffer> {
+  try {
+    // Destroying the request would close its connection before the answer is sent.
+    yield* bounded(stream.iterator({ destroyOnReturn: false }), maxBytes, what);
+  } catch (error) {
+    if (error instanceof ProductError) throw error;
+    throw uploadBroken(error);
+  }
+}
+
+/** The sender disconnected. */
+export function uploadBroken(cause?: unknown): ProductError {
+  return new ProductError('invalid_request', 'The upload is incomplete: its sender disconnected.', { cause });
 }

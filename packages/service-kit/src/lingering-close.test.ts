@@ -3,8 +3,8 @@ import { createServer } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { PassThrough, type Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { lingerOnClose } from './connections.js';
 import { boundedChunks, createHttpApp, createLogger, type HttpApp } from './index.js';
-import { lingerOnClose } from './lingering-close.js';
 
 // More than the send and receive buffers of the system hold.
 const BODY_BYTES = 64_000_000;

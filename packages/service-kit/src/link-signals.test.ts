@@ -1,6 +1,6 @@
 import { getEventListeners } from 'node:events';
 import { expect, test } from 'vitest';
-import { linkSignals } from './link-signals.js';
+import { linkSignals } from './shutdown.js';
 
 const links = ({ signal }: AbortController) => getEventListeners(signal, 'abort').length;
 

@@ -1,5 +1,9 @@
+import { readFileSync } from 'node:fs';
+import { ProductError } from '@lorasmith/contracts';
 import { Cluster, Redis } from 'ioredis';
 import type { Logger } from 'pino';
+import { Type } from 'typebox';
+import { type Config, redisPrefix, redisUrl, type Setting, setting } from './settings.js';
 
 export interface RedisConnectionOptions {
   /** `redis://[user[:password]@]host[:port][/db]`; `rediss://` for TLS; `unix://` for a socket. */
@@ -98,4 +102,135 @@ export async function redisReady(redis: Redis, timeoutMs: number): Promise<boole
     const timer = setTimeout(() => finish(false), timeoutMs);
     redis.once('ready', onReady);
   });
+}
+
+/** The content of a file of certificates, or null when none is set. */
+function certificates(variable: string, description: string): Setting<string | null> {
+  const schema = Type.String({ maxLength: 4096 });
+  const file = setting({ variable, schema, fallback: '', example: '/etc/lorasmith/redis-ca.pem', description });
+  return {
+    ...file,
+    parse(text) {
+      if (text === '') return { value: null };
+      try {
+        const content = readFileSync(text, 'utf8');
+        if (content.includes('-----BEGIN CERTIFICATE-----')) return { value: content };
+        return { fault: 'is not a file of certificates in PEM format' };
+      } catch (error) {
+        return { fault: `cannot be read (${(error as NodeJS.ErrnoException).code})` };
+      }
+    },
+  };
+}
+
+/** How to reach Redis; the same for api and workers. */
+export const redisSettings = {
+  url: redisUrl,
+  prefix: redisPrefix,
+  ca: certificates(
+    'REDIS_CA_FILE',
+    "Certificates to trust for a Redis at `rediss://`, in PEM format, instead of Node's own list.",
+  ),
+  cluster: setting({
+    variable: 'REDIS_CLUSTER',
+    schema: Type.Boolean(),
+    fallback: 'false',
+    example: 'true',
+    description:
+      '`true`: `REDIS_URL` is a node of a Redis Cluster with several shards. `REDIS_PREFIX` must then have a ' +
+      'hash tag, such as `{lorasmith}:`, which keeps all keys on one shard.',
+  }),
+};
+
+/** Checks the settings against each other. @throws ProductError `invalid_configuration` */
+export function checkRedisSettings({ url, prefix, ca, cluster }: Config<typeof redisSettings>): void {
+  const fault =
+    cluster && !/\{[^{}]+\}/.test(prefix)
+      ? ['REDIS_PREFIX', 'has no hash tag, which REDIS_CLUSTER=true needs; for instance REDIS_PREFIX={lorasmith}:']
+      : ca !== null && !url.startsWith('rediss://')
+        ? ['REDIS_CA_FILE', 'needs an encrypted connection: REDIS_URL must begin with rediss://']
+        : cluster && url.startsWith('unix://')
+          ? ['REDIS_URL', 'is a socket of this host, which a cluster cannot be']
+          : null;
+  if (fault === null) return;
+  const [param = '', what] = fault;
+  throw new ProductError('invalid_configuration', `The environment is invalid:\n  ${param} ${what}`, { param });
+}
+
+type Askable = Pick<Redis, 'info' | 'config'>;
+
+/** Findings about the durability of Redis; each message says what to do. */
+export interface RedisDurability {
+  /** A message if Redis would evict jobs; otherwise null. */
+  evicting: string | null;
+  warnings: string[];
+}
+
+/**
+ * Asks Redis whether it evicts keys and whether it persists them. It uses INFO, which managed services answer; CONFIG,
+ * which they often disable, is needed only for snapshots.
+ */
+export async function redisDurability(redis: Askable): Promise<RedisDurability> {
+  const memory = await redis.info('memory');
+  const persistence = await redis.info('persistence');
+  const found: RedisDurability = { evicting: null, warnings: [] };
+
+  const policy = infoValue(memory, 'maxmemory_policy');
+  const limit = Number(infoValue(memory, 'maxmemory') ?? 0);
+  const fix =
+    'Set maxmemory-policy to noeviction (redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf)';
+  if (policy === null) {
+    found.warnings.push(`Redis does not report whether it evicts keys when it is full, which would lose jobs. ${fix}`);
+  } else if (policy !== 'noeviction' && limit > 0) {
+    found.evicting = `REDIS_URL: this Redis evicts keys when it is full (maxmemory-policy ${policy}), and jobs with them. ${fix}.`;
+  } else if (policy !== 'noeviction') {
+    found.warnings.push(`Redis would evict keys, and jobs with them, once maxmemory is set (${policy}). ${fix}`);
+  }
+  if (infoValue(persistence, 'aof_enabled') !== '1') found.warnings.push(await withoutAppendOnlyFile(redis));
+  return found;
+}
+
+async function withoutAppendOnlyFile(redis: Askable): Promise<string> {
+  const fix = 'Set appendonly to yes';
+  let save: string | undefined;
+  try {
+    [, save] = (await redis.config('GET', 'save')) as string[];
+  } catch {
+    return `Redis has no append-only file, and does not report whether it makes snapshots: check that your service persists every write. ${fix}`;
+  }
+  if (save === '') return `Redis persists nothing: a restart loses all jobs and their events. ${fix}`;
+  return `Redis makes snapshots only (save ${save}): a crash loses the jobs since the last one. ${fix}`;
+}
+
+function infoValue(info: string, name: string): string | null {
+  return new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? null;
+}
+
+export interface WatchRedisDurabilityOptions {
+  redis: Askable & Pick<Redis, 'status' | 'on'>;
+  logger: Logger;
+  /** Called at most once, if the first Redis that answers evicts keys. */
+  onEvicting: (message: string) => void;
+}
+
+/**
+ * Checks as soon as Redis is available, which may be long after the start, and again after every reconnect, which may reach
+ * another Redis. A later finding does not end a running service; it is only logged.
+ */
+export function watchRedisDurability({ redis, logger, onEvicting }: WatchRedisDurabilityOptions): void {
+  let isFirst = true;
+  const ask = async () => {
+    try {
+      const { evicting, warnings } = await redisDurability(redis);
+      for (const warning of warnings) logger.warn(warning);
+      if (evicting !== null && isFirst) onEvicting(evicting);
+      else if (evicting !== null) logger.error(evicting);
+      isFirst = false;
+    } catch (error) {
+      // Redis is unavailable again, or disables even INFO.
+      logger.warn({ err: error }, 'whether Redis evicts and persists could not be checked');
+    }
+  };
+  redis.on('ready', () => void ask());
+  if (redis.status === 'ready') void ask();
 }

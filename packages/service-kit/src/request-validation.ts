@@ -1,4 +1,4 @@
-import { nestsDeeperThan, ProductError } from '@lorasmith/contracts';
+import { type Fault, fieldHint, nestsDeeperThan, ProductError, patternHint, valueHint } from '@lorasmith/contracts';
 import type { ErrorObject, ValidateFunction } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import type { FastifyInstance, FastifySchemaCompiler } from 'fastify';
@@ -95,4 +95,109 @@ function notJson(text: string): ProductError {
     return new ProductError('invalid_json', `The body is not JSON: ${reason}.`);
   }
   return new ProductError('invalid_json', 'The body contains the key __proto__ or constructor.prototype.');
+}
+
+/** More faults would not help the reader, and a crafted body can have a million. */
+export const MAX_FAULTS = 100;
+/** Limits, for docs/limits.md. */
+export const faultLimits = {
+  faults: { value: MAX_FAULTS, unit: 'faults', beyond: 'the rest are left out' },
+};
+
+/** Ajv's errors as faults with the path of the field (`lora.r`). For a union, only those of the branches whose type matches. */
+export function validationFaults(errors: readonly ErrorObject[]): Fault[] {
+  const unions = errors.filter(({ keyword }) => keyword === 'anyOf');
+  const faults: Fault[] = [];
+  const seen = new Set<string>();
+  for (const error of errors) {
+    if (faults.length === MAX_FAULTS) break;
+    if (unions.some((union) => isWithin(union, error))) continue;
+    for (const fault of error.keyword === 'anyOf' ? faultsOfUnion(error, errors) : [faultOf(error)]) {
+      const key = `${fault.param} ${fault.message}`;
+      if (!seen.has(key)) faults.push(fault);
+      seen.add(key);
+    }
+  }
+  return faults;
+}
+
+/** A branch may have unions of its own. */
+function faultsOfUnion(union: ErrorObject, errors: readonly ErrorObject[]): Fault[] {
+  const branches = matchingBranches(union, errors);
+  if (branches.length > 0) return validationFaults(branches);
+  return [{ ...faultOf(union), message: `${nameOf(union)} ${types(union)}.` }];
+}
+
+function isWithin(union: ErrorObject, error: ErrorObject): boolean {
+  return error !== union && error.schemaPath.startsWith(`${union.schemaPath}/`);
+}
+
+/** The errors of the branches whose type matches the value; empty if no branch matches. */
+function matchingBranches(union: ErrorObject, errors: readonly ErrorObject[]): ErrorObject[] {
+  const within = errors.filter((error) => isWithin(union, error) && error.instancePath.startsWith(union.instancePath));
+  const branchOf = (error: ErrorObject) => error.schemaPath.slice(union.schemaPath.length + 1).split('/', 1)[0];
+  const unfit = new Set(
+    within.filter((error) => error.keyword === 'type' && error.instancePath === union.instancePath).map(branchOf),
+  );
+  return within.filter((error) => !unfit.has(branchOf(error)));
+}
+
+/** The types that a union allows. */
+function types(union: ErrorObject): string {
+  const branches: unknown = union.schema;
+  const names = Array.isArray(branches) ? branches.flatMap((branch) => branch?.type ?? []) : [];
+  return names.length > 0 ? `must be ${names.join(' or ')}` : 'has none of the allowed forms';
+}
+
+function faultOf(error: ErrorObject): Fault {
+  const path = pathOf(error.instancePath);
+  const within = (key: string) => (path === '' ? key : `${path}.${key}`);
+  switch (error.keyword) {
+    case 'additionalProperties': {
+      const name = String(error.params.additionalProperty).slice(0, 100);
+      const param = within(name);
+      const hint = fieldHint(name, path);
+      const message = `There is no field ${param}.${hint === undefined ? '' : ` ${hint}`}`;
+      return { code: 'unknown_field', message, param };
+    }
+    case 'required': {
+      const param = within(String(error.params.missingProperty));
+      return { code: 'invalid_request', message: `${param} is missing.`, param };
+    }
+    case 'enum': {
+      const allowed = (error.params.allowedValues as unknown[]).join(', ');
+      const hint = valueHint(path, error.data);
+      return invalid(
+        error,
+        path,
+        `must be one of: ${allowed}${hint === undefined ? '' : `. ${hint.replace(/\.$/, '')}`}`,
+      );
+    }
+    case 'const':
+      return invalid(error, path, `must be ${JSON.stringify(error.params.allowedValue)}`);
+    case 'pattern':
+      return invalid(error, path, patternMeaning(String(error.params.pattern)));
+    default:
+      return invalid(error, path, error.message ?? 'is not valid');
+  }
+}
+
+function patternMeaning(pattern: string): string {
+  const hint = patternHint(pattern);
+  return hint === undefined ? `must match ${pattern}` : `must be ${hint}`;
+}
+
+function invalid(error: ErrorObject, path: string, message: string): Fault {
+  const fault: Fault = { code: 'invalid_request', message: `${nameOf(error)} ${message}.` };
+  return path === '' ? fault : { ...fault, param: path };
+}
+
+function nameOf(error: ErrorObject): string {
+  return pathOf(error.instancePath) || 'The body';
+}
+
+/** `/lora/target_modules/0` → `lora.target_modules.0`, with RFC 6901 escapes decoded. */
+function pathOf(instancePath: string): string {
+  const parts = instancePath.slice(1).split('/');
+  return parts.map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~').slice(0, 100)).join('.');
 }

@@ -1,7 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
 import { Type } from 'typebox';
-import type { Config } from './config.js';
-import { setting } from './setting.js';
+import type { Config } from './settings.js';
+import { setting } from './settings.js';
 
 /** Where datasets, adapters, checkpoints and base models are stored; the same for every service. */
 export const storeSettings = {

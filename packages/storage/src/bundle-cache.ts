@@ -2,11 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
-import { isBundleFileName } from './bundle-names.js';
 import type { HeldBundle, Staging } from './bundle-store.js';
+import { isBundleFileName } from './bundle-store.js';
 import { totalBytes } from './digest-stream.js';
+import { isAbsent, isOccupied } from './local-files.js';
 import { type LocalStagings, openLocalStagings, syncTree } from './local-staging.js';
-import { isAbsent, isOccupied } from './storage-error.js';
 
 /** How often a process renews the lease of a bundle that it holds. */
 const LEASE_RENEWAL_MS = 60_000;

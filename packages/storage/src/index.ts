@@ -1,17 +1,22 @@
 export type { Annotated, Annotations } from './annotations.js';
 export * from './bundle-cache.js';
 export type { BundleEntry, EntryPosition, Listing } from './bundle-entry.js';
-export * from './bundle-store.js';
+export type {
+  BundleFile,
+  BundleStore,
+  ByteRange,
+  HeldBundle,
+  LocalBundleStore,
+  LocalFile,
+  Staging,
+  TemporaryUrlOptions,
+} from './bundle-store.js';
 export * from './digest-stream.js';
-export * from './folder-token.js';
-export * from './free-space.js';
 export * from './listed-records.js';
 export * from './local-bundle-store.js';
+export * from './local-files.js';
 export { syncTree } from './local-staging.js';
 export * from './open-stores.js';
-export { readJsonFrom } from './read-json.js';
 export type { BundleRecord } from './s3/bundle-record.js';
 export type { S3BundleStore } from './s3/s3-bundle-store.js';
 export type { S3Settings } from './s3/s3-objects.js';
-export * from './storage-error.js';
-export * from './write-file-atomic.js';

@@ -4,9 +4,10 @@ import path from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { publish } from '../test/bundle-store-suite.js';
+import { replaced } from '../test/replaced.js';
 import { BundleIndex } from './bundle-index.js';
 import { type ListedRecord, ListedRecords, type LocalBundleStore, openBundleStore } from './index.js';
-import { localEntryNames } from './local-entry-names.js';
+import { localEntryNames } from './local-bundle-store.js';
 
 let root: string;
 let store: LocalBundleStore;
@@ -232,7 +233,7 @@ test('a broken record is omitted and reported once; a store that does not answer
   for (let round = 0; round < 2; round++) expect(await pages({ limit: 1 })).toEqual([[3], [1]]);
   expect(broken).toEqual(['th_2']);
   const unavailable = new ProductError('storage_unavailable', 'The store does not answer.');
-  const away = listsOf({ ...store, readJson: () => Promise.reject(unavailable) });
+  const away = listsOf(replaced(store, { readJson: () => Promise.reject(unavailable) }));
   await expect(away.page({ limit: 1 })).rejects.toBe(unavailable);
   expect(broken).toEqual(['th_2']);
 });

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { describeBundleStore, publish } from '../test/bundle-store-suite.js';
 import { BundleIndex } from './bundle-index.js';
 import { type LocalBundleStore, openBundleStore } from './index.js';
-import { localEntryNames } from './local-entry-names.js';
+import { localEntryNames } from './local-bundle-store.js';
 
 let root: string;
 let store: LocalBundleStore;

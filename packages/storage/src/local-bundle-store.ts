@@ -1,17 +1,27 @@
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { access, type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
+import type { Readable } from 'node:stream';
 import { ProductError } from '@lorasmith/contracts';
-import { openAnnotations } from './annotations.js';
-import { BundleIndex } from './bundle-index.js';
-import { bundleNotFound, checkBundleFileName, checkBundleId, isBundleFileName, isBundleId } from './bundle-names.js';
-import type { BundleFile, LocalBundleStore } from './bundle-store.js';
-import { localEntryNames } from './local-entry-names.js';
-import { localNamedTexts } from './local-named-texts.js';
-import { openLocalStagings, syncTree } from './local-staging.js';
-import { readJsonFrom } from './read-json.js';
-import { asStorageError, isAbsent, isOccupied } from './storage-error.js';
-import { syncFolder } from './write-file-atomic.js';
+import { type Annotations, type NamedTexts, openAnnotations } from './annotations.js';
+import type { BundleEntry, Listing } from './bundle-entry.js';
+import { BundleIndex, type EntryNames } from './bundle-index.js';
+import {
+  type BundleFile,
+  type BundleStore,
+  type ByteRange,
+  bundleNotFound,
+  checkBundleFileName,
+  checkBundleId,
+  type HeldBundle,
+  isBundleFileName,
+  isBundleId,
+  type LocalBundleStore,
+  type LocalFile,
+  type Staging,
+} from './bundle-store.js';
+import { asStorageError, isAbsent, isOccupied, readJsonFrom, syncFolder, systemErrorCode } from './local-files.js';
+import { type LocalStagings, openLocalStagings, syncTree } from './local-staging.js';
 
 export interface LocalBundleStoreOptions {
   /**
@@ -23,7 +33,7 @@ export interface LocalBundleStoreOptions {
   kind: string;
 }
 
-/** A {@link BundleStore} in a local folder. */
+/** Opens a {@link BundleStore} in a local folder. */
 export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): Promise<LocalBundleStore> {
   if (!isBundleId(kind)) throw new Error(`openBundleStore: ${JSON.stringify(kind)} is not a folder name`);
   const bundles = path.resolve(root, kind);
@@ -34,152 +44,294 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
   // It is there from the start, so that a backup may name it.
   await mkdir(annotationsFolder, { recursive: true });
   const annotations = openAnnotations(localNamedTexts(path.join(annotationsFolder, kind), stagings));
+  return new FolderStore({ kind, bundles, stagings, index, annotations });
+}
 
-  const folder = (id: string) => {
-    checkBundleId(kind, id);
-    return path.join(bundles, id);
-  };
-  const file = (id: string, name: string) => {
-    checkBundleFileName(kind, id, name);
-    return path.join(folder(id), name);
-  };
-  const absent = (error: unknown, what: string): unknown => (isAbsent(error) ? bundleNotFound(kind, what) : error);
+/** The parts of a store in a local folder. */
+interface FolderStoreParts {
+  kind: string;
+  /** The folder of all bundles. */
+  bundles: string;
+  stagings: LocalStagings;
+  index: BundleIndex;
+  annotations: Annotations;
+}
 
-  /** Refuses links, so that a bundle never leads out of its folder. */
-  const openFile = async (id: string, name: string): Promise<FileHandle> => {
-    const location = file(id, name);
+class FolderStore implements LocalBundleStore {
+  readonly annotations: Annotations;
+  readonly #kind: string;
+  readonly #bundles: string;
+  readonly #stagings: LocalStagings;
+  readonly #index: BundleIndex;
+
+  constructor({ kind, bundles, stagings, index, annotations }: FolderStoreParts) {
+    this.annotations = annotations;
+    this.#kind = kind;
+    this.#bundles = bundles;
+    this.#stagings = stagings;
+    this.#index = index;
+  }
+
+  folder(id: string): string {
+    checkBundleId(this.#kind, id);
+    return path.join(this.#bundles, id);
+  }
+
+  path(id: string, name: string): string {
+    checkBundleFileName(this.#kind, id, name);
+    return path.join(this.folder(id), name);
+  }
+
+  async has(id: string): Promise<boolean> {
+    return isBundleId(id) && (await isFolder(this.folder(id)));
+  }
+
+  async list(prefix = ''): Promise<string[]> {
+    const entries = await readdir(this.#bundles, { withFileTypes: true });
+    return entries
+      .filter((entry) => entry.isDirectory() && isBundleId(entry.name) && entry.name.startsWith(prefix))
+      .map((entry) => entry.name)
+      .sort();
+  }
+
+  newest(options: Parameters<BundleStore['newest']>[0]): Promise<BundleEntry[]> {
+    return this.#index.newest(options);
+  }
+
+  entries(owner?: string | null): Promise<BundleEntry[]> {
+    return this.#index.entries(owner);
+  }
+
+  async repairIndex(listingOf: (id: string) => Promise<Listing | null>, olderThanMs: number): Promise<number> {
+    const repaired = await this.#index.repair(this, listingOf, olderThanMs);
+    return repaired + (await this.annotations.sweep((id) => this.has(id)));
+  }
+
+  stage(): Promise<Staging> {
+    return this.#stagings.stage();
+  }
+
+  sweepStaging(olderThanMs: number): Promise<number> {
+    return this.#stagings.sweep(olderThanMs);
+  }
+
+  /** A rename leaves nothing but staged folders. */
+  async sweepOrphans(): Promise<number> {
+    return 0;
+  }
+
+  async publish(staging: Staging, id: string, listing?: Listing): Promise<boolean> {
+    const target = this.folder(id);
+    // A rename silently replaces an empty folder but never a full one. This check handles the usual case, the caught
+    // codes handle two concurrent publishers.
+    if (await isFolder(target)) return false;
     try {
-      const handle = await open(location, constants.O_RDONLY | constants.O_NOFOLLOW);
-      if ((await handle.stat()).isFile()) return handle;
-      await handle.close();
+      await syncTree(staging.path);
+      const entry = listing === undefined ? null : await this.#index.add(id, listing);
+      try {
+        await rename(staging.path, target);
+      } catch (error) {
+        if (entry !== null) await this.#index.remove(entry);
+        throw error;
+      }
+      await syncFolder(this.#bundles);
+      return true;
     } catch (error) {
-      throw absent(error, `file ${name} of ${id}`);
+      if (isOccupied(error)) return false;
+      throw asStorageError(error);
     }
-    throw bundleNotFound(kind, `file ${name} of ${id}`);
-  };
-  const isFolder = async (location: string): Promise<boolean> => {
+  }
+
+  async hold(id: string): Promise<HeldBundle> {
+    const folder = this.folder(id);
+    if (!(await isFolder(folder))) throw bundleNotFound(this.#kind, `bundle ${id}`);
+    return { folder, path: (name) => this.path(id, name), release: () => {} };
+  }
+
+  async files(id: string): Promise<BundleFile[]> {
     try {
-      return (await stat(location)).isDirectory();
+      const entries = await readdir(this.folder(id), { withFileTypes: true });
+      const names = entries.filter((entry) => entry.isFile() && isBundleFileName(entry.name)).map(({ name }) => name);
+      return await Promise.all(names.sort().map((name) => this.stat(id, name)));
     } catch (error) {
-      if (isAbsent(error)) return false;
-      throw error;
+      throw this.#absent(error, `bundle ${id}`);
     }
-  };
-  const describe = async (id: string, name: string): Promise<BundleFile> => {
-    const handle = await openFile(id, name);
+  }
+
+  async stat(id: string, name: string): Promise<BundleFile> {
+    const handle = await this.#open(id, name);
     try {
       const { size, mtime } = await handle.stat();
       return { name, bytes: size, mtime };
     } finally {
       await handle.close();
     }
-  };
+  }
 
-  const list = async (prefix = ''): Promise<string[]> => {
-    const entries = await readdir(bundles, { withFileTypes: true });
-    return entries
-      .filter((entry) => entry.isDirectory() && isBundleId(entry.name) && entry.name.startsWith(prefix))
-      .map((entry) => entry.name)
-      .sort();
-  };
-  const has = async (id: string): Promise<boolean> => isBundleId(id) && (await isFolder(folder(id)));
+  async read(id: string, name: string, range?: ByteRange): Promise<Readable> {
+    const handle = await this.#open(id, name);
+    return handle.createReadStream({ ...range, highWaterMark: 256 * 1024 });
+  }
 
+  async localFile(id: string, name: string): Promise<LocalFile> {
+    const { bytes } = await this.stat(id, name);
+    return { path: this.path(id, name), bytes };
+  }
+
+  async temporaryUrl(): Promise<null> {
+    return null;
+  }
+
+  async readJson(id: string, name: string): Promise<unknown> {
+    const handle = await this.#open(id, name);
+    try {
+      return await readJsonFrom(handle);
+    } catch (cause) {
+      const message = `The file ${name} of ${id} in ${this.#kind} cannot be read (${(cause as Error).message}).`;
+      throw new ProductError('internal_error', message, { cause });
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async delete(id: string): Promise<boolean> {
+    if (!(await this.has(id))) return false;
+    // Those of this bundle, and none of another that is published under its id once it is gone.
+    const entries = await this.#index.namesOf(id);
+    const doomed = this.#stagings.doomedPath();
+    try {
+      await rename(this.folder(id), doomed);
+    } catch (error) {
+      if (isAbsent(error)) return false;
+      throw error;
+    }
+    await syncFolder(this.#bundles);
+    await rm(doomed, { recursive: true, force: true });
+    for (const entry of entries) await this.#index.remove(entry);
+    await this.annotations.remove(id);
+    return true;
+  }
+
+  /** Refuses links, so that a bundle never leads out of its folder. */
+  async #open(id: string, name: string): Promise<FileHandle> {
+    const location = this.path(id, name);
+    try {
+      const handle = await open(location, constants.O_RDONLY | constants.O_NOFOLLOW);
+      if ((await handle.stat()).isFile()) return handle;
+      await handle.close();
+    } catch (error) {
+      throw this.#absent(error, `file ${name} of ${id}`);
+    }
+    throw bundleNotFound(this.#kind, `file ${name} of ${id}`);
+  }
+
+  #absent(error: unknown, what: string): unknown {
+    return isAbsent(error) ? bundleNotFound(this.#kind, what) : error;
+  }
+}
+
+async function isFolder(location: string): Promise<boolean> {
+  try {
+    return (await stat(location)).isDirectory();
+  } catch (error) {
+    if (isAbsent(error)) return false;
+    throw error;
+  }
+}
+
+/** Names as empty files of folders in `root`, which are made when needed. */
+export function localEntryNames(root: string): EntryNames {
+  const list = async (folder: string): Promise<string[]> => {
+    try {
+      return (await readdir(path.join(root, folder))).sort();
+    } catch (error) {
+      if (isAbsent(error)) return [];
+      throw error;
+    }
+  };
   return {
-    annotations,
-    folder,
-    path: file,
-    stat: describe,
-    has,
-    list,
-    newest: (options) => index.newest(options),
-    entries: (owner) => index.entries(owner),
-    async repairIndex(listingOf, olderThanMs) {
-      return (await index.repair({ list, has }, listingOf, olderThanMs)) + (await annotations.sweep(has));
-    },
-
-    stage: () => stagings.stage(),
-    sweepStaging: (olderThanMs) => stagings.sweep(olderThanMs),
-    // A rename leaves nothing but staged folders.
-    sweepOrphans: async () => 0,
-
-    async publish(staging, id, listing) {
-      const target = folder(id);
-      // A rename silently replaces an empty folder but never a full one. This check handles the usual case, the caught
-      // codes handle two concurrent publishers.
-      if (await isFolder(target)) return false;
+    async add(folder, name) {
+      const location = path.join(root, folder);
       try {
-        await syncTree(staging.path);
-        const entry = listing === undefined ? null : await index.add(id, listing);
-        try {
-          await rename(staging.path, target);
-        } catch (error) {
-          if (entry !== null) await index.remove(entry);
-          throw error;
-        }
-        await syncFolder(bundles);
-        return true;
+        const made = await mkdir(location, { recursive: true });
+        await (await open(path.join(location, name), 'w')).close();
+        await syncFolder(location);
+        if (made !== undefined) await syncParents(location, path.dirname(made));
       } catch (error) {
-        if (isOccupied(error)) return false;
         throw asStorageError(error);
       }
     },
 
-    async hold(id) {
-      const location = folder(id);
-      if (!(await isFolder(location))) throw bundleNotFound(kind, `bundle ${id}`);
-      return { folder: location, path: (name) => file(id, name), release: () => {} };
-    },
-
-    async files(id) {
+    async has(folder, name) {
       try {
-        const entries = await readdir(folder(id), { withFileTypes: true });
-        const names = entries.filter((entry) => entry.isFile() && isBundleFileName(entry.name)).map(({ name }) => name);
-        return await Promise.all(names.sort().map((name) => describe(id, name)));
-      } catch (error) {
-        throw absent(error, `bundle ${id}`);
-      }
-    },
-
-    async read(id, name, range) {
-      const handle = await openFile(id, name);
-      return handle.createReadStream({ ...range, highWaterMark: 256 * 1024 });
-    },
-
-    async localFile(id, name) {
-      const { bytes } = await describe(id, name);
-      return { path: file(id, name), bytes };
-    },
-
-    temporaryUrl: async () => null,
-
-    async readJson(id, name) {
-      const handle = await openFile(id, name);
-      try {
-        return await readJsonFrom(handle);
-      } catch (cause) {
-        const message = `The file ${name} of ${id} in ${kind} cannot be read (${(cause as Error).message}).`;
-        throw new ProductError('internal_error', message, { cause });
-      } finally {
-        await handle.close();
-      }
-    },
-
-    async delete(id) {
-      if (!(await has(id))) return false;
-      // Those of this bundle, and none of another that is published under its id once it is gone.
-      const entries = await index.namesOf(id);
-      const doomed = stagings.doomedPath();
-      try {
-        await rename(folder(id), doomed);
+        await access(path.join(root, folder, name));
+        return true;
       } catch (error) {
         if (isAbsent(error)) return false;
         throw error;
       }
-      await syncFolder(bundles);
-      await rm(doomed, { recursive: true, force: true });
-      for (const entry of entries) await index.remove(entry);
-      await annotations.remove(id);
-      return true;
+    },
+
+    remove: (folder, name) => rm(path.join(root, folder, name), { force: true }),
+
+    async page(folder, { after = '', limit }) {
+      const names = await list(folder);
+      return names.filter((name) => name > after).slice(0, limit);
+    },
+
+    list,
+
+    async listAll() {
+      const folders = await list('.');
+      return new Map(await Promise.all(folders.map(async (folder) => [folder, await list(folder)] as const)));
     },
   };
+}
+
+/** Syncs the folders above this one, up to `last`. */
+async function syncParents(location: string, last: string): Promise<void> {
+  const parent = path.dirname(location);
+  await syncFolder(parent);
+  if (parent !== last) await syncParents(parent, last);
+}
+
+const STAGED_NAME = 'text';
+
+/** Texts as files of a folder, which is made when needed. A text is staged, and gets its name once it is on the disk. */
+function localNamedTexts(folder: string, stagings: Pick<LocalStagings, 'stage'>): NamedTexts {
+  return {
+    async create(name, text) {
+      const staging = await stagings.stage();
+      try {
+        await staging.write(STAGED_NAME, [Buffer.from(text)]);
+        await syncTree(staging.path);
+        await mkdir(folder, { recursive: true });
+        // Unlike a rename, it replaces nothing.
+        await link(path.join(staging.path, STAGED_NAME), path.join(folder, name));
+        await syncFolder(folder);
+        return true;
+      } catch (error) {
+        if (systemErrorCode(error) === 'EEXIST') return false;
+        throw asStorageError(error);
+      } finally {
+        await staging.discard();
+      }
+    },
+
+    async read(name) {
+      return await readFile(path.join(folder, name), 'utf8').catch(nullIfAbsent);
+    },
+
+    remove: (name) => rm(path.join(folder, name), { force: true }),
+
+    async list(prefix) {
+      const names = (await readdir(folder).catch(nullIfAbsent)) ?? [];
+      return names.filter((name) => name.startsWith(prefix)).sort();
+    },
+  };
+}
+
+function nullIfAbsent(error: unknown): null {
+  if (isAbsent(error)) return null;
+  throw error;
 }

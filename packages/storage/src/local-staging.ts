@@ -3,11 +3,10 @@ import { constants, createWriteStream } from 'node:fs';
 import { copyFile, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { isBundleFileName } from './bundle-names.js';
 import type { Staging } from './bundle-store.js';
+import { isBundleFileName } from './bundle-store.js';
 import { DigestStream, digestFile } from './digest-stream.js';
-import { asStorageError, isAbsent, systemErrorCode } from './storage-error.js';
-import { syncFolder } from './write-file-atomic.js';
+import { asStorageError, isAbsent, syncFolder, systemErrorCode } from './local-files.js';
 
 /** Chunks that arrive during a write are written together, up to this size: each write is a turn of a thread. */
 const WRITE_OPTIONS = { flags: 'wx', highWaterMark: 512 * 1024 };

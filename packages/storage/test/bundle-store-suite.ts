@@ -328,8 +328,8 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       async (name) => {
         const { store } = get();
         await publish(store, 'ds_1', { 'a.txt': 'a' });
-        for (const read of [store.read, store.localFile]) {
-          await expect(read('ds_1', name)).rejects.toMatchObject({ code: 'not_found' });
+        for (const read of ['read', 'localFile'] as const) {
+          await expect(store[read]('ds_1', name)).rejects.toMatchObject({ code: 'not_found' });
         }
         await expect(store.read(name, 'a.txt')).rejects.toMatchObject({ code: 'not_found' });
         await expect(store.hold(name)).rejects.toMatchObject({ code: 'not_found' });

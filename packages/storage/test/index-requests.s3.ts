@@ -8,8 +8,7 @@ import { startRealS3 } from '../../../test/real-s3.js';
 import { openBundleCache } from '../src/bundle-cache.js';
 import { BundleIndex } from '../src/bundle-index.js';
 import { type ListedRecord, ListedRecords } from '../src/listed-records.js';
-import { openS3BundleStore } from '../src/s3/s3-bundle-store.js';
-import { s3EntryNames } from '../src/s3/s3-entry-names.js';
+import { openS3BundleStore, s3EntryNames } from '../src/s3/s3-bundle-store.js';
 import { openS3Objects } from '../src/s3/s3-objects.js';
 import { publish } from './bundle-store-suite.js';
 

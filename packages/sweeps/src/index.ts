@@ -1,5 +1,4 @@
 export { type AtRung, decideRung, shareOfHalving, stepOfRung } from './halving.js';
 export { metricOf, metricValue } from './metric.js';
 export { rankingOf } from './ranking.js';
-export { valuesText } from './same-value.js';
-export { type Variant, variantsOf } from './variants.js';
+export { type Variant, valuesText, variantsOf } from './variants.js';

@@ -6,11 +6,7 @@ export { type OpObserver, observeOps } from './execute.js';
 export type { Activation } from './kernels/activation.js';
 export type { AdamWState, AdamWStep, AdamWUpdate } from './kernels/adamw.js';
 export { isAdaptedAlone } from './kernels/adapted-product.js';
-export type {
-  AttentionSettings,
-  BatchAttention,
-  SavedAttention,
-} from './kernels/attention.js';
+export type { AttentionSettings, BatchAttention, SavedAttention } from './kernels/attention.js';
 export type { CrossEntropy } from './kernels/cross-entropy.js';
 export { type InstructionSet, processorRuns } from './kernels/fused-library.js';
 export {
@@ -33,9 +29,8 @@ export {
   PAGE_TOKENS,
 } from './kernels/key-value-cache.js';
 export { type AdaptedRows, type LoraLayout, type LoraWeights, parametersOf } from './kernels/lora.js';
-export type { LoraMargin } from './kernels/lora-margin.js';
 export type { LoraGradients, LoraOutput, LoraPart } from './kernels/lora-products.js';
-export { type MarginWeight, rowsWithoutMargin, withMargin } from './kernels/margin-weight.js';
+export { type LoraMargin, type MarginWeight, rowsWithoutMargin, withMargin } from './kernels/margin-weight.js';
 export type { MergedWeight, MergeSettings } from './kernels/merged-weight.js';
 export { Mxfp4Matrices } from './kernels/mxfp4.js';
 export type { PackedMatrix, PackedRows } from './kernels/packed-matrix.js';

@@ -18,7 +18,7 @@ beforeAll(async () => {
   const module = await readFile(path.join(NATIVE, 'build/cuda/sm_90/norm.cubin.gz'));
   await writeFile(path.join(folder, 'norm.cubin'), gunzipSync(module));
   const sources = ['cuda/test/driver/driver_test.cc', 'cuda/host/driver.cc'];
-  await run('g++', ['-std=c++17', '-pthread', ...sources, '-ldl', '-o', path.join(folder, 'driver_test')], {
+  await run('g++', ['-std=c++17', '-I.', '-pthread', ...sources, '-ldl', '-o', path.join(folder, 'driver_test')], {
     cwd: NATIVE,
   });
 });

@@ -37,7 +37,7 @@ export type Moments = {
   second: Tensor;
 };
 
-/** The settings of one update beside those of the optimizer; see {@link AdamWStep}. */
+/** The settings of one update in addition to those of the optimizer; see {@link AdamWStep}. */
 export type UpdateSettings = Pick<AdamWStep, 'learningRate' | 'gradientScale' | 'maxNorm'>;
 
 /** An update that is computed and not yet made. Adopt it, or dispose it. */

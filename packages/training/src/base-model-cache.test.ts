@@ -27,7 +27,7 @@ afterEach(async () => {
 /** Digests as they are in a minute, when the files have settled. */
 const digests = new WeightDigests(null, { now: () => Date.now() + 60_000 });
 const hold = async (dtype: FloatDType = 'float32') =>
-  await cache.hold(await readModelFolder(folder), dtype, { digests });
+  await cache.lease(await readModelFolder(folder), dtype, { digests });
 
 /** Gets the model as a run that has ended. */
 async function get() {
@@ -57,9 +57,9 @@ test('a model whose weights were changed in place is loaded again, though size a
 test('a model that was loaded just after its files were written is loaded again: they may have changed unseen', async () => {
   const model = await readModelFolder(folder);
   const options = { digests: new WeightDigests(null) };
-  const first = await cache.hold(model, 'float32', options);
+  const first = await cache.lease(model, 'float32', options);
   first.release();
-  const second = await cache.hold(model, 'float32', options);
+  const second = await cache.lease(model, 'float32', options);
   expect(second.model).not.toBe(first.model);
   second.release();
 });
@@ -67,13 +67,13 @@ test('a model that was loaded just after its files were written is loaded again:
 test('a model is quantized or not as it is asked for, and one that is held is not loaded in another form', async () => {
   const model = await readModelFolder(folder);
   const quantized = withBaseQuantization(model, 'nf4');
-  const first = await cache.hold(quantized, 'float32', { digests });
+  const first = await cache.lease(quantized, 'float32', { digests });
   expect(cache.formOf('model')).toEqual({ dtype: 'float32', quantization: 'nf4' });
-  await expect(cache.hold(model, 'float32', { digests })).rejects.toThrow(
+  await expect(cache.lease(model, 'float32', { digests })).rejects.toThrow(
     /^model in float32 cannot be loaded while model in float32 with nf4 is in use\.$/,
   );
   first.release();
-  const second = await cache.hold(model, 'float32', { digests });
+  const second = await cache.lease(model, 'float32', { digests });
   expect(second.model).not.toBe(first.model);
   expect(second.weightsSha256).toBe(first.weightsSha256);
   second.release();

@@ -1,6 +1,13 @@
 import type { JoinedBatch } from '@lorasmith/models';
-import type { BatchLoss, Objective, OwnMetrics, PassLoss, PassOptions } from './objectives/objective.js';
-import type { ForwardRun, StepContext } from './objectives/step-context.js';
+import type {
+  BatchLoss,
+  ForwardRun,
+  Objective,
+  OwnMetrics,
+  PassLoss,
+  PassOptions,
+  StepContext,
+} from './objectives/objective.js';
 
 /** A micro-batch that its model can be run on. */
 export interface Batch {
@@ -16,7 +23,7 @@ export interface Batch {
   loss(options: PassOptions): BatchLoss;
   /** See {@link Objective}. */
   ownMetrics(figures: readonly unknown[]): OwnMetrics;
-  /** Whether one pass can run both. */
+  /** True if one pass can run both. */
   canJoin(other: Batch): boolean;
   /** This batch, then the others, in one. All of them can join this one. */
   join(others: readonly Batch[]): JoinedBatch<Batch>;

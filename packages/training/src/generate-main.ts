@@ -4,7 +4,7 @@ import type { Message } from '@lorasmith/contracts';
 import { loadChatTemplate, loadTokenizer, readModelFolder } from '@lorasmith/model-folder';
 import { generateTexts, loadDecoder } from '@lorasmith/models';
 import { chooseKernels } from '@lorasmith/tensor';
-import { precisionHere } from './precision.js';
+import { precisionHere } from './engine-here.js';
 
 const USAGE = `generate --model FOLDER --prompts FILE.jsonl --out FILE.jsonl [--max-new-tokens N]
 

@@ -1,18 +1,21 @@
 export { chooseKernels, engine, type KernelSet } from '@lorasmith/tensor';
 export type { CaseSizes, CaseSubject, CaseTolerance } from '@lorasmith/tensor/numeric-cases';
-export { type BaseForm, BaseModelCache, type HeldBase } from './base-model-cache.js';
-export { checkEngineHere } from './check-engine.js';
-export { cardFailure, engineError } from './engine-error.js';
+export { type BaseForm, BaseModelCache, type LeasedBase } from './base-model-cache.js';
+export { cardFailure, checkEngineHere, engineError, precisionHere } from './engine-here.js';
 export type { GradeByWebhook } from './objectives/group-relative/reward-source.js';
-export { precisionHere } from './precision.js';
 export { type MeasureOptions, measureMachine } from './probe/measure-machine.js';
-export { tryGpu } from './probe/try-engine.js';
 export { type PublishCheckpointOptions, publishCheckpoint } from './publish-checkpoint.js';
-export type { ComputedCase, SelfTestValues } from './self-test/compute-cases.js';
-export { computeSelfTest, type SelfTestOptions, type SelfTestPart } from './self-test/self-test.js';
+export {
+  type ComputedCase,
+  computeSelfTest,
+  type SelfTestOptions,
+  type SelfTestPart,
+  type SelfTestValues,
+  tryGpu,
+} from './self-test.js';
+export type { TextGenerator } from './shared-pass/engine-time.js';
 export type { Share } from './shared-pass/fair-shares.js';
-export type { TextGenerator } from './shared-pass/generation-time.js';
 export { PassScheduler, type PassSchedulerOptions } from './shared-pass/pass-scheduler.js';
-export type { StopReason } from './stop.js';
+export type { StopReason } from './shared-pass/time-slice.js';
 export { train } from './train.js';
 export type { TrainOptions } from './train-options.js';

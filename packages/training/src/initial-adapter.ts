@@ -1,5 +1,6 @@
 import { readManifestOfFolder } from '@lorasmith/artifacts';
 import { type AdapterManifest, ProductError } from '@lorasmith/contracts';
+import { baseMismatch, type ModelFolder } from '@lorasmith/model-folder';
 import { cutRank, type PeftAdapter, type PeftModule, readPeftFolder, withScale } from '@lorasmith/peft-files';
 import type { Target } from '@lorasmith/planning';
 
@@ -29,6 +30,15 @@ export async function readInitialAdapter(folder: string, targets: readonly Targe
   if (further !== undefined) throw unlike(`also adapts ${further}`);
   const modules = new Map(targets.map((target) => [target.name, fitted(adapter.modules.get(target.name), target)]));
   return { ...adapter, modules };
+}
+
+/**
+ * Checks that the initial adapter was made with these weights. Planning could compare them only if their digest was known.
+ * @throws ProductError invalid_adapter
+ */
+export function requireWeightsOf(initial: AdapterManifest, { name }: ModelFolder, weightsSha256: string): void {
+  const mismatch = baseMismatch(initial.id, initial.base_model, { name, weights_sha256: weightsSha256 });
+  if (mismatch !== null) throw new ProductError('invalid_adapter', mismatch, { param: 'lora.init_from' });
 }
 
 function fitted(module: PeftModule | undefined, target: Target): PeftModule {

@@ -149,12 +149,12 @@ describe.each(CASES)('%s', (name) => {
 
       const differing = (order: readonly number[], recomputedLayers: number) => {
         const company = order.map((index) => jobs[index]!);
-        return passOf(objective, company, recomputedLayers).flatMap(({ losses, gradient }, place) => {
-          const own = alone[order[place]!]!;
-          if (order[place] === BROKEN) return [];
+        return passOf(objective, company, recomputedLayers).flatMap(({ losses, gradient }, position) => {
+          const own = alone[order[position]!]!;
+          if (order[position] === BROKEN) return [];
           return [
-            ...(losses.equals(own.losses) ? [] : [`losses of job ${order[place]} in ${order}`]),
-            ...(gradient.equals(own.gradient) ? [] : [`gradient of job ${order[place]} in ${order}`]),
+            ...(losses.equals(own.losses) ? [] : [`losses of job ${order[position]} in ${order}`]),
+            ...(gradient.equals(own.gradient) ? [] : [`gradient of job ${order[position]} in ${order}`]),
           ];
         });
       };

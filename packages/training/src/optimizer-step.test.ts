@@ -11,7 +11,8 @@ import { type Batch, runnable } from './batches.js';
 import { ReferenceBatch } from './check-reference/reference-case.js';
 import { NextToken } from './objectives/next-token/next-token.js';
 import { optimizerStep } from './optimizer-step.js';
-import { type Participant, PassScheduler } from './shared-pass/pass-scheduler.js';
+import type { Participant } from './shared-pass/pass-scheduler.js';
+import { PassScheduler } from './shared-pass/pass-scheduler.js';
 
 const kernels = chooseKernels('raw');
 

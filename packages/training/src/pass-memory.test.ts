@@ -12,9 +12,7 @@ import { chooseKernels, engine, type FloatDType, MOST_SCORES } from '@lorasmith/
 import { describe, expect, test } from 'vitest';
 import { peakBytes } from '../../../test/numeric/live-bytes.js';
 import { usualCases } from '../../../test/usual-cases.js';
-import { withProbeExperts } from '../test/probe-experts.js';
-import { withProbeGemma4 } from '../test/probe-gemma4.js';
-import { withProbeLatent } from '../test/probe-latent.js';
+import { withProbeExperts, withProbeGemma4, withProbeLatent } from '../test/probe-models.js';
 import { NextToken } from './objectives/next-token/next-token.js';
 import { takeBatchLoss } from './objectives/objective.js';
 import { withProbeModel } from './probe/probe-model.js';
@@ -110,9 +108,9 @@ async function expectEstimated(
       dropout: 0,
       engine: {
         fused: source === 'fused',
-        holdsProcess: false,
+        countsProcess: false,
         reuses: true,
-        holdsDeltaGradients: false,
+        keepsStateGradients: false,
         weightSlack: 1,
         slack: 1,
       },

@@ -12,11 +12,12 @@ import {
 import type { LoadOptions } from '@lorasmith/models';
 import { tensorOf } from '@lorasmith/tensor';
 import { type BaseModelCache, stoppableLoading } from './base-model-cache.js';
-import { engineError } from './engine-error.js';
-import { PeakMemory } from './peak-memory.js';
+import { engineError } from './engine-here.js';
+import type { RunResult } from './run-record.js';
 import type { Share } from './shared-pass/fair-shares.js';
-import { type Participant, PassScheduler } from './shared-pass/pass-scheduler.js';
-import { type RunResult, trainedOutcome } from './trained-outcome.js';
+import type { Participant } from './shared-pass/pass-scheduler.js';
+import { PassScheduler } from './shared-pass/pass-scheduler.js';
+import { PeakMemory, trainedOutcome } from './trained-outcome.js';
 
 export interface PublishCheckpointOptions {
   /** The specification of the job that trained. */
@@ -57,7 +58,7 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
   const passes = scheduler.join({ share, signal });
   const peakMemory = PeakMemory.watch();
   try {
-    return await passes.beside(() => publish(options, passes, peakMemory));
+    return await passes.concurrently(() => publish(options, passes, peakMemory));
   } catch (error) {
     throw engineError(error);
   } finally {
@@ -82,9 +83,9 @@ async function publish(
   onEvent({ type: 'report-ready', data: { report: made.report } });
 
   const precision = made.report.precision.chosen ?? 'float32';
-  const held = await options.cache.hold(model, precision, { ...stoppableLoading(options), digests });
+  const leased = await options.cache.lease(model, precision, { ...stoppableLoading(options), digests });
   try {
-    const { model: base } = held;
+    const { model: base } = leased;
     const { dropout } = spec.lora;
     const adapter = new LoraAdapter(base.groups, { targets: made.targets, dropout, seed: spec.training.seed });
     try {
@@ -93,13 +94,23 @@ async function publish(
       const { base_model, dataset, validation_dataset, report } = made;
       const trained = { base_model, dataset, validation_dataset, report, result: resultAt(checkpoint) };
       const { texts = new ModelTexts() } = options;
-      const written = { base, model, adapter, outputFolder, texts, turn: passes.turn, signal, peakMemory, trained };
+      const written = {
+        base,
+        model,
+        adapter,
+        outputFolder,
+        texts,
+        inTimeSlice: passes.inTimeSlice,
+        signal,
+        peakMemory,
+        trained,
+      };
       return await trainedOutcome(written);
     } finally {
       adapter.dispose();
     }
   } finally {
-    held.release();
+    leased.release();
   }
 }
 

@@ -68,11 +68,11 @@ interface AttemptOptions {
   /** Stopped with this reason at its so manieth event that is a step or an evaluation. */
   stop?: { reason: string; at: number } | undefined;
   pause?: AbortSignal;
-  holdAtStep?: number;
+  pauseAtStep?: number;
 }
 
 async function attempt(spec: JobSpec, options: AttemptOptions): Promise<Attempt> {
-  const { checkpointFolder, initialAdapterFolder = null, model = modelFolder, stop, pause, holdAtStep } = options;
+  const { checkpointFolder, initialAdapterFolder = null, model = modelFolder, stop, pause, pauseAtStep } = options;
   const outputFolder = join(root, `output-${++folders}`);
   await mkdir(outputFolder);
   const events: NewJobEvent[] = [];
@@ -85,7 +85,7 @@ async function attempt(spec: JobSpec, options: AttemptOptions): Promise<Attempt>
   };
   const common = { spec, modelFolder: model, dataset, rowsFile, examples, checkpointFolder, outputFolder, cache };
   try {
-    const paused = { ...(pause === undefined ? {} : { pause }), ...(holdAtStep === undefined ? {} : { holdAtStep }) };
+    const paused = { ...(pause === undefined ? {} : { pause }), ...(pauseAtStep === undefined ? {} : { pauseAtStep }) };
     const outcome = await train({ ...common, ...paused, initialAdapterFolder, signal: controller.signal, onEvent });
     return { outcome, events, outputFolder };
   } catch (error) {
@@ -505,21 +505,21 @@ test('a training that is held at steps is evaluated and saved there, and ends wi
   const spec = aJob({ lora: { dropout: 0.2 }, validation: { split: 0.3 }, training: { epochs: 3 } });
   const whole = await attempt(spec, { checkpointFolder: newFolder() });
   const checkpointFolder = newFolder();
-  const first = await attempt(spec, { checkpointFolder, holdAtStep: 2 });
+  const first = await attempt(spec, { checkpointFolder, pauseAtStep: 2 });
   expect(first.held).toMatchObject({ step: 2, evaluation: { loss: expect.any(Number) } });
   const evaluated = first.events.flatMap((one) => (one.type === 'evaluation-finished' ? [one.data] : []));
   expect(evaluated.map(({ step }) => step)).toEqual([0, 2]);
   expect(first.held!.evaluation!.loss).toBe(evaluated[1]!.loss);
   expect((await listCheckpoints(checkpointFolder))[0]?.step).toBe(2);
   // Its worker died before it could record that: the next one comes to the same, without a step.
-  const again = await attempt(spec, { checkpointFolder, holdAtStep: 2 });
+  const again = await attempt(spec, { checkpointFolder, pauseAtStep: 2 });
   expect(stepsOf(again.events)).toEqual([]);
   expect(again.held!.evaluation).toEqual(first.held!.evaluation);
-  const second = await attempt(spec, { checkpointFolder, holdAtStep: 4 });
+  const second = await attempt(spec, { checkpointFolder, pauseAtStep: 4 });
   expect(stepsOf(second.events)).toEqual([3, 4]);
   expect(second.held?.step).toBe(4);
   // A step beyond the end holds nothing.
-  const last = await attempt(spec, { checkpointFolder, holdAtStep: 1_000 });
+  const last = await attempt(spec, { checkpointFolder, pauseAtStep: 1_000 });
   expect(await weightsOf(last.outputFolder)).toBe(await weightsOf(whole.outputFolder));
   expect(last.outcome!.result.evaluation_after).toEqual(whole.outcome!.result.evaluation_after);
 });

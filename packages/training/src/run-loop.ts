@@ -13,7 +13,7 @@ export interface RunLoopOptions {
   /** Takes effect between two steps, with a checkpoint: another process resumes the run. @defaultValue never */
   pause?: AbortSignal | undefined;
   /** The run is evaluated and saved after this step, and goes no further. @defaultValue null: it goes to its end */
-  holdAtStep?: number | null | undefined;
+  pauseAtStep?: number | null | undefined;
 }
 
 /**
@@ -21,11 +21,11 @@ export interface RunLoopOptions {
  *
  * Several runs can share a process: each has a loop of its own, which awaits its passes.
  *
- * @throws RunHeld at the step at which it is held; ProductError cancelled (after the checkpoint that the save policy wants),
+ * @throws RunHeld at `pauseAtStep`; ProductError cancelled (after the checkpoint that the save policy wants),
  * non_finite_loss, storage_full
  */
 export async function runToEnd(run: TrainingRun, options: RunLoopOptions): Promise<void> {
-  const { savePolicy, stop, pause, holdAtStep = null } = options;
+  const { savePolicy, stop, pause, pauseAtStep = null } = options;
   const save = () => run.save(savePolicy.retention(run));
   try {
     if (run.stepsDone === 0) {
@@ -38,12 +38,12 @@ export async function runToEnd(run: TrainingRun, options: RunLoopOptions): Promi
         if (!run.isSaved) await save();
         throw new ProductError('cancelled', 'Training paused after a step. Another trainer process resumes it.');
       }
-      const isHeld = holdAtStep !== null && run.stepsDone >= holdAtStep && !run.isOver;
-      if (isEvaluationDue(run, options.evaluateEverySteps, isHeld)) await run.evaluate();
+      const pausesHere = pauseAtStep !== null && run.stepsDone >= pauseAtStep && !run.isOver;
+      if (isEvaluationDue(run, options.evaluateEverySteps, pausesHere)) await run.evaluate();
       if (isSampleDue(run, options.sampleEverySteps)) await run.sample();
       if (savePolicy.isDue(run)) await save();
       if (run.isOver) return;
-      if (isHeld) {
+      if (pausesHere) {
         if (!run.isSaved) await save();
         throw new RunHeld(run.stepsDone, run.evaluation);
       }
@@ -58,9 +58,9 @@ export async function runToEnd(run: TrainingRun, options: RunLoopOptions): Promi
 function isEvaluationDue(
   { stepsDone, totalSteps, isEvaluated }: TrainingRun,
   everySteps: number | null,
-  isHeld: boolean,
+  pausesHere: boolean,
 ): boolean {
-  return stepsDone > 0 && !isEvaluated && (isHeld || stepsDone === totalSteps || isDueEvery(everySteps, stepsDone));
+  return stepsDone > 0 && !isEvaluated && (pausesHere || stepsDone === totalSteps || isDueEvery(everySteps, stepsDone));
 }
 
 function isSampleDue({ stepsDone, isOver, isSampled }: TrainingRun, everySteps: number | null): boolean {

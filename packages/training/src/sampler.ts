@@ -1,11 +1,9 @@
-import { MAX_SAMPLE_TEXT, type SampleRound, type SampleSettings } from '@lorasmith/contracts';
+import { MAX_SAMPLE_TEXT, ProductError, type SampleRound, type SampleSettings } from '@lorasmith/contracts';
 import { answerScores } from '@lorasmith/graders';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
-import type { Decoder, ModelAdapter } from '@lorasmith/models';
+import { type Decoder, Generation, type ModelAdapter, NotFiniteError, type PromptRequest } from '@lorasmith/models';
 import { type ScoredRow, sampleCacheTokens } from '@lorasmith/planning';
-import { shownAnswer, textOfIds } from './answer-text.js';
-import { generateAnswers } from './generate-answers.js';
-import type { PassTurn } from './turn.js';
+import { FORWARD_SHARE, type InTimeSlice } from './shared-pass/time-slice.js';
 
 export interface SamplerOptions {
   base: Decoder;
@@ -18,7 +16,7 @@ export interface SamplerOptions {
   scored: readonly ScoredRow[];
   /** Draws are the same in every round: what differs comes from the training. */
   seed: number;
-  turn: PassTurn;
+  inTimeSlice: InTimeSlice;
 }
 
 /** Has an adapter answer the prompts of a job. */
@@ -31,10 +29,10 @@ export class Sampler {
 
   /**
    * One answer to each prompt, by the adapter as it is, and how answers to held-out rows compare with what these say.
-   * @throws ProductError non_finite_loss; cancelled, with the signal of the turns
+   * @throws ProductError non_finite_loss; cancelled, with the signal of the time slices
    */
   async answers(): Promise<Omit<SampleRound, 'step'>> {
-    const { base, adapter, text, settings, scored, seed, turn } = this.#options;
+    const { base, adapter, text, settings, scored, seed, inTimeSlice } = this.#options;
     const prompts = [...this.#options.prompts, ...scored.map(({ promptIds }) => promptIds)];
     const { temperature, top_p: topP, max_tokens: maxNewTokens } = settings;
     const stopIds = stopTokenIds(base.architecture, text.tokenizer);
@@ -42,7 +40,7 @@ export class Sampler {
       return { promptIds, adapter, maxNewTokens, stopIds, sampling: { temperature, topP, seed } };
     });
     const cacheTokens = sampleCacheTokens({ settings, prompts });
-    const answers = await generateAnswers(base, requests, { cacheTokens, maxTexts: prompts.length, turn });
+    const answers = await generateAnswers(base, requests, { cacheTokens, maxTexts: prompts.length, inTimeSlice });
     const shown = answers.map(([answer]) => shownAnswer(answer!, text, MAX_SAMPLE_TEXT));
     const ofPrompts = shown.slice(0, prompts.length - scored.length);
     const samples = ofPrompts.map((answer, prompt) => ({ prompt, ...answer }));
@@ -53,4 +51,93 @@ export class Sampler {
     }));
     return { samples, scores: answerScores(compared) };
   }
+}
+
+/** The tokens of a generating pass. A pass of fewer takes about as long, because it reads all weights. */
+const LEAST_TOKENS_OF_A_SLICE = 32;
+
+/** The most time of a step while prompts are read. No client waits for a token, and passes of other jobs take as long. */
+const STEP_MS = 1_000;
+
+/** A generated answer. */
+interface GeneratedAnswer {
+  /** New tokens; with log-probabilities, the one that ends the answer is the last. */
+  ids: number[];
+  /** The log-probability of each of them; empty where the request wants none. */
+  logProbabilities: number[];
+  /** False: it was cut at its greatest length. */
+  hasEnded: boolean;
+}
+
+/**
+ * Has a decoder answer prompts, all at once as far as the cache has memory. The cache is in memory only meanwhile, and other jobs
+ * continue between tokens.
+ * @returns the choices of each request
+ * @throws ProductError `non_finite_loss`; `cancelled`, with the signal of the time slices
+ */
+export async function generateAnswers(
+  base: Decoder,
+  requests: readonly PromptRequest[],
+  { cacheTokens, maxTexts, inTimeSlice }: { cacheTokens: number; maxTexts: number; inTimeSlice: InTimeSlice },
+): Promise<GeneratedAnswer[][]> {
+  const generation = await inTimeSlice(0, () => new Generation(base, { cacheTokens, maxTexts, stepMs: STEP_MS }));
+  let failure: Error | null = null;
+  try {
+    const answers = requests.map((request) => {
+      const choices = Array.from(
+        { length: request.choices ?? 1 },
+        (): GeneratedAnswer => ({ ids: [], logProbabilities: [], hasEnded: false }),
+      );
+      generation.add(request, (event) => {
+        if (event.kind === 'failed') failure = event.error;
+        if (event.kind !== 'token' && event.kind !== 'ended') return;
+        const choice = choices[event.choice]!;
+        if (event.kind === 'token') choice.ids.push(event.id);
+        else choice.hasEnded = event.reason === 'stop';
+        const scored = event.kind === 'token' ? event.scored : (event.stop ?? null);
+        if (event.kind === 'ended' && scored !== null) choice.ids.push(scored.id);
+        if (scored !== null) choice.logProbabilities.push(scored.logprob);
+      });
+      return choices;
+    });
+    while (generation.hasWork && failure === null) {
+      const tokens = Math.max(LEAST_TOKENS_OF_A_SLICE, FORWARD_SHARE * generation.stepTokens);
+      await inTimeSlice(tokens, () => generation.step());
+    }
+    if (failure !== null) throw explained(failure);
+    return answers;
+  } finally {
+    generation.dispose();
+  }
+}
+
+function explained(error: Error): Error {
+  if (!(error instanceof NotFiniteError)) return error;
+  const message = `${error.message} Lower learning_rate, or check the rows. Nothing was published.`;
+  return new ProductError('non_finite_loss', message, { cause: error });
+}
+
+/** The text of tokens, without the special ones. */
+export function textOfIds(ids: Iterable<number>, { tokenizer }: ModelText): string {
+  return tokenizer.decode([...ids], { skipSpecialTokens: true });
+}
+
+/** An answer as events show it. */
+interface ShownAnswer {
+  text: string;
+  tokens: number;
+  /** `length` also where the text is cut. */
+  finish_reason: 'stop' | 'length';
+}
+
+/** An answer whose text is cut to so many characters, and has no half of one at its end. */
+export function shownAnswer(
+  { ids, hasEnded }: { ids: ArrayLike<number> & Iterable<number> } & Pick<GeneratedAnswer, 'hasEnded'>,
+  model: ModelText,
+  maxLength: number,
+): ShownAnswer {
+  const whole = textOfIds(ids, model);
+  const text = whole.slice(0, maxLength).replace(/[\ud800-\udbff]$/, '');
+  const isWhole = hasEnded && text.length === whole.length;
+  return { text, tokens: ids.length, finish_reason: isWhole ? 'stop' : 'length' };
 }

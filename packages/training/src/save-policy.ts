@@ -1,12 +1,12 @@
 import type { SaveOptions } from '@lorasmith/artifacts';
-import type { StopReason } from './stop.js';
+import type { StopReason } from './shared-pass/time-slice.js';
 
 /** The state that decides whether a run saves a checkpoint. */
 export interface SavableRun {
   readonly stepsDone: number;
-  /** Whether everything the run has reached is in its newest checkpoint. */
+  /** True if everything the run has reached is in its newest checkpoint. */
   readonly isSaved: boolean;
-  /** Whether no evaluation was better than that of this step. */
+  /** True if no evaluation was better than that of this step. */
   readonly isBest: boolean;
   readonly isOver: boolean;
   readonly checkpointBytes: number;
@@ -23,7 +23,7 @@ const MAX_BYTES_ON_STOP: Record<StopReason, number> = {
   'lost-lock': 0,
 };
 
-/** When a run saves a checkpoint, and how many it retains. */
+/** Decides when a run saves a checkpoint, and how many it retains. */
 export class SavePolicy {
   readonly #everySteps: number | null;
 

@@ -52,7 +52,7 @@ interface Likelihoods {
 function likelihoodsOf(decoder: Decoder, row: Row): Likelihoods {
   const ids = Int32Array.from(row.input_ids);
   const prompt = row.prompt_tokens;
-  const batch = tokenBatchOf([{ ids, trained: Uint8Array.from(ids, (_, place) => Number(place >= prompt)) }]);
+  const batch = tokenBatchOf([{ ids, trained: Uint8Array.from(ids, (_, position) => Number(position >= prompt)) }]);
   const { lossSum, normaliser: labels } = new NextToken(decoder).loss(batch, { adapters: [] });
   expect(labels).toBe(row.completion_tokens);
   return scope(() => {

@@ -16,7 +16,7 @@ export interface TrainOptions {
   rowsFile: string;
   /** The dataset that `validation.dataset` names. @defaultValue null */
   validation?: ValidationRows | null;
-  /** Where the rows are stored as tokens. */
+  /** The store of the rows as tokens. */
   examples: ExampleStore;
   /** The newest checkpoint of this run in it is resumed; new ones are written there. */
   checkpointFolder: string;
@@ -31,8 +31,8 @@ export interface TrainOptions {
    * end are completed: the next process would have to repeat them. @defaultValue never
    */
   pause?: AbortSignal;
-  /** The run is evaluated and saved after this step, and ends with RunHeld. @defaultValue null: it trains to its end */
-  holdAtStep?: number | null;
+  /** The run is evaluated and saved after this step, and paused there: it ends with RunHeld. @defaultValue null: it trains to its end */
+  pauseAtStep?: number | null;
   /** tokenizing-progressed, report-ready, reference-progressed, checkpoint-loaded, step-finished, evaluation-finished, samples-generated, answers-graded, training-stopped-early, checkpoint-saved. */
   onEvent(event: NewJobEvent): void;
   /** Calls the webhook of the job's grader. @defaultValue a job with one fails */
@@ -46,7 +46,7 @@ export interface TrainOptions {
   /**
    * Called once it is known what memory the run needs; null: it is not known.
    * @returns called when the run has ended
-   * @throws JobDeferred where it does not fit beside what else is in memory. @defaultValue it fits
+   * @throws JobDeferred where it does not fit into memory with what is there. @defaultValue it fits
    */
   admit?(needs: MemoryNeeds | null): () => void;
   /** Remembers the digests of base models. @defaultValue one that remembers nothing */
@@ -55,6 +55,6 @@ export interface TrainOptions {
   texts?: ModelTexts;
   /** Runs the passes of all trainings of this process. @defaultValue this one has its own */
   scheduler?: PassScheduler;
-  /** Its share of the machine beside other trainings. @defaultValue the same as each of them */
+  /** Its share of the machine while other trainings run. @defaultValue the same as each of them */
   share?: Share;
 }

@@ -23,8 +23,8 @@ import { aJob, writeRows } from '../test/a-job.js';
 import { classifierRows, writeTinyClassifier } from '../test/tiny-classifier.js';
 import { trainAlone } from '../test/train-alone.js';
 import { BaseModelCache } from './base-model-cache.js';
-import { PeakMemory } from './peak-memory.js';
 import { train } from './train.js';
+import { PeakMemory } from './trained-outcome.js';
 
 const kernels = chooseKernels(WHOLE_TRAININGS);
 

@@ -5,33 +5,26 @@ import {
   type SaveOptions,
   saveCheckpoint,
 } from '@lorasmith/artifacts';
-import {
-  type Evaluation,
-  type NewJobEvent,
-  ProductError,
-  type SampleRound,
-  type TrainingSettings,
-} from '@lorasmith/contracts';
+import type { Evaluation, NewJobEvent, TrainingSettings } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import type { ActingAdapter } from '@lorasmith/models';
 import { learningRateAt, type Plan, type RowOrder } from '@lorasmith/planning';
 import { bytesOfMoment, momentOfBytes, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW } from './adamw.js';
 import type { BatchSource } from './batches.js';
-import { evaluate, type HeldOut } from './evaluate.js';
-import { EvaluationWatch } from './evaluation-watch.js';
+import { evaluate, type HeldOut, requireFinite } from './evaluation.js';
 import type { Rollouts } from './objectives/group-relative/rollouts.js';
-import { optimizerStep, type StepResult } from './optimizer-step.js';
+import { optimizerStep } from './optimizer-step.js';
 import type { RunIdentity } from './run-parts.js';
+import { RunRecord, type RunResult, StepTimes } from './run-record.js';
 import type { Sampler } from './sampler.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
-import type { RunResult } from './trained-outcome.js';
 
 export interface TrainingRunOptions {
   identity: RunIdentity;
   settings: TrainingSettings;
   steps: Plan['steps'];
-  /** See Pass in models. While other jobs train beside it, all layers or none. */
+  /** See Pass in models. While other jobs train at the same time, all layers or none. */
   recomputedLayers: number;
   /** The adapter that is trained, and its optimizer. Both belong to this run alone. */
   adapter: LoraAdapter;
@@ -48,39 +41,22 @@ export interface TrainingRunOptions {
   sampler: Sampler | null;
   /** The answers that the run trains on; null for an objective that samples none. */
   rollouts: Pick<Rollouts, 'known' | 'resume'> | null;
-  /** Where checkpoints are written, and what each says of its adapter. */
+  /** The folder that checkpoints are written to, and what each says of its adapter. */
   checkpoints: { folder: string; adapter: CheckpointAdapter };
   /** step-finished, evaluation-finished, samples-generated, training-stopped-early, checkpoint-saved, checkpoint-loaded. */
   onEvent(event: NewJobEvent): void;
 }
 
-/** Steps that the time left is estimated from. */
-const RECENT_STEPS = 20;
-
 /** The state of one training, and what can be done with it. What is done next is the decision of a loop: see runToEnd. */
 export class TrainingRun {
   readonly #options: TrainingRunOptions;
-  readonly #watch: EvaluationWatch;
-  #losses: number[] = [];
-  #accuracies: number[] = [];
-  #tokens = 0;
-  #trainedTokens = 0;
-  #epoch = 0;
-  #secondsBefore = 0;
-  #startedMs = performance.now();
-  #recentStepSeconds: number[] = [];
-  /** The number and time of the gaps between the steps of this object: checkpoints, evaluations, samples. */
-  readonly #between = { count: 0, seconds: 0 };
-  #lastStepEndMs: number | null = null;
-  #evaluationBefore: Evaluation | null = null;
-  /** The evaluation after the step at which the run is. */
-  #evaluation: Evaluation | null = null;
-  #sampleRounds: SampleRound[] = [];
+  readonly #record: RunRecord;
+  readonly #times = new StepTimes();
   #isSaved = false;
 
   constructor(options: TrainingRunOptions) {
     this.#options = options;
-    this.#watch = new EvaluationWatch(options.settings.early_stopping);
+    this.#record = new RunRecord(options.settings.early_stopping);
   }
 
   get stepsDone(): number {
@@ -91,37 +67,37 @@ export class TrainingRun {
     return this.#options.steps.total;
   }
 
-  /** Whether this object has done a step: what it resumed from is not counted. */
+  /** True if this object has done a step: what it resumed from is not counted. */
   get hasStepped(): boolean {
-    return this.#recentStepSeconds.length > 0;
+    return this.#times.hasSteps;
   }
 
-  /** Whether all steps are done, or evaluations bring no further gain. */
+  /** True if all steps are done, or evaluations bring no further gain. */
   get isOver(): boolean {
-    return this.stepsDone >= this.totalSteps || this.#watch.isExhausted;
+    return this.stepsDone >= this.totalSteps || this.#record.isExhausted;
   }
 
   /** The evaluation after the step at which the run is; null: it was not evaluated there. */
   get evaluation(): Evaluation | null {
-    return this.#evaluation;
+    return this.#record.evaluation;
   }
 
-  /** Whether the run was evaluated after the step at which it is. */
+  /** True if the run was evaluated after the step at which it is. */
   get isEvaluated(): boolean {
-    return this.#evaluation !== null;
+    return this.evaluation !== null;
   }
 
-  /** Whether the run has answered its prompts after the step at which it is, or has none. */
+  /** True if the run has answered its prompts after the step at which it is, or has none. */
   get isSampled(): boolean {
-    return this.#isSampledAt(this.stepsDone);
+    return this.#options.sampler === null || this.#record.isSampledAt(this.stepsDone);
   }
 
-  /** Whether the best evaluation is that of the step at which the run is. */
+  /** True if the best evaluation is that of the step at which the run is. */
   get isBest(): boolean {
-    return this.#watch.best?.step === this.stepsDone;
+    return this.#record.best?.step === this.stepsDone;
   }
 
-  /** Whether everything the run has reached is in its newest checkpoint. */
+  /** True if everything the run has reached is in its newest checkpoint. */
   get isSaved(): boolean {
     return this.#isSaved;
   }
@@ -135,19 +111,10 @@ export class TrainingRun {
   /** Continues from a checkpoint of the same run. Call it before anything else. */
   resume(checkpoint: CheckpointState): void {
     const { adapter, optimizer, rollouts, onEvent } = this.#options;
-    const { step, progress } = checkpoint;
+    const { step } = checkpoint;
     adapter.setParameters(vectorOf(checkpoint.parameters));
     optimizer.restore(step, { first: momentOf(checkpoint.firstMoment), second: momentOf(checkpoint.secondMoment) });
-    this.#losses = [...checkpoint.losses];
-    this.#accuracies = [...checkpoint.accuracies];
-    this.#tokens = progress.tokens;
-    this.#trainedTokens = progress.trainedTokens;
-    this.#epoch = progress.epoch;
-    this.#secondsBefore = progress.seconds;
-    this.#evaluationBefore = progress.evaluationBefore;
-    this.#evaluation = progress.evaluation;
-    this.#watch.restore(progress.evaluations);
-    this.#sampleRounds = [...progress.samples];
+    this.#record.restore(checkpoint);
     rollouts?.resume(checkpoint.rollout);
     this.#isSaved = true;
     onEvent({ type: 'checkpoint-loaded', data: { step } });
@@ -157,11 +124,7 @@ export class TrainingRun {
   async step(): Promise<void> {
     const { settings, steps, adapter, optimizer, recomputedLayers, rows, data, reference, passes, onEvent } =
       this.#options;
-    const startedMs = performance.now();
-    if (this.#lastStepEndMs !== null) {
-      this.#between.count++;
-      this.#between.seconds += (startedMs - this.#lastStepEndMs) / 1000;
-    }
+    this.#times.start();
     const { epoch, microBatches } = rows.rowsOf(optimizer.step);
     const learningRate = learningRateAt(optimizer.step, settings, steps);
     const batches = data.training.batches(microBatches, {
@@ -172,9 +135,9 @@ export class TrainingRun {
     });
     const stepSettings = { ...settings, learningRate, recomputedLayers };
     const result = await optimizerStep(adapter, optimizer, batches, stepSettings, passes);
-    this.#lastStepEndMs = performance.now();
-    const seconds = (this.#lastStepEndMs - startedMs) / 1000;
-    this.#count(result, epoch, seconds);
+    const seconds = this.#times.end();
+    this.#record.addStep(result, epoch);
+    this.#isSaved = false;
     onEvent({
       type: 'step-finished',
       data: {
@@ -187,7 +150,7 @@ export class TrainingRun {
         learning_rate: learningRate,
         grad_norm: result.gradNorm,
         tokens_per_second: result.tokens / seconds,
-        seconds_left: this.#secondsPerStep() * (steps.total - optimizer.step),
+        seconds_left: this.#times.secondsPerStep * (steps.total - optimizer.step),
       },
     });
   }
@@ -205,13 +168,12 @@ export class TrainingRun {
     requireFinite(evaluation, step);
     onEvent({ type: 'evaluation-finished', data: { step, ...evaluation } });
     if (step === 0) {
-      this.#evaluationBefore = evaluation;
+      this.#record.addEvaluationBefore(evaluation);
       return;
     }
-    this.#evaluation = evaluation;
-    this.#watch.add(step, evaluation);
+    this.#record.addEvaluation(step, evaluation);
     this.#isSaved = false;
-    const { isExhausted, best } = this.#watch;
+    const { isExhausted, best } = this.#record;
     if (!isExhausted || best === null || step >= steps.total) return;
     onEvent({
       type: 'training-stopped-early',
@@ -227,32 +189,22 @@ export class TrainingRun {
   /** Saves a checkpoint. @throws ProductError storage_full */
   async save(options: SaveOptions): Promise<void> {
     const { identity, adapter, optimizer, rollouts, passes, checkpoints, onEvent } = this.#options;
-    const checkpoint: CheckpointState = {
-      step: optimizer.step,
+    const { step, moments } = optimizer;
+    const tensors = {
       parameters: toFloat32Array(adapter.parameters),
-      firstMoment: valuesOf(optimizer.moments.first),
-      secondMoment: valuesOf(optimizer.moments.second),
-      losses: Float32Array.from(this.#losses),
-      accuracies: Float32Array.from(this.#accuracies),
-      rollout: (await rollouts?.known(optimizer.step)) ?? null,
-      progress: {
-        run: identity.id,
-        parts: identity.parts,
-        tokens: this.#tokens,
-        trainedTokens: this.#trainedTokens,
-        seconds: this.#seconds,
-        epoch: this.#epoch,
-        trainLoss: this.#losses.at(-1)!,
-        evaluationBefore: this.#evaluationBefore,
-        evaluation: this.#evaluation,
-        evaluations: this.#watch.progress,
-        samples: this.#sampleRounds,
-        adapter: checkpoints.adapter,
-      },
+      firstMoment: valuesOf(moments.first),
+      secondMoment: valuesOf(moments.second),
     };
-    await passes.beside(() => saveCheckpoint(checkpoints.folder, checkpoint, options));
+    const rollout = (await rollouts?.known(step)) ?? null;
+    const { losses, accuracies, progress } = this.#record.state;
+    const run = { run: identity.id, parts: identity.parts };
+    const checkpoint: CheckpointState = {
+      ...{ step, ...tensors, losses, accuracies, rollout },
+      progress: { ...run, ...progress, adapter: checkpoints.adapter },
+    };
+    await passes.concurrently(() => saveCheckpoint(checkpoints.folder, checkpoint, options));
     this.#isSaved = true;
-    onEvent({ type: 'checkpoint-saved', data: { step: optimizer.step } });
+    onEvent({ type: 'checkpoint-saved', data: { step } });
   }
 
   /**
@@ -261,85 +213,31 @@ export class TrainingRun {
    */
   async finish(publish: 'last' | 'best'): Promise<RunResult> {
     const { adapter, passes, checkpoints } = this.#options;
-    const { best } = this.#watch;
-    if (publish !== 'best' || best === null || this.isBest) return this.#result(this.stepsDone, this.#evaluation);
-    const { parameters } = await passes.beside(() => readCheckpoint(checkpoints.folder, best.step));
+    const steps = { done: this.stepsDone, total: this.totalSteps };
+    const { best, evaluation } = this.#record;
+    if (publish !== 'best' || best === null || this.isBest) return this.#record.result(steps.done, evaluation, steps);
+    const { parameters } = await passes.concurrently(() => readCheckpoint(checkpoints.folder, best.step));
     adapter.setParameters(vectorOf(parameters));
     await this.#sampleAt(best.step);
-    return this.#result(best.step, best.evaluation);
+    return this.#record.result(best.step, best.evaluation, steps);
   }
 
   /** @param step whose state the adapter has */
   async #sampleAt(step: number): Promise<void> {
     const { sampler, onEvent } = this.#options;
-    if (sampler === null || this.#isSampledAt(step)) return;
+    if (sampler === null || this.#record.isSampledAt(step)) return;
     const round = { step, ...(await sampler.answers()) };
-    this.#sampleRounds.push(round);
+    this.#record.addSamples(round);
     this.#isSaved = false;
     onEvent({ type: 'samples-generated', data: round });
   }
-
-  #isSampledAt(step: number): boolean {
-    return this.#options.sampler === null || this.#sampleRounds.some((round) => round.step === step);
-  }
-
-  #count(result: StepResult, epoch: number, seconds: number): void {
-    this.#losses.push(result.loss);
-    this.#accuracies.push(result.accuracy);
-    this.#tokens += result.tokens;
-    this.#trainedTokens += result.trainedTokens;
-    this.#epoch = epoch;
-    this.#evaluation = null;
-    this.#isSaved = false;
-    this.#recentStepSeconds.push(seconds);
-    if (this.#recentStepSeconds.length > RECENT_STEPS) this.#recentStepSeconds.shift();
-  }
-
-  /** The mean of the recent steps, with that of all gaps so far: what fills them comes seldom, and would make the mean of few jump. */
-  #secondsPerStep(): number {
-    const { count, seconds: between } = this.#between;
-    const steps = this.#recentStepSeconds.reduce((sum, seconds) => sum + seconds, 0) / this.#recentStepSeconds.length;
-    return count === 0 ? steps : steps + between / count;
-  }
-
-  get #seconds(): number {
-    return this.#secondsBefore + (performance.now() - this.#startedMs) / 1000;
-  }
-
-  #result(adapterStep: number, evaluationAfter: Evaluation | null): RunResult {
-    return {
-      steps: this.stepsDone,
-      tokens: this.#tokens,
-      trained_tokens: this.#trainedTokens,
-      seconds: this.#seconds,
-      first_loss: this.#losses[0]!,
-      last_loss: this.#losses.at(-1)!,
-      losses: this.#losses,
-      accuracies: this.#accuracies,
-      evaluation_before: this.#evaluationBefore,
-      evaluation_after: evaluationAfter,
-      samples: this.#sampleRounds.toSorted((one, other) => one.step - other.step),
-      adapter_step: adapterStep,
-      stopped_early: this.stepsDone < this.totalSteps,
-    };
-  }
 }
 
-/** @throws ProductError non_finite_loss */
-function requireFinite({ loss }: Evaluation, step: number): void {
-  if (Number.isFinite(loss)) return;
-  const when = step === 0 ? 'before training' : `after step ${step}`;
-  throw new ProductError(
-    'non_finite_loss',
-    `The loss of the evaluation ${when} is not a finite number (${loss}). Lower learning_rate, or check the rows to evaluate on. Nothing was published.`,
-  );
-}
-
-function vectorOf(values: Float32Array) {
+function vectorOf(values: Float32Array): Tensor {
   return tensorOf(values, [values.length]);
 }
 
-/** A moment as a checkpoint has it. */
+/** The values of a moment as a checkpoint has them: bytes where they are in 8 bits. */
 function valuesOf(moment: Tensor): Float32Array | Uint8Array {
   return moment.dtype === 'uint8' ? bytesOfMoment(moment) : toFloat32Array(moment);
 }

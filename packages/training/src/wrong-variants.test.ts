@@ -20,8 +20,8 @@ import { chooseKernels, scope, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { usualCases } from '../../../test/usual-cases.js';
+import { tolerancesOf } from './check-reference/comparison.js';
 import { ReferenceBatch, readTensors } from './check-reference/reference-case.js';
-import { tolerancesOf } from './check-reference/tolerances.js';
 
 const kernels = chooseKernels('raw');
 

@@ -51,7 +51,7 @@ export interface NativeTensor {
   );
 }
 
-/** The exports of native/module.cc. */
+/** The exports of native/cpu/module.cc. */
 interface Addon {
   /** `control`: [bytes that are done, whether to stop]; `instructions`: empty for the best. Returns the sha256. */
   writeMerged(options: {

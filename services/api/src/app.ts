@@ -1,6 +1,7 @@
 import { datasetNotFound } from '@lorasmith/artifacts';
 import type { ModelSource, PullStore } from '@lorasmith/base-models';
 import type { ChildProgram } from '@lorasmith/child-processes';
+import type { Owner } from '@lorasmith/contracts';
 import type { GenerationClient } from '@lorasmith/generation-queue';
 import type { JobStore } from '@lorasmith/job-store';
 import type { ExampleStore } from '@lorasmith/planning';
@@ -16,48 +17,39 @@ import {
 } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import type { FastifyBaseLogger } from 'fastify';
-import type { Access } from './access/access.js';
-import { createByteQuota } from './access/byte-quota.js';
-import { createConcurrencyLimit } from './access/concurrency-limit.js';
-import { guardRequests } from './access/guard-requests.js';
-import { keyRoutes } from './access/key-routes.js';
+import { type Access, guardRequests, type OwnedThings } from './access/access.js';
+import { createByteQuota, type StoredBytes } from './access/byte-quota.js';
+import { ConcurrencyLimit } from './access/concurrency-limit.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
-import type { RegistryAddress } from './adapters/registry-address.js';
-import { createRegistryClient } from './adapters/registry-client.js';
+import { createRegistryClient, type RegistryAddress, type RegistryClient } from './adapters/registry-client.js';
 import { transferRoutes } from './adapters/transfer-routes.js';
 import { BoundedReader } from './datasets/bounded-reader.js';
 import { createDatasetChanges } from './datasets/change-datasets.js';
-import { createDatasetCatalog } from './datasets/dataset-catalog.js';
+import { DatasetCatalog } from './datasets/dataset-catalog.js';
 import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { datasetRoutes } from './datasets/dataset-routes.js';
 import type { RowChecks } from './datasets/row-checks.js';
 import { createRowViews } from './datasets/row-views.js';
-import { createTokenPreparations } from './datasets/token-preparations.js';
-import { eventRoutes } from './events/event-routes.js';
+import { TokenPreparations } from './datasets/token-preparations.js';
 import { createAdapterReservation } from './jobs/adapter-reservation.js';
-import { checkpointRoutes } from './jobs/checkpoint-routes.js';
-import { createJobContinuation } from './jobs/continue-job.js';
-import { jobIdOf, jobNotFound, jobRoutes } from './jobs/job-routes.js';
+import { JobContinuation } from './jobs/continue-job.js';
+import { eventRoutes } from './jobs/event-routes.js';
+import { checkpointRoutes, jobIdOf, jobNotFound, jobRoutes } from './jobs/job-routes.js';
 import type { Preflight } from './jobs/preflight.js';
-import { createJobSubmission } from './jobs/submit-job.js';
-import { machineRoutes } from './machines/machine-routes.js';
-import { modelRoutes } from './models/model-routes.js';
-import { pullRoutes } from './models/pull-routes.js';
-import { fileNotFound } from './openai/files/openai-file.js';
-import { ownerOfFile } from './openai/files/owner-of-file.js';
-import { createResultFiles } from './openai/files/result-files.js';
-import { createModelDirectory } from './openai/models/model-directory.js';
+import { JobSubmission } from './jobs/submit-job.js';
+import { modelRoutes } from './model-routes.js';
+import type { GenerationLimits } from './openai/generation-request.js';
+import { ModelDirectory } from './openai/model-directory.js';
+import { createResultFiles, fileNotFound, ownerOfFile } from './openai/openai-files.js';
 import { answerUnrouted, openaiRoutes } from './openai/openai-routes.js';
-import type { GenerationLimits } from './openai/text/generation-request.js';
 import { registerOpenapi } from './openapi/openapi-plugin.js';
-import { servePage } from './page/page-plugin.js';
-import type { Site } from './page/read-site.js';
+import { type Site, servePage } from './page-plugin.js';
 import { addPublicPath, withoutPublicPath } from './public-path.js';
+import { serviceRoutes } from './service-routes.js';
 import { advanceSweep } from './sweeps/advance-sweeps.js';
-import { createSweepSubmission } from './sweeps/submit-sweep.js';
+import { SweepSubmission } from './sweeps/submit-sweep.js';
 import { sweepIdOf, sweepNotFound, sweepRoutes } from './sweeps/sweep-routes.js';
 import type { WebhookConfig } from './webhooks/webhook-config.js';
-import { webhookRoutes } from './webhooks/webhook-routes.js';
 
 export interface AppDependencies {
   logger: FastifyBaseLogger;
@@ -69,7 +61,7 @@ export interface AppDependencies {
   adapters: BundleStore;
   /** Tokenized datasets. */
   examples: ExampleStore;
-  preflight: Preflight;
+  preflight: Pick<Preflight, 'report' | 'check' | 'hasTokens' | 'prepare' | 'viewRows'>;
   baseModels: ModelSource;
   pulls: PullStore;
   registry: RegistryAddress;
@@ -92,7 +84,7 @@ export interface AppDependencies {
   generation: GenerationClient;
   /** Bounds of requests for text. */
   generationLimits: GenerationLimits & { waitMs: number; queueMs: number };
-  /** How webhooks are sent. */
+  /** The settings of webhooks. */
   webhooks: WebhookConfig;
   /** The memory of the largest machine that would be started if a job needed it, in bytes; null: none is. */
   startedMemory: number | null;
@@ -113,57 +105,63 @@ export const httpLimits = {
 
 /** The public HTTP application. It neither listens nor reads the environment. */
 export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> {
-  const {
-    logger,
-    metrics,
-    tracing,
-    access,
-    jobs,
-    datasets,
-    adapters,
-    preflight,
-    baseModels,
-    registry: address,
-    datasetLimits,
-    publicPath,
-  } = dependencies;
+  const { logger, metrics, publicPath, requestTimeoutMs, uploadStallMs } = dependencies;
   const app = createHttpApp({
     logger,
     bodyLimitBytes: JSON_BODY_LIMIT_BYTES,
-    requestTimeoutMs: dependencies.requestTimeoutMs,
-    bodyStallMs: dependencies.uploadStallMs,
+    requestTimeoutMs,
+    bodyStallMs: uploadStallMs,
     rewritePath: (url) => withoutPublicPath(url, publicPath),
     answerUnrouted,
   });
   addPublicPath(app, publicPath);
   observeHttp(app, metrics);
-  tracing.traceRequests(app);
-  const registry = createRegistryClient(address);
-  const catalog = createDatasetCatalog({
-    store: datasets,
-    limits: datasetLimits,
+  dependencies.tracing.traceRequests(app);
+  const parts = createParts(dependencies);
+  app.addHook('onClose', () => parts.preparations.close());
+  guardRequests(app, { ...dependencies.access, owned: ownedThings(dependencies, parts) });
+
+  await registerOpenapi(app, publicPath);
+  await app.register(servePage, { site: dependencies.site });
+  await app.register(healthRoutes, { checks: dependencies.readyChecks });
+  await app.register(metricsRoute, { metrics });
+  await registerTrainingRoutes(app, dependencies, parts);
+  await registerAdapterRoutes(app, dependencies, parts);
+  const { baseModels, pulls } = dependencies;
+  await app.register(modelRoutes, { baseModels, pulls });
+  const { machines, queue } = dependencies.jobs;
+  await app.register(serviceRoutes, { machines, queue, webhooks: dependencies.webhooks });
+  return app;
+}
+
+type Parts = ReturnType<typeof createParts>;
+
+/** The parts that several routes use, each made once. */
+function createParts(dependencies: AppDependencies) {
+  const { jobs, adapters, baseModels, preflight, examples, access, tracing, webhooks, startedMemory } = dependencies;
+  const { reservations } = access;
+  const registry = createRegistryClient(dependencies.registry);
+  const catalog = new DatasetCatalog({
+    store: dependencies.datasets,
+    limits: dependencies.datasetLimits,
     reader: new BoundedReader(dependencies.fileReader),
     checks: dependencies.rowChecks,
   });
-  const { authenticator, reservations } = access;
   const datasetQuota = createByteQuota({ what: 'datasets', reservations, stored: (owner) => catalog.stored(owner) });
   const adapterQuota = createByteQuota({
     what: 'adapters',
     reservations,
-    stored: async (owner) => {
-      // In this order, a job that ends in between is counted twice instead of not at all.
-      const reserved = await jobs.adapterBytes.reserved(owner);
-      const stored = await registry.storedBytes(owner);
-      const { things } = stored;
-      return { own: reserved.own + stored.own, total: reserved.total + stored.total, things };
-    },
+    stored: (owner) => adapterBytes(owner, { jobs, registry }),
   });
   const adapterReservation = createAdapterReservation(adapterQuota);
-  const { examples } = dependencies;
-  const preparations = createTokenPreparations({ catalog, baseModels, preflight, examples, log: logger });
-  app.addHook('onClose', () => preparations.close());
-  const submission = createJobSubmission({
-    startedMemory: dependencies.startedMemory,
+  const preparations = new TokenPreparations({
+    catalog,
+    baseModels,
+    preflight,
+    examples,
+    log: dependencies.logger,
+  });
+  const submission = new JobSubmission({
     jobs,
     catalog,
     adapters,
@@ -172,63 +170,78 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     preparations,
     adapterReservation,
     tracing,
-    webhooks: dependencies.webhooks,
+    webhooks,
+    startedMemory,
   });
-  const continuation = createJobContinuation({ jobs, catalog, adapterReservation });
+  return {
+    registry,
+    catalog,
+    adapterQuota,
+    preparations,
+    submission,
+    sweepSubmission: new SweepSubmission({ sweeps: jobs.sweeps, submission, adapterReservation, tracing, webhooks }),
+    continuation: new JobContinuation({ jobs, catalog, adapterReservation }),
+    changes: createDatasetChanges({ catalog, jobs, examples, quota: datasetQuota }),
+    views: createRowViews({ catalog, baseModels, preflight, preparations }),
+    directory: new ModelDirectory({ adapters, jobs, baseModels, registry }),
+    /** The limit of downloads and imports. */
+    transfers: new ConcurrencyLimit('downloads and imports'),
+  };
+}
 
-  guardRequests(app, {
-    ...access,
-    owned: [
-      { path: '/datasets/:id', ownerOf: (id) => catalog.ownerOf(id), notFound: datasetNotFound },
-      { path: '/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
-      { path: '/sweeps/:id', ownerOf: (id) => jobs.sweeps.ownerOf(sweepIdOf(id)), notFound: sweepNotFound },
-      { path: '/v1/files/:id', ownerOf: (id) => ownerOfFile(id, { catalog, jobs }), notFound: fileNotFound },
-      { path: '/v1/fine_tuning/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
-    ],
-  });
+/** The bytes of an owner's adapters and of all adapters, with those that unfinished jobs have reserved. */
+async function adapterBytes(
+  owner: Owner,
+  { jobs, registry }: { jobs: JobStore; registry: RegistryClient },
+): Promise<StoredBytes> {
+  // In this order, a job that ends in between is counted twice instead of not at all.
+  const reserved = await jobs.adapterBytes.reserved(owner);
+  const stored = await registry.storedBytes(owner);
+  return { own: reserved.own + stored.own, total: reserved.total + stored.total, things: stored.things };
+}
 
-  await registerOpenapi(app, publicPath);
-  await app.register(servePage, { site: dependencies.site });
-  await app.register(healthRoutes, { checks: dependencies.readyChecks });
-  await app.register(metricsRoute, { metrics });
-  const changes = createDatasetChanges({ catalog, jobs, examples, quota: datasetQuota });
-  const views = createRowViews({ catalog, baseModels, preflight, preparations });
-  await app.register(datasetRoutes, { catalog, changes, preparations, views, maxBytes: datasetLimits.maxBytes });
+function ownedThings({ jobs }: AppDependencies, { catalog }: Parts): OwnedThings[] {
+  return [
+    { path: '/datasets/:id', ownerOf: (id) => catalog.ownerOf(id), notFound: datasetNotFound },
+    { path: '/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
+    { path: '/sweeps/:id', ownerOf: (id) => jobs.sweeps.ownerOf(sweepIdOf(id)), notFound: sweepNotFound },
+    { path: '/v1/files/:id', ownerOf: (id) => ownerOfFile(id, { catalog, jobs }), notFound: fileNotFound },
+    { path: '/v1/fine_tuning/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
+  ];
+}
+
+/** Datasets, jobs and sweeps. */
+async function registerTrainingRoutes(
+  app: HttpApp,
+  { jobs, adapters, access, heartbeatMs, datasetLimits: { maxBytes } }: AppDependencies,
+  { registry, catalog, preparations, submission, sweepSubmission, continuation, changes, views }: Parts,
+): Promise<void> {
+  await app.register(datasetRoutes, { catalog, changes, preparations, views, maxBytes });
   await app.register(jobRoutes, { jobs, submission, continuation });
   await app.register(sweepRoutes, {
     sweeps: jobs.sweeps,
-    submission: createSweepSubmission({
-      sweeps: jobs.sweeps,
-      submission,
-      adapterReservation,
-      tracing,
-      webhooks: dependencies.webhooks,
-    }),
+    submission: sweepSubmission,
     advance: (id) => advanceSweep({ jobs, adapters, registry }, id),
   });
   await app.register(checkpointRoutes, { jobs, continuation });
-  await app.register(eventRoutes, { jobs, authenticator, heartbeatMs: dependencies.heartbeatMs });
-  const forwarding = { address, tracing };
-  await app.register(adapterRoutes, { ...forwarding, adapters, jobs });
-  const transfers = createConcurrencyLimit('downloads and imports');
-  await app.register(transferRoutes, {
-    ...forwarding,
-    registry,
-    quota: adapterQuota,
-    transfers,
-    stallMs: dependencies.downloadStallMs,
-    dataDir: dependencies.dataDir,
-  });
-  const directory = createModelDirectory({ adapters, jobs, baseModels, registry });
-  const stallMs = dependencies.downloadStallMs;
+  await app.register(eventRoutes, { jobs, authenticator: access.authenticator, heartbeatMs });
+}
+
+/** Adapters, and the calls of the OpenAI API. */
+async function registerAdapterRoutes(app: HttpApp, dependencies: AppDependencies, parts: Parts): Promise<void> {
+  const { registry: address, tracing, adapters, jobs, baseModels, dataDir, downloadStallMs: stallMs } = dependencies;
+  const { registry, adapterQuota, transfers, catalog, changes, submission, continuation, directory } = parts;
+  const { generation, generationLimits: limits, access, datasetLimits } = dependencies;
+  await app.register(adapterRoutes, { address, tracing, adapters, jobs });
+  await app.register(transferRoutes, { address, tracing, registry, quota: adapterQuota, transfers, stallMs, dataDir });
   await app.register(openaiRoutes, {
     text: {
-      generation: dependencies.generation,
+      generation,
       directory,
-      authenticator,
-      limits: dependencies.generationLimits,
-      waitMs: dependencies.generationLimits.waitMs,
-      queueMs: dependencies.generationLimits.queueMs,
+      authenticator: access.authenticator,
+      limits,
+      waitMs: limits.waitMs,
+      queueMs: limits.queueMs,
       stallMs,
     },
     files: {
@@ -241,10 +254,4 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     },
     fineTuning: { jobs, submission, continuation, directory, baseModels, catalog, adapters },
   });
-  await app.register(modelRoutes, { baseModels });
-  await app.register(pullRoutes, { pulls: dependencies.pulls, baseModels });
-  await app.register(keyRoutes);
-  await app.register(webhookRoutes, { webhooks: dependencies.webhooks });
-  await app.register(machineRoutes, { machines: jobs.machines, queue: jobs.queue });
-  return app;
 }

@@ -9,7 +9,7 @@ import {
   redisSettings,
 } from '@lorasmith/service-kit';
 import { runKeyCommand } from './access/key-commands.js';
-import { createKeyStore } from './access/key-store.js';
+import { KeyStore } from './access/key-store.js';
 
 const REDIS_WAIT_MS = 5_000;
 
@@ -20,7 +20,7 @@ await redisReady(redis, REDIS_WAIT_MS);
 try {
   process.exitCode = await runKeyCommand({
     args: process.argv.slice(2),
-    keys: createKeyStore({ redis, prefix: config.redis.prefix }),
+    keys: new KeyStore({ redis, prefix: config.redis.prefix }),
     output: process.stdout,
     errorOutput: process.stderr,
   });

@@ -23,15 +23,15 @@ import {
 } from '@lorasmith/service-kit';
 import { openStores } from '@lorasmith/storage';
 import { createAccess } from './access/access.js';
-import { createKeyStore } from './access/key-store.js';
+import { KeyStore } from './access/key-store.js';
 import { checkListenAddress, withoutKeysAt } from './access/without-keys.js';
-import { registryAt } from './adapters/registry-address.js';
-import { createRegistryClient } from './adapters/registry-client.js';
+import { createRegistryClient, registryAt } from './adapters/registry-client.js';
+import { createApiMetrics } from './api-metrics.js';
 import { buildApp } from './app.js';
 import { RowChecks } from './datasets/row-checks.js';
-import { createPreflight, PreflightThreads } from './jobs/preflight.js';
-import { createApiMetrics } from './metrics/api-metrics.js';
-import { readSite, siteFolder } from './page/read-site.js';
+import { Preflight } from './jobs/preflight.js';
+import { PreflightThreads } from './jobs/preflight-threads.js';
+import { readSite, siteFolder } from './page-plugin.js';
 import { API_SETTINGS } from './settings.js';
 import { repairIndexes, startOrphanSweep } from './sweep-orphans.js';
 import { startSweeps } from './sweeps/advance-sweeps.js';
@@ -77,7 +77,7 @@ watchRedisDurability({
   },
 });
 await redisReady(redis, REDIS_WAIT_MS);
-const keys = createKeyStore({ redis, prefix: config.redis.prefix });
+const keys = new KeyStore({ redis, prefix: config.redis.prefix });
 await checkListenAddress(config.http, keys).catch(exitOnWrongConfiguration);
 const jobs = createJobStore({
   redis,
@@ -94,7 +94,7 @@ const planners = new PreflightThreads(
   fileURLToPath(new URL('./jobs/preflight-thread.js', import.meta.url)),
   largePlans,
 );
-const preflight = createPreflight({ threads: planners, ...planning, tokens });
+const preflight = new Preflight({ threads: planners, ...planning, tokens });
 const rowChecks = new RowChecks(fileURLToPath(new URL('./datasets/check-thread.js', import.meta.url)));
 
 const site = await readSite(siteFolder());

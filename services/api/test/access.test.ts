@@ -7,7 +7,7 @@ import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
-import { createKeyStore, type KeyStore, type NewKeyOptions } from '../src/access/key-store.js';
+import { KeyStore, type NewKeyOptions } from '../src/access/key-store.js';
 import type { AccessLimits } from '../src/access/limits.js';
 import type { WithoutKeys } from '../src/access/without-keys.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
@@ -31,7 +31,7 @@ afterEach(() => api?.stop());
 
 async function start(limits: Partial<AccessLimits> = {}, withoutKeys: WithoutKeys = 'loopback') {
   prefix = `${server.prefix}access-${round++}:`;
-  keys = createKeyStore({ redis, prefix });
+  keys = new KeyStore({ redis, prefix });
   const access = createAccess({
     redis,
     prefix,

@@ -13,7 +13,7 @@ import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from '../
 import { tarOf } from '../../registry/test/tar-bytes.js';
 import { storedBytesOf, unevenAdapter } from '../../registry/test/uneven-adapter.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
-import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
+import { KeyStore } from '../src/access/key-store.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';
 
@@ -38,7 +38,7 @@ beforeAll(async () => {
   server = await startRealRedis();
   redis = new Redis(server.url);
   const { prefix } = server;
-  keys = createKeyStore({ redis, prefix });
+  keys = new KeyStore({ redis, prefix });
   folder = await startRealApi({ redisUrl: server.url, prefix });
   await addBaseModel(`${folder.folder}/models`, MODEL);
   const started = await startRegistry(folder.folder);

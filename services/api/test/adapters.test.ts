@@ -10,7 +10,7 @@ import { Value } from 'typebox/value';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { absentRedisUrl, type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from '../../registry/test/published-adapter.js';
-import { registryAt } from '../src/adapters/registry-address.js';
+import { registryAt } from '../src/adapters/registry-client.js';
 import { jsonOf } from './json-of.js';
 import { type RealApi, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';

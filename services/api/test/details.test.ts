@@ -6,7 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { adapterId, publishReferenceAdapter } from '../../registry/test/published-adapter.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
-import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
+import { KeyStore } from '../src/access/key-store.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';
 
@@ -27,7 +27,7 @@ beforeAll(async () => {
   server = await startRealRedis();
   redis = new Redis(server.url);
   const { prefix } = server;
-  keys = createKeyStore({ redis, prefix });
+  keys = new KeyStore({ redis, prefix });
   folder = await startRealApi({ redisUrl: server.url, prefix });
   const started = await startRegistry(folder.folder);
   registry = started.process;

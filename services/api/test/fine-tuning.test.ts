@@ -22,7 +22,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { adapterId, addBaseModel, publishReferenceAdapter } from '../../registry/test/published-adapter.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
-import { createKeyStore } from '../src/access/key-store.js';
+import { KeyStore } from '../src/access/key-store.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 
 // OpenAI's files and fine-tuning jobs, with keys and a real Redis. This file is the worker: it writes to the records of jobs.
@@ -42,7 +42,7 @@ beforeAll(async () => {
   server = await startRealRedis();
   const { prefix } = server;
   redis = new Redis(server.url, { maxRetriesPerRequest: null });
-  const store = createKeyStore({ redis, prefix });
+  const store = new KeyStore({ redis, prefix });
   for (const name of ['own', 'other']) {
     const { token, key } = await store.create({ name, role: 'train' });
     tokens[name] = token;

@@ -10,7 +10,7 @@ import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { type GradingSenderOptions, startGradingSender } from '../src/webhooks/grading-sender.js';
-import { secretOfOwner } from '../src/webhooks/signature.js';
+import { secretOfOwner } from '../src/webhooks/webhook-delivery.js';
 
 // A real Redis, and a grader that checks signatures with the library of Standard Webhooks.
 

@@ -2,7 +2,7 @@ import { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { runKeyCommand } from '../src/access/key-commands.js';
-import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
+import { KeyStore } from '../src/access/key-store.js';
 
 let server: RealRedis;
 let redis: Redis;
@@ -18,7 +18,7 @@ afterAll(async () => {
   await server.stop();
 });
 beforeEach(() => {
-  keys = createKeyStore({ redis, prefix: `${server.prefix}${round++}:` });
+  keys = new KeyStore({ redis, prefix: `${server.prefix}${round++}:` });
 });
 
 async function run(...args: string[]) {

@@ -12,7 +12,7 @@ import { filesOf, type HubServer, hubRepo, startHubServer } from '../../../test/
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
-import { createKeyStore } from '../src/access/key-store.js';
+import { KeyStore } from '../src/access/key-store.js';
 import { type RealApi, startRealApi } from './real-api.js';
 
 // The api, the compiled puller as a process of its own, a real Redis, and a server that speaks the hub's paths.
@@ -167,7 +167,7 @@ test('without a puller a pull is refused', async () => {
 });
 
 test('where there are keys, only admins pull and cancel; every key sees the pulls', async () => {
-  const keys = createKeyStore({ redis, prefix });
+  const keys = new KeyStore({ redis, prefix });
   const { token: train } = await keys.create({ name: 'one', role: 'train' });
   const { token: admin } = await keys.create({ name: 'two', role: 'admin' });
   const access = createAccess({

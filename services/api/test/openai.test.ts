@@ -28,7 +28,7 @@ import { writeTinyClassifier } from '../../../packages/training/test/tiny-classi
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { adapterId, addBaseModel, publishReferenceAdapter } from '../../registry/test/published-adapter.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
-import { createKeyStore } from '../src/access/key-store.js';
+import { KeyStore } from '../src/access/key-store.js';
 import { type RealApi, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';
 
@@ -55,7 +55,7 @@ beforeAll(async () => {
   server = await startRealRedis();
   const { prefix } = server;
   redis = new Redis(server.url, { maxRetriesPerRequest: null });
-  const keys = createKeyStore({ redis, prefix });
+  const keys = new KeyStore({ redis, prefix });
   const [own, other] = [
     await keys.create({ name: 'own', role: 'train' }),
     await keys.create({ name: 'other', role: 'train' }),

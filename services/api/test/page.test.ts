@@ -6,8 +6,8 @@ import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
-import { createKeyStore } from '../src/access/key-store.js';
-import { readSite } from '../src/page/read-site.js';
+import { KeyStore } from '../src/access/key-store.js';
+import { readSite } from '../src/page-plugin.js';
 import { jsonOf } from './json-of.js';
 import { type RealApi, startRealApi } from './real-api.js';
 
@@ -44,7 +44,7 @@ describe('a service with keys', () => {
   let api: RealApi;
   beforeAll(async () => {
     const prefix = `${server.prefix}page:`;
-    const keys = createKeyStore({ redis, prefix });
+    const keys = new KeyStore({ redis, prefix });
     await keys.create({ name: 'somebody', role: 'train' });
     const access = createAccess({
       redis,

@@ -8,8 +8,9 @@ import type { KeyId, UploadedDataset } from '@lorasmith/contracts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { jobSpecOf } from '../src/jobs/job-spec.js';
-import { createPreflight, type Preflight, PreflightThreads } from '../src/jobs/preflight.js';
+import { Preflight } from '../src/jobs/preflight.js';
 import type { PlannedJobs } from '../src/jobs/preflight-tasks.js';
+import { PreflightThreads } from '../src/jobs/preflight-threads.js';
 import { promptRows } from './real-api.js';
 
 // Jobs that are planned in real threads with the compiled package: run `npx tsc -b` before.
@@ -27,7 +28,7 @@ beforeAll(async () => {
   // Within the limits of one rendering, but all rows take hours.
   const idle = '{% for a in range(600) %}{% for b in range(700) %}{% endfor %}{% endfor %}';
   await writeFile(template, idle + (await readFile(template, 'utf8')));
-  preflight = createPreflight({
+  preflight = new Preflight({
     threads,
     maxWaiting: 8,
     timeoutMs: 3_600_000,

@@ -11,11 +11,12 @@ import { connectRedis, createLogger, type HttpApp, NO_TRACING, redisReady } from
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { OPEN_ACCESS } from '../src/access/access.js';
-import { registryAt } from '../src/adapters/registry-address.js';
+import { registryAt } from '../src/adapters/registry-client.js';
+import { type ApiMetricsOptions, createApiMetrics, NO_WORKER_CLASSES } from '../src/api-metrics.js';
 import { type AppDependencies, buildApp } from '../src/app.js';
 import { RowChecks } from '../src/datasets/row-checks.js';
-import { createPreflight, PreflightThreads } from '../src/jobs/preflight.js';
-import { type ApiMetricsOptions, createApiMetrics, NO_WORKER_CLASSES } from '../src/metrics/api-metrics.js';
+import { Preflight } from '../src/jobs/preflight.js';
+import { PreflightThreads } from '../src/jobs/preflight-threads.js';
 import { NO_WEBHOOKS } from '../src/webhooks/webhook-config.js';
 
 // The compiled file, because a thread cannot run TypeScript.
@@ -60,7 +61,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   const datasets = await openBundleStore({ root: folder, kind: 'datasets' });
   const adapters = await openBundleStore({ root: folder, kind: 'adapters' });
   const tokens = { dataDir: folder, maxBytes: 2 ** 30 };
-  const preflight = createPreflight({
+  const preflight = new Preflight({
     threads: planners,
     maxWaiting: 4,
     timeoutMs: options.preflightTimeoutMs ?? 20_000,

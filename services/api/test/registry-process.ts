@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { type RegistryAddress, registryAt } from '../src/adapters/registry-address.js';
+import { type RegistryAddress, registryAt } from '../src/adapters/registry-client.js';
 
 // The compiled process, as it is deployed.
 const REGISTRY_MAIN = fileURLToPath(new URL('../../registry/dist/main.js', import.meta.url));

@@ -18,9 +18,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { publishReferenceAdapter } from '../../registry/test/published-adapter.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
-import { createKeyStore } from '../src/access/key-store.js';
-import type { RegistryAddress } from '../src/adapters/registry-address.js';
-import { createRegistryClient } from '../src/adapters/registry-client.js';
+import { KeyStore } from '../src/access/key-store.js';
+import { createRegistryClient, type RegistryAddress } from '../src/adapters/registry-client.js';
 import { advanceSweep, startSweeps } from '../src/sweeps/advance-sweeps.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';
@@ -560,7 +559,7 @@ test('a sweep has a webhook of its own, which is checked as that of a job', asyn
 test('a key sees its own sweeps, and its limit of jobs counts all variants', async () => {
   const redis = new Redis(server.url);
   const prefix = `${server.prefix}keys:`;
-  const keys = createKeyStore({ redis, prefix });
+  const keys = new KeyStore({ redis, prefix });
   const limits = { ...OPEN_ACCESS.limits, activeJobs: 4 };
   const access = createAccess({ redis, prefix, keys, withoutKeys: 'loopback', limits, uploadTimeoutMs: 60_000 });
   const guarded = await startRealApi({ redisUrl: server.url, prefix, changes: { access } });

@@ -10,7 +10,7 @@ import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
-import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
+import { KeyStore } from '../src/access/key-store.js';
 import type { AccessLimits } from '../src/access/limits.js';
 import { type RealApi, startRealApi } from './real-api.js';
 
@@ -93,7 +93,7 @@ afterEach(async () => {
 
 async function start(limits: Partial<AccessLimits> = {}, downloadStallMs = 60_000) {
   const prefix = `${server.prefix}${Math.random()}:`;
-  keys = createKeyStore({ redis, prefix });
+  keys = new KeyStore({ redis, prefix });
   const access = createAccess({
     redis,
     prefix,

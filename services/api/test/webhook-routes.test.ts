@@ -2,9 +2,9 @@ import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
-import { createKeyStore } from '../src/access/key-store.js';
-import { secretOfOwner } from '../src/webhooks/signature.js';
+import { KeyStore } from '../src/access/key-store.js';
 import { checkWebhookConfig } from '../src/webhooks/webhook-config.js';
+import { secretOfOwner } from '../src/webhooks/webhook-delivery.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 
 const SECRET = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
@@ -24,7 +24,7 @@ afterAll(async () => {
 
 async function start(secret: string | null, withKeys = false) {
   const prefix = `${server.prefix}${apis.length}:`;
-  const keys = createKeyStore({ redis, prefix });
+  const keys = new KeyStore({ redis, prefix });
   const { limits } = OPEN_ACCESS;
   const access = createAccess({ redis, prefix, keys, withoutKeys: 'refuse', limits, uploadTimeoutMs: 60_000 });
   const api = await startRealApi({

@@ -10,7 +10,7 @@ import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { aJobSpec } from '../../../packages/job-store/test/a-job-spec.js';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
-import { secretOfOwner } from '../src/webhooks/signature.js';
+import { secretOfOwner } from '../src/webhooks/webhook-delivery.js';
 import { startWebhookSender, type WebhookSenderOptions } from '../src/webhooks/webhook-sender.js';
 
 // A real Redis, the real scripts that end jobs, and a receiver that checks signatures with the library of Standard Webhooks.

@@ -9,7 +9,6 @@ import { promisify } from 'node:util';
 import { localModels } from '@lorasmith/base-models';
 import type { ChildProgram } from '@lorasmith/child-processes';
 import type { AdapterManifest } from '@lorasmith/contracts';
-import { openGguf } from '@lorasmith/gguf';
 import { digestArchitecture, readModelFolder } from '@lorasmith/model-folder';
 import {
   createLogger,
@@ -21,6 +20,7 @@ import {
 } from '@lorasmith/service-kit';
 import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { readGguf } from '../../../scripts/setup/demo-model/read-gguf.mjs';
 import { HAS_ALL_CASES } from '../../../test/usual-cases.js';
 import { AdapterLibrary } from '../src/adapters/adapter-library.js';
 import { buildApp } from '../src/app.js';
@@ -280,10 +280,9 @@ describe('a GGUF file', () => {
     expect(responses[0]!.headers.get('content-disposition')).toContain(`${ID}-merged-q8_0.gguf`);
     const file = join(root, 'model.gguf');
     await writeFile(file, downloads[0]!);
-    const gguf = await openGguf(file);
+    const gguf = await readGguf(file);
     expect(gguf.metadata.get('general.architecture')).toBe('llama');
-    expect(gguf.tensors.get('blk.0.ffn_down.weight')?.type.name).toMatch(/Q8_0|F16/);
-    await gguf.close();
+    expect(gguf.tensors.get('blk.0.ffn_down.weight')?.type).toMatch(/Q8_0|F16/);
     const files = `/adapters/${ID}/files?format=gguf&weights=merged&type=q8_0`;
     const { data } = (await (await get(files)).json()) as { data: { name: string; sha256: string }[] };
     expect(data.map(({ name }) => name)).toEqual(['README.md', `${ID}-merged-q8_0.gguf`]);

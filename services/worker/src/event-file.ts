@@ -1,4 +1,3 @@
-
 // TensorBoard's event files: records of TFRecord, each an `Event` of tensorflow/core/util/event.proto. Only the few fields that are
 // used here are written, so this is shorter than a library for protocol buffers.
 

@@ -19,13 +19,13 @@ import {
   watchRedisDurability,
 } from '@lorasmith/service-kit';
 import { openStores } from '@lorasmith/storage';
-import { announceStart, buildWorkerHealth } from './worker-readiness.js';
-import { chooseEngine, GPU_LORA_MARGIN } from './device/choose-engine.js';
 import { lockCard } from './device/card-lock.js';
+import { chooseEngine, GPU_LORA_MARGIN } from './device/choose-engine.js';
 import { NoGpuError } from './device/gpu-faults.js';
 import { rememberedSelfTest } from './self-test/stored-self-test.js';
 import { WORKER_SETTINGS } from './settings.js';
 import { startWorker } from './start-worker.js';
+import { announceStart, buildWorkerHealth } from './worker-readiness.js';
 
 /** A supervisor and Prometheus use one or two. */
 const HEALTH_CONNECTIONS = 100;

@@ -1,6 +1,18 @@
 import path from 'node:path';
 import { listingOf, writeManifest } from '@lorasmith/artifacts';
-import { ADAPTER_FILES, type AdapterId, type AdapterManifest, type Job, type JobId, type JobSpec, objectiveContract, ProductError, type RenderedRow, specOf, type TrainingOutcome } from '@lorasmith/contracts';
+import {
+  ADAPTER_FILES,
+  type AdapterId,
+  type AdapterManifest,
+  type Job,
+  type JobId,
+  type JobSpec,
+  objectiveContract,
+  ProductError,
+  type RenderedRow,
+  specOf,
+  type TrainingOutcome,
+} from '@lorasmith/contracts';
 import type { AttemptWrite, JobAttempt, JobStore } from '@lorasmith/job-store';
 import type { BundleStore } from '@lorasmith/storage';
 

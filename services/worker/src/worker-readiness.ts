@@ -1,7 +1,16 @@
 import { Alarm } from '@lorasmith/concurrency';
 import type { WorkerStartPhase } from '@lorasmith/contracts';
 import type { WorkerStarts } from '@lorasmith/job-store';
-import { checkNotRebound, createHttpApp, type FolderChecks, foldersReady, type HttpApp, healthRoutes, metricsRoute, type Registry } from '@lorasmith/service-kit';
+import {
+  checkNotRebound,
+  createHttpApp,
+  type FolderChecks,
+  foldersReady,
+  type HttpApp,
+  healthRoutes,
+  metricsRoute,
+  type Registry,
+} from '@lorasmith/service-kit';
 import type { Stores } from '@lorasmith/storage';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { replaced } from '../../../packages/storage/test/replaced.js';
 import { CheckpointMirror } from '../src/checkpoint-mirror.js';
 
 // Two hosts, each with its own folder, and one store for both.
@@ -52,8 +53,7 @@ test('a checkpoint that its worker replaces while it is restored is skipped', as
   await save(here, 1);
   await save(here, 2);
   await saving.store(JOB, here);
-  const overtaken: BundleStore = {
-    ...bundles,
+  const overtaken = replaced<BundleStore>(bundles, {
     async list(prefix) {
       const listed = await bundles.list(prefix);
       await rm(path.join(here, nameOf(1)));
@@ -61,7 +61,7 @@ test('a checkpoint that its worker replaces while it is restored is skipped', as
       await saving.store(JOB, here);
       return listed;
     },
-  };
+  });
   await new CheckpointMirror(overtaken).restore(JOB, there);
   expect(await readdir(there)).toEqual([nameOf(2)]);
 });

@@ -1,8 +1,7 @@
 import { marked, type Token } from 'marked';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { yamlFields } from './card-text.js';
-import { adapterCard, type CardContent, derivedCard } from './model-card.js';
+import { adapterCard, type CardContent, derivedCard, yamlFields } from './model-card.js';
 
 // Names and settings are of users, and a card is shown to others: as what it is, with nothing of them but text.
 

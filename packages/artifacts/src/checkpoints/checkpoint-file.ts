@@ -12,7 +12,7 @@ import {
 } from '@lorasmith/safetensors';
 import { systemErrorCode, writeWithinSpace } from '@lorasmith/storage';
 import type { CheckpointProgress, CheckpointState } from './checkpoint.js';
-import type { Rollout } from './rollout-file.js';
+import type { Rollout } from './run-inputs.js';
 
 /** The facts about a checkpoint that are known without reading its tensors. */
 export interface CheckpointDescription {

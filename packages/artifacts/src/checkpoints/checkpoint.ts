@@ -1,5 +1,5 @@
 import type { Evaluation, SampleRound, TrainingOutcome } from '@lorasmith/contracts';
-import type { Rollout } from './rollout-file.js';
+import type { Rollout } from './run-inputs.js';
 
 /** Everything a run needs to continue as if it had not been interrupted. Random numbers follow from seed and step. */
 export interface CheckpointState {

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { type Rollout, readRollout, writeRollout } from './rollout-file.js';
+import { type Rollout, readRollout, writeRollout } from './run-inputs.js';
 
 let folder: string;
 beforeEach(async () => {

@@ -47,6 +47,9 @@ const PICKLE = /\.(bin|pt|pth|ckpt|pkl|pickle|h5|msgpack)$/;
  */
 export function chooseFiles(files: readonly HubFile[], repo: string): ChosenFiles {
   const named = new Map(files.map((file) => [file.name, file]));
+  const hasWeights = named.has(SINGLE) || named.has(WEIGHTS_INDEX);
+  // Such a repository often has no config either, and that is not what is wrong with it.
+  if (!hasWeights && files.some(({ name }) => name.endsWith('.gguf'))) throw onlyGguf(repo);
   for (const needed of [CONFIG, TOKENIZER]) if (!named.has(needed)) throw missing(repo, needed);
   const indexed = !named.has(SINGLE) && named.has(WEIGHTS_INDEX);
   const small = files.filter(
@@ -103,11 +106,12 @@ function missing(repo: string, file: string): ProductError {
   return new ProductError('model_file_missing', `${repo} has no ${file}.${hint}`);
 }
 
+function onlyGguf(repo: string): ProductError {
+  const message = `${repo} has its weights only as GGUF, which is not read. Pull the repository that it was made from, or another one with safetensors.`;
+  return new ProductError('model_not_supported', message);
+}
+
 function withoutWeights(files: readonly HubFile[], repo: string): ProductError {
-  if (files.some(({ name }) => name.endsWith('.gguf'))) {
-    const message = `${repo} has its weights as GGUF. Download the file and import it: npm run import-gguf.`;
-    return new ProductError('model_not_supported', message);
-  }
   if (files.some(({ name }) => PICKLE.test(name))) {
     const message = `${repo} has its weights only in files that can run code when they are loaded (pickles). They are never fetched: choose a model with safetensors.`;
     return new ProductError('model_not_supported', message);

@@ -1,7 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
 import { openBaseModel } from '@lorasmith/model-folder';
 import type { BundleRecord, S3BundleStore } from '@lorasmith/storage';
-import { modelFileNames } from './model-files.js';
+import { modelFileNames } from './model-source.js';
 
 export interface PushModelOptions {
   /** {@link MODELS_KIND} of a store. */

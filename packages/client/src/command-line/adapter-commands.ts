@@ -7,8 +7,8 @@ import {
   type PublishedCheckpointOrigin,
   type TrainedOrigin,
 } from '@lorasmith/contracts';
-import { bytesText, countText, durationText } from '../human-units.js';
 import type { DownloadAdapterOptions } from '../node-client.js';
+import { bytesText, countText, durationText } from '../text-output.js';
 import { type Command, moreText, print } from './command.js';
 import {
   detailsText,
@@ -19,8 +19,7 @@ import {
   orderOptions,
   totalText,
 } from './details-commands.js';
-import { textTable } from './text-table.js';
-import { createTransferProgress } from './transfer-progress.js';
+import { createTransferProgress, textTable } from './output.js';
 
 export const ADAPTER_COMMANDS: Command[] = [
   {

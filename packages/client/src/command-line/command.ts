@@ -1,6 +1,9 @@
+import { createHash } from 'node:crypto';
+import { createInterface } from 'node:readline';
+import { ProductError } from '@lorasmith/contracts';
 import type { Client } from '../node-client.js';
-import { printableJson } from '../printable.js';
 import type { TextOutput } from '../text-output.js';
+import { printableJson } from '../text-output.js';
 
 /** Where answers are typed. */
 export type CommandInput = NodeJS.ReadableStream & { isTTY?: boolean };
@@ -83,4 +86,53 @@ export function pageQueryOf(values: { limit?: string; after?: string }): { limit
 /** The line under a list that says how to get the next page. */
 export function moreText(page: { has_more: boolean; next: string | number | null }): string {
   return page.has_more ? `\nmore: --after ${page.next}` : '';
+}
+
+/** Runs `work`; if it is interrupted or fails, says how to go on. */
+export async function advised<Result>(
+  { errorOutput }: CommandContext,
+  advice: string,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    errorOutput.write(`\n${advice}\n`);
+    throw error;
+  }
+}
+
+/** Refuses a command that could not ask, unless it has `--yes`. @throws ProductError */
+export function refuseWithoutTerminal({ values, input }: CommandContext, message: string): void {
+  if (values.yes !== true && input.isTTY !== true) throw new ProductError('invalid_request', message, { param: 'yes' });
+}
+
+/** Asks on the terminal. The end of the input is a no. */
+export async function confirm({ input, errorOutput, signal }: CommandContext, question: string): Promise<boolean> {
+  errorOutput.write(question);
+  const lines = createInterface({ input, signal, terminal: false });
+  try {
+    for await (const line of lines) return /^\s*(y|yes)?\s*$/i.test(line);
+    signal.throwIfAborted();
+    errorOutput.write('\n');
+    return false;
+  } finally {
+    // Otherwise the process would wait for more input.
+    lines.close();
+  }
+}
+
+/** The same file and settings have the same key, so a command that is repeated after a crash finds its job. */
+export function repeatKeyOf(command: 'train' | 'sweep', request: object): string {
+  return `lora-${command}-${createHash('sha256')
+    .update(JSON.stringify(sorted(request)))
+    .digest('hex')}`;
+}
+
+/** The value with the keys of its objects in alphabetical order. */
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = Object.entries(value).sort(([one], [other]) => (one < other ? -1 : 1));
+  return Object.fromEntries(entries.map(([key, each]) => [key, sorted(each)]));
 }

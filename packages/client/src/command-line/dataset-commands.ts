@@ -10,7 +10,7 @@ import {
 import { parseColumnMapping } from '@lorasmith/row-files';
 import { convertDataset } from '../convert-dataset.js';
 import { faultLines } from '../fault-lines.js';
-import { bytesText, countText } from '../human-units.js';
+import { bytesText, countText } from '../text-output.js';
 import { type Command, type CommandContext, type CommandOptions, moreText, PAGE_OPTIONS, print } from './command.js';
 import {
   detailsText,
@@ -21,8 +21,7 @@ import {
   orderOptions,
   totalText,
 } from './details-commands.js';
-import { textTable } from './text-table.js';
-import { createTransferProgress } from './transfer-progress.js';
+import { createTransferProgress, textTable } from './output.js';
 
 /** The option for a file whose columns have other names than those of a row. */
 export const COLUMNS_OPTION = {

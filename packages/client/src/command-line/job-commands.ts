@@ -1,8 +1,8 @@
 import { type Job, type JobQuery, ProductError } from '@lorasmith/contracts';
 import { faultLines } from '../fault-lines.js';
-import { bytesText } from '../human-units.js';
 import { reportText } from '../report-text.js';
 import { stateText } from '../sweep-text.js';
+import { bytesText } from '../text-output.js';
 import { type Command, type CommandContext, IDEMPOTENCY_OPTION, moreText, print, WATCH_OPTION } from './command.js';
 import {
   detailsText,
@@ -14,7 +14,7 @@ import {
   totalText,
 } from './details-commands.js';
 import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
-import { textTable } from './text-table.js';
+import { textTable } from './output.js';
 import { queueText, watchJob } from './watch-job.js';
 
 export const JOB_COMMANDS: Command[] = [

@@ -7,10 +7,12 @@ import {
   TrainingSettings,
   ValidationSettings,
 } from '@lorasmith/contracts';
-import { settingOf } from '../setting-text.js';
+import { settingOf } from '../report-text.js';
 import type { CommandOptions } from './command.js';
 import { tagsOf } from './details-commands.js';
-import { type SettingSchema, valueWordOf } from './value-word.js';
+
+/** Longer lists of choices are in the description alone. */
+const MAX_CHOICES = 28;
 
 /** The job settings that have flags. They are derived from the contracts: each new setting gets a flag. */
 const SECTIONS = {
@@ -161,4 +163,32 @@ const MODULE_LISTS = ['target_modules', 'target_parameters', 'exclude_modules'];
 function moduleListOf(text: string): unknown {
   if (text.startsWith('[')) return settingOf(text);
   return text !== 'all-linear' && /^[\w.]+(,[\w.]+)*$/.test(text) ? text.split(',') : text;
+}
+
+/** The part of a schema that says which values there are. */
+export interface SettingSchema {
+  type?: string;
+  enum?: readonly unknown[];
+  const?: unknown;
+  anyOf?: readonly SettingSchema[];
+}
+
+/** `N`, `true|false`, the choices of a setting, or what else its value is. */
+export function valueWordOf({ type, enum: choices, const: only, anyOf }: SettingSchema): string {
+  if (anyOf !== undefined) {
+    const words = anyOf.filter((one) => one.type !== 'null').map(valueWordOf);
+    const joined = [...new Set(words)].join('|');
+    return joined.length <= MAX_CHOICES ? joined : 'VALUE';
+  }
+  const listed = choices ?? (only === undefined ? [] : [only]);
+  if (listed.length > 0) return listed.join('|').length <= MAX_CHOICES ? listed.join('|') : 'VALUE';
+  const words: Readonly<Record<string, string>> = {
+    integer: 'N',
+    number: 'X',
+    boolean: 'true|false',
+    array: 'LIST',
+    object: 'JSON',
+    string: 'TEXT',
+  };
+  return words[type ?? ''] ?? 'VALUE';
 }

@@ -1,7 +1,7 @@
-import { bytesText, countText } from '../human-units.js';
 import { createPullDisplay, pullText } from '../pull-progress.js';
+import { bytesText, countText } from '../text-output.js';
 import { type Command, type CommandContext, print } from './command.js';
-import { textTable } from './text-table.js';
+import { textTable } from './output.js';
 
 export const MODEL_COMMANDS: Command[] = [
   {

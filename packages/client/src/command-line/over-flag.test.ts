@@ -1,7 +1,7 @@
 import type { JobStatus, Sweep } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
 import { sweepExclusionOf, sweepProgressText } from '../sweep-text.js';
-import { spaceOf } from './over-flag.js';
+import { spaceOf } from './sweep-commands.js';
 
 test('values are a list, or a range with its scale and how many', () => {
   expect(

@@ -3,7 +3,7 @@ import { DEFAULT_TOLERANCE, type ProbeVerdict } from '../probe/judge-probe.js';
 import { type ProbeResult, probeServer } from '../probe/probe-server.js';
 import { quantizationText } from '../report-text.js';
 import { type Command, print } from './command.js';
-import { textTable } from './text-table.js';
+import { textTable } from './output.js';
 
 /** How many characters of a prompt are shown, from its end. */
 const SHOWN_CHARACTERS = 32;

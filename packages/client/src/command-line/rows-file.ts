@@ -1,9 +1,9 @@
 import { stat } from 'node:fs/promises';
 import { type Dataset, ProductError } from '@lorasmith/contracts';
-import { bytesText, countText } from '../human-units.js';
 import { digestOf } from '../resumable-download.js';
+import { bytesText, countText } from '../text-output.js';
 import type { CommandContext } from './command.js';
-import { createTransferProgress } from './transfer-progress.js';
+import { createTransferProgress } from './output.js';
 
 export interface RowsFile {
   file: string;

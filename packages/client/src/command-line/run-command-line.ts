@@ -7,16 +7,14 @@ import { ADAPTER_COMMANDS } from './adapter-commands.js';
 import type { CommandInput } from './command.js';
 import { DATASET_COMMANDS } from './dataset-commands.js';
 import { JOB_COMMANDS } from './job-commands.js';
-import { KEY_COMMANDS } from './key-commands.js';
-import { MACHINE_COMMANDS } from './machine-commands.js';
 import { MODEL_COMMANDS } from './model-commands.js';
-import { printableOutput } from './printable-output.js';
+import { printableOutput } from './output.js';
 import { PROBE_COMMAND } from './probe-command.js';
 import { type CommandGroup, readArguments } from './program.js';
+import { KEY_COMMANDS, MACHINE_COMMANDS, WEBHOOK_COMMANDS } from './service-commands.js';
 import { SWEEP_COMMAND, SWEEP_COMMANDS } from './sweep-commands.js';
 import { TEXT_COMMANDS } from './text-commands.js';
 import { TRAIN_COMMAND } from './train-command.js';
-import { WEBHOOK_COMMANDS } from './webhook-commands.js';
 
 export interface CommandLineOptions {
   /** The arguments after `lora`. */

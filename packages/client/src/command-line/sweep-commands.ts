@@ -1,16 +1,71 @@
-import { type JobRequest, ProductError, type Sweep, type SweepPlan, type SweepRequest } from '@lorasmith/contracts';
-import { bytesText, countText, durationText } from '../human-units.js';
-import { settingOf } from '../setting-text.js';
-import { stateText, sweepExclusionOf, sweepProgressText, sweepValueText, USUAL_SPLIT } from '../sweep-text.js';
-import { advised } from './advised.js';
-import { type Command, type CommandContext, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
-import { confirm, refuseWithoutTerminal } from './confirm.js';
+import {
+  type JobRequest,
+  ProductError,
+  type Sweep,
+  type SweepField,
+  type SweepPlan,
+  type SweepRequest,
+} from '@lorasmith/contracts';
+import { settingOf } from '../report-text.js';
+import {
+  stateText,
+  sweepExclusionOf,
+  sweepFieldOf,
+  sweepProgressText,
+  sweepValueText,
+  USUAL_SPLIT,
+} from '../sweep-text.js';
+import { bytesText, countText, durationText } from '../text-output.js';
+import {
+  advised,
+  type Command,
+  type CommandContext,
+  type CommandOptions,
+  confirm,
+  moreText,
+  PAGE_OPTIONS,
+  pageQueryOf,
+  print,
+  refuseWithoutTerminal,
+  repeatKeyOf,
+} from './command.js';
 import { COLUMNS_OPTION } from './dataset-commands.js';
 import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
-import { OVER_HELP, OVER_OPTION, spaceOf } from './over-flag.js';
-import { repeatKeyOf } from './repeat-key.js';
+import { textTable } from './output.js';
 import { digestOfRows, storedDataset } from './rows-file.js';
-import { textTable } from './text-table.js';
+
+/** The option for the fields that a sweep varies. */
+export const OVER_OPTION = {
+  over: {
+    type: 'string',
+    multiple: true,
+    value: 'FIELD=VALUES',
+    help: 'varies a field of the job; may be repeated. See below',
+  },
+} as const satisfies CommandOptions;
+
+export const OVER_HELP: readonly string[] = [
+  'What --over varies:',
+  '    --over lora.r=4,8,16                           these values',
+  `    --over 'lora.target_modules="all-linear",["q_proj"]'  lists among them: then all are JSON`,
+  '    --over training.learning_rate=1e-4..3e-3:log   four of a range, by equal factors',
+  '    --over training.learning_rate=1e-4..3e-3:log:6, or :linear:6   six of it',
+];
+
+/** The space of `--over FIELD=VALUES`, which may be repeated. @throws ProductError `invalid_request` */
+export function spaceOf(texts: readonly string[]): SweepRequest['space'] {
+  const space = new Map<string, SweepField>();
+  for (const text of texts) {
+    const [field = '', ...rest] = text.split('=');
+    const values = rest.join('=');
+    const refused = (why: string) =>
+      new ProductError('invalid_request', `--over ${text}: ${why} For example --over lora.r=4,8,16`, { param: 'over' });
+    if (field.trim() === '' || values === '') throw refused('it needs a field and its values.');
+    if (space.has(field)) throw refused('the field is there twice.');
+    space.set(field, sweepFieldOf(values));
+  }
+  return Object.fromEntries(space);
+}
 
 const change = (name: 'cancel' | 'pause' | 'resume', summary: string): Command => ({
   name: `sweeps ${name}`,

@@ -3,7 +3,7 @@ import { text as textOf } from 'node:stream/consumers';
 import { type ChatCompletion, type Completion, ProductError } from '@lorasmith/contracts';
 import type { ChatCall, CompletionCall } from '../text-calls.js';
 import { type Command, type CommandContext, type CommandOptions, print } from './command.js';
-import { textTable } from './text-table.js';
+import { textTable } from './output.js';
 
 const SAMPLING_OPTIONS = {
   'max-tokens': { type: 'string', value: 'N', help: 'most tokens of the answer' },

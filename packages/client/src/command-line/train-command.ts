@@ -1,14 +1,19 @@
 import { stat } from 'node:fs/promises';
 import { type Job, ProductError } from '@lorasmith/contracts';
 import { reportText } from '../report-text.js';
-import { advised } from './advised.js';
-import { type Command, type CommandContext, print } from './command.js';
-import { confirm, refuseWithoutTerminal } from './confirm.js';
+import {
+  advised,
+  type Command,
+  type CommandContext,
+  confirm,
+  print,
+  refuseWithoutTerminal,
+  repeatKeyOf,
+} from './command.js';
 import { COLUMNS_OPTION } from './dataset-commands.js';
 import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
-import { repeatKeyOf } from './repeat-key.js';
+import { createTransferProgress } from './output.js';
 import { digestOfRows, storedDataset } from './rows-file.js';
-import { createTransferProgress } from './transfer-progress.js';
 import { watchJob } from './watch-job.js';
 
 /** The command from rows in a file to an adapter on the disk. */

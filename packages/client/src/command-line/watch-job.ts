@@ -1,8 +1,7 @@
 import type { EventType, Job } from '@lorasmith/contracts';
-import { durationText } from '../human-units.js';
 import { createJobProgress } from '../job-progress.js';
-import { printableJson } from '../printable.js';
-import { queueReasonText } from '../queue-text.js';
+import { queueReasonText } from '../report-text.js';
+import { durationText, printableJson } from '../text-output.js';
 import type { CommandContext } from './command.js';
 
 /**

@@ -16,8 +16,8 @@ import {
 } from '@lorasmith/hub';
 import { type ColumnChoice, parseColumnMapping } from '@lorasmith/row-files';
 import type { Client, UploadOptions } from '../client.js';
+import { rowLinesOf } from '../convert-dataset.js';
 import type { DownloadProgress } from '../resumable-download.js';
-import { rowLinesOf } from '../row-lines.js';
 import { chooseRowFiles, MAX_PULLED_BYTES } from './choose-row-files.js';
 
 /** The rows that are pulled from the Hugging Face hub. */

@@ -2,10 +2,10 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import {
+  equalPart,
   type ModelFolder,
   type ModelWeights,
   openModelWeights,
-  pieceOf,
   type QuantizedWeight,
 } from '@lorasmith/model-folder';
 import type { PeftAdapter } from '@lorasmith/peft-files';
@@ -216,7 +216,7 @@ function ofExperts(
     const { dtype, shape: stored } = mergedEntry(model, source);
     const { index, count, shape: own, rowOrder } = matrixOf(ofExpert, stored, model.quantized.get(source));
     const parts = storedParts(model, weights, source);
-    const part = parts.length === count ? parts[index]! : pieceOf(parts[0]!, index, count);
+    const part = parts.length === count ? parts[index]! : equalPart(parts[0]!, index, count);
     const conversion = { from: dtype as FloatDtype, to: type, shape: own, rowOrder, rowOfEach, transposed };
     const update = updates?.[index];
     return { ...part, ...(update && { update: transposed ? ofWritten(update) : update }), conversion };

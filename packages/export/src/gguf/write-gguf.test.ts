@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type GgufValue, openGguf } from '@lorasmith/gguf';
 import {
   type Architecture,
   type DecoderArchitecture,
@@ -18,6 +17,7 @@ import {
 } from '@lorasmith/model-folder';
 import { ofExpert, type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/peft-files';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type GgufValue, readGguf } from '../../../../scripts/setup/demo-model/read-gguf.mjs';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../../test/random-model.js';
 import { oneOfEachStructure } from '../../../../test/usual-cases.js';
@@ -58,21 +58,15 @@ function shown(value: GgufValue): unknown {
   return { length: value.length, sha256: sha256(data) };
 }
 
-/** Reads a file with our own reader. */
+/** Reads a file with the reader of set-up. */
 async function contentOf(path: string) {
-  const file = await openGguf(path);
-  try {
-    const tensors: Converted['tensors'] = {};
-    for (const tensor of file.tensors.values()) {
-      tensors[tensor.name] = [tensor.type.name, tensor.shape, sha256(await file.read(tensor))];
-    }
-    return { metadata: Object.fromEntries([...file.metadata].map(([key, value]) => [key, shown(value)])), tensors };
-  } finally {
-    await file.close();
-  }
+  const file = await readGguf(path);
+  const tensors: Converted['tensors'] = {};
+  for (const [name, { type, shape, bytes }] of file.tensors) tensors[name] = [type, shape, sha256(bytes)];
+  return { metadata: Object.fromEntries([...file.metadata].map(([key, value]) => [key, shown(value)])), tensors };
 }
 
-/** The values of the converter; of float32, as our reader reads them. */
+/** The values of the converter; of float32, as the reader reads them. */
 function values(metadata: Converted['metadata']): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(metadata).map(([key, [type, value]]) => [

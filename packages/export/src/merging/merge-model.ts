@@ -1,7 +1,7 @@
 import { chmod, copyFile, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
-import { type ModelFolder, type ModelWeights, openModelWeights, pieceOf } from '@lorasmith/model-folder';
+import { equalPart, type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmith/model-folder';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { SafetensorsError, safetensorsHeader, type TensorEntry } from '@lorasmith/safetensors';
 import { type StoredTensor, TensorFault, writeMerged } from '@lorasmith/weight-io';
@@ -121,7 +121,7 @@ function updatedParts(stored: StoredTensor[], updates: MergedTensor['updates']):
   return updates.map((update, index) => {
     if (stored.length === updates.length) return { ...stored[index]!, update };
     const [whole] = stored as [StoredTensor];
-    return { ...pieceOf(whole, index, updates.length), update };
+    return { ...equalPart(whole, index, updates.length), update };
   });
 }
 

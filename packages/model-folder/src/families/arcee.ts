@@ -1,7 +1,7 @@
 import type { DecoderArchitecture } from '../architecture.js';
-import { attentionBias, readDecoderConfig } from './decoder-config.js';
-import { decoderLayout } from './decoder-layout.js';
-import { LLAMA_NAMES } from './decoder-names.js';
+import { attentionBias, readDecoderConfig } from '../config/decoder-config.js';
+import { decoderLayout } from '../decoder-layout.js';
+import { LLAMA_NAMES } from '../decoder-names.js';
 import type { Family } from './family.js';
 
 /** Arcee's AFM: Llama with max(x, 0)² in an MLP without gate; transformers' `ArceeConfig`. */

@@ -1,5 +1,5 @@
 import type { Activation, ClassifierArchitecture } from '../architecture.js';
-import type { ConfigFields } from '../config-fields.js';
+import type { ConfigFields } from '../config/config-fields.js';
 import { type Family, type LinearLayer, linearTensors } from './family.js';
 
 const ACTIVATIONS: readonly Activation[] = ['relu', 'gelu', 'silu', 'tanh', 'sigmoid'];

@@ -1,11 +1,11 @@
-import type { Architecture, DecoderArchitecture, DecoderNames } from '../architecture.js';
-import { checkCausalLm, readTokenIds } from './decoder-config.js';
-import { decoderLayout } from './decoder-layout.js';
-import { tensorName } from './decoder-names.js';
-import { withExpertFiles } from './experts.js';
+import type { Architecture, DecoderArchitecture } from '../architecture.js';
+import { checkCausalLm, readTokenIds } from '../config/decoder-config.js';
+import { withExpertFiles } from '../config/experts.js';
+import { decoderLayout } from '../decoder-layout.js';
+import { type DecoderNames, tensorName } from '../decoder-names.js';
 import type { Family, FamilySource } from './family.js';
 
-/** The place of the language model in a composite: in module paths, and in the files of transformers 5 and of older releases. */
+/** The path of the language model in a composite: in module paths, and in the files of transformers 5 and of older releases. */
 const MODULES = 'model.language_model.';
 const FILE_PREFIXES: readonly DecoderNames['prefixes'][] = [
   [],
@@ -16,13 +16,13 @@ const FILE_PREFIXES: readonly DecoderNames['prefixes'][] = [
   [{ modules: MODULES, files: 'model.' }],
 ];
 
-/** Whether a decoder is the language model of a composite: other parts may have layers with the same last names. */
+/** True if a decoder is the language model of a composite: other parts may have layers with the same last names. */
 export function isComposite(architecture: Architecture): boolean {
   return architecture.kind === 'decoder' && architecture.names.layers.startsWith(MODULES);
 }
 
 /**
- * A language model with encoders of images or sound beside it, in `text_config`. Rows of text do not reach the encoders: their
+ * A language model with encoders of images or sound next to it, in `text_config`. Rows of text do not reach the encoders: their
  * weights are neither required nor read.
  *
  * @param causalLm of `architectures`

@@ -1,9 +1,9 @@
 import type { DecoderArchitecture } from '../architecture.js';
-import { decoderLayout } from './decoder-layout.js';
-import { LATENT_NAMES } from './decoder-names.js';
-import { ROUTED_EXPERT_NAMES, readRoutedExperts, sparseAfterFirst, withExperts } from './experts.js';
+import { ROUTED_EXPERT_NAMES, readRoutedExperts, sparseAfterFirst, withExperts } from '../config/experts.js';
+import { readLatentDecoder } from '../config/latent-attention.js';
+import { decoderLayout } from '../decoder-layout.js';
+import { LATENT_NAMES } from '../decoder-names.js';
 import type { Family } from './family.js';
-import { readLatentDecoder } from './latent-attention.js';
 
 /**
  * DeepSeek V3 and R1 (arXiv:2412.19437), and models of their structure: latent attention, the first layers without experts, in the

@@ -1,10 +1,10 @@
 import type { DecoderArchitecture } from '../architecture.js';
-import { readDecoderConfig, readLayerCount, withWindows } from './decoder-config.js';
-import { decoderLayout } from './decoder-layout.js';
-import { POST_NORM_NAMES } from './decoder-names.js';
+import { readDecoderConfig, readLayerCount } from '../config/decoder-config.js';
+import { fullEvery, type LayerType, readLayerTypes, windowsOf, withWindows } from '../config/layer-windows.js';
+import { readRope } from '../config/rope.js';
+import { decoderLayout } from '../decoder-layout.js';
+import { POST_NORM_NAMES } from '../decoder-names.js';
 import type { Family, FamilySource } from './family.js';
-import { fullEvery, type LayerType, readLayerTypes, windowsOf } from './layer-windows.js';
-import { readRope } from './rope.js';
 
 /**
  * EXAONE 4 (arXiv:2507.11407): norms after attention and MLP instead of before them, and of each head's query and key. Where
@@ -40,7 +40,7 @@ function readTypes(source: FamilySource, window: number | null): LayerType[] {
   const layerCount = readLayerCount(source, 'num_hidden_layers');
   if (window === null) return readLayerTypes(config, layerCount, () => 'full_attention');
   const pattern = config.value('sliding_window_pattern');
-  // transformers reads "LLLG" in old configs only beside layer_types.
+  // transformers reads "LLLG" in old configs only together with layer_types.
   if (typeof pattern === 'string' && !config.has('layer_types')) {
     throw config.unsupported('sliding_window_pattern', 'is not supported without layer_types; a number is');
   }

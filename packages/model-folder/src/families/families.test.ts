@@ -5,10 +5,10 @@ import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safete
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DecoderArchitecture, Experts, RopeScaling } from '../architecture.js';
 import { withBaseQuantization } from '../base-quantization.js';
-import { ConfigFields } from '../config-fields.js';
+import { ConfigFields } from '../config/config-fields.js';
 import { intermediateSizeOf } from '../layer-kinds/dense.js';
-import { hasExperts } from '../layer-kinds/experts.js';
 import { mixersOf } from '../layer-kinds/mixer-kinds.js';
+import { hasExperts } from '../layer-kinds/sparse.js';
 import { readModelFolder } from '../model-folder.js';
 import { FAMILIES } from './family-registry.js';
 

@@ -7,32 +7,26 @@ import { exaone4 } from './exaone4.js';
 import type { Family } from './family.js';
 import { gemma2, gemma3Text } from './gemma.js';
 import { gemma4Text } from './gemma4.js';
-import { glm, glm4 } from './glm.js';
-import { glm4Moe } from './glm4-moe.js';
-import { glm4MoeLite } from './glm4-moe-lite.js';
+import { glm, glm4, glm4Moe, glm4MoeLite } from './glm.js';
 import { gptOss } from './gpt-oss.js';
 import { gpt2 } from './gpt2.js';
 import { granite, graniteMoe, graniteMoeHybrid, graniteMoeShared } from './granite.js';
 import { llama } from './llama.js';
-import { ministral3 } from './ministral3.js';
-import { mistral } from './mistral.js';
-import { mistral4 } from './mistral4.js';
+import { ministral3, mistral, mistral4 } from './mistral.js';
 import { nemotron } from './nemotron.js';
 import { olmo2, olmo3 } from './olmo.js';
 import { phi3 } from './phi3.js';
-import { qwen2 } from './qwen2.js';
-import { qwen2Moe } from './qwen2-moe.js';
-import { qwen3 } from './qwen3.js';
+import { qwen2, qwen2Moe } from './qwen2.js';
+import { qwen3, qwen3Moe } from './qwen3.js';
 import { qwen3Next, qwen35MoeText, qwen35Text } from './qwen3-5.js';
-import { qwen3Moe } from './qwen3-moe.js';
 import { seedOss } from './seed-oss.js';
 import { smollm3 } from './smollm3.js';
 
 const gemma3 = composite('Gemma3ForConditionalGeneration', new Map([['gemma3_text', gemma3Text]]), {
-  covers: 'Gemma 3 from 4B on and MedGemma: `gemma3_text` beside an encoder of images',
+  covers: 'Gemma 3 from 4B on and MedGemma: `gemma3_text` with an encoder of images',
 });
 const gemma4 = composite('Gemma4ForConditionalGeneration', new Map([['gemma4_text', gemma4Text]]), {
-  covers: 'Gemma 4 E2B, E4B, 31B and 26B-A4B: `gemma4_text` beside encoders of images and sound',
+  covers: 'Gemma 4 E2B, E4B, 31B and 26B-A4B: `gemma4_text` with encoders of images and sound',
 });
 const mistral3 = composite(
   'Mistral3ForConditionalGeneration',
@@ -43,17 +37,17 @@ const mistral3 = composite(
   ]),
   {
     covers:
-      'Mistral Small 3.1 and later, Devstral, Magistral, Ministral 3: `mistral`, `ministral3` or `mistral4` beside an encoder of images',
+      'Mistral Small 3.1 and later, Devstral, Magistral, Ministral 3: `mistral`, `ministral3` or `mistral4` with an encoder of images',
   },
 );
 
 const qwen35 = composite('Qwen3_5ForConditionalGeneration', new Map([['qwen3_5_text', qwen35Text]]), {
-  covers: 'Qwen3.5, 3.6 and 3.8 without experts: `qwen3_5_text` beside an encoder of images',
+  covers: 'Qwen3.5, 3.6 and 3.8 without experts: `qwen3_5_text` with an encoder of images',
   tiedHead: false,
 });
 
 const qwen35Moe = composite('Qwen3_5MoeForConditionalGeneration', new Map([['qwen3_5_moe_text', qwen35MoeText]]), {
-  covers: 'Qwen3.5 with experts (35B-A3B and larger): `qwen3_5_moe_text` beside an encoder of images',
+  covers: 'Qwen3.5 with experts (35B-A3B and larger): `qwen3_5_moe_text` with an encoder of images',
   tiedHead: false,
 });
 

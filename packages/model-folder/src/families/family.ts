@@ -1,6 +1,6 @@
 import type { Activation, Architecture, DecoderArchitecture, RopeScaling } from '../architecture.js';
-import type { ConfigFields } from '../config-fields.js';
-import type { QuantizedType } from '../weight-formats/quantized-type.js';
+import type { ConfigFields } from '../config/config-fields.js';
+import type { QuantizedType } from '../weight-formats/quantized-weight.js';
 
 /** The input from which a family reads its architecture. */
 export interface FamilySource {
@@ -62,7 +62,7 @@ export interface ModelLayout {
   parameters?: ExpertParameter[];
   /** The output head, tied or not; null if the last layer is not special. */
   head: LinearLayer | null;
-  /** Tensors that the files must not have beside the others, and what is wrong with each. @defaultValue none */
+  /** Tensors that the files must not have besides the others, and what is wrong with each. @defaultValue none */
   contradicting?: ReadonlyMap<string, string>;
 }
 
@@ -79,7 +79,7 @@ export interface Family<Kind extends Architecture = Architecture> {
   readArchitecture(source: FamilySource): Kind;
   /** True if it reads `per_layer_config`. Without that, layers with configs of their own are refused. @defaultValue false */
   readsLayerConfigs?: boolean;
-  /** Classes that `auto_map` may name: the code beside a model's files says what the family computes, and is never run. @defaultValue none */
+  /** Classes that `auto_map` may name: the code that comes with a model's files says what the family computes, and is never run. @defaultValue none */
   knownCode?: ReadonlySet<string>;
   /** True if its experts may be in MXFP4. Without that, a config that says so is refused. @defaultValue false */
   readsMxfp4?: boolean;
@@ -112,19 +112,19 @@ export interface GgufModel {
   /** The linear layers that may have a bias. @defaultValue all */
   biases?: readonly Projections[];
   /**
-   * Whether adjacent pairs rotate, where transformers rotates the two halves of a head (`LlamaModel.permute` in
+   * True if adjacent pairs rotate, where transformers rotates the two halves of a head (`LlamaModel.permute` in
    * convert_hf_to_gguf.py). @defaultValue false
    */
   adjacentPairs?: boolean;
   /** @defaultValue none */
   ropeFactors?: readonly RopeFactors[];
   /**
-   * Whether it is written though llama.cpp rounds the bounds of YaRN's ramp and the model does not (`truncate: false`): all files of
+   * True if it is written though llama.cpp rounds the bounds of YaRN's ramp and the model does not (`truncate: false`): all files of
    * the family are so. @defaultValue false
    */
   roundsYarn?: boolean;
   /**
-   * Whether llama.cpp leaves queries and keys as long as they are with YaRN, and multiplies the scores by what a setting of the family
+   * True if llama.cpp leaves queries and keys as long as they are with YaRN, and multiplies the scores by what a setting of the family
    * says. @defaultValue false
    */
   yarnKeepsLength?: boolean;

@@ -1,18 +1,18 @@
-import type { DecoderArchitecture, DecoderNames } from '../architecture.js';
-import type { ConfigFields } from '../config-fields.js';
+import type { DecoderArchitecture } from '../architecture.js';
+import type { ConfigFields } from '../config/config-fields.js';
+import { attentionBias, type DecoderDefaults, readDecoderConfig, readLayerCount } from '../config/decoder-config.js';
 import {
-  attentionBias,
-  type DecoderDefaults,
-  readDecoderConfig,
-  readLayerCount,
+  fullEvery,
+  type LayerType,
+  readLayerTypes,
+  windowsOf,
   withScale,
   withWindows,
-} from './decoder-config.js';
-import { decoderLayout } from './decoder-layout.js';
-import { LLAMA_NAMES } from './decoder-names.js';
+} from '../config/layer-windows.js';
+import { readRopesByType } from '../config/rope.js';
+import { decoderLayout } from '../decoder-layout.js';
+import { type DecoderNames, LLAMA_NAMES } from '../decoder-names.js';
 import type { Family, FamilySource } from './family.js';
-import { fullEvery, type LayerType, readLayerTypes, windowsOf } from './layer-windows.js';
-import { readRopesByType } from './rope.js';
 
 const NAMES: DecoderNames = {
   ...LLAMA_NAMES,

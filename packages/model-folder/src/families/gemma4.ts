@@ -1,11 +1,26 @@
-import type { DecoderArchitecture, DecoderNames, LayerSettings, Mlp, RopeSettings } from '../architecture.js';
-import type { ConfigFields } from '../config-fields.js';
-import { attentionBias, readDecoderConfig, readLayerCount } from './decoder-config.js';
-import { decoderLayout } from './decoder-layout.js';
-import { GEMMA4_EXPERT_NAMES, readGemma4Experts } from './experts.js';
+import type { DecoderArchitecture, Experts, LayerSettings, Mlp, RopeSettings } from '../architecture.js';
+import type { ConfigFields } from '../config/config-fields.js';
+import { attentionBias, readDecoderConfig, readLayerCount } from '../config/decoder-config.js';
+import { EXPERT_NAMES, expertFiles, MAX_EXPERTS, readPerToken } from '../config/experts.js';
+import { fullEvery, LAYER_TYPES, type LayerType, readLayerTypes } from '../config/layer-windows.js';
+import { decoderLayout } from '../decoder-layout.js';
+import type { DecoderNames, ExpertNames } from '../decoder-names.js';
 import type { Family, FamilySource } from './family.js';
 import { GEMMA3_NAMES } from './gemma.js';
-import { fullEvery, LAYER_TYPES, type LayerType, readLayerTypes } from './layer-windows.js';
+
+/** The parts in Gemma 4, whose experts are beside an MLP. Its router is a linear layer, which adapters may act at. */
+const GEMMA4_EXPERT_NAMES: ExpertNames = {
+  ...EXPERT_NAMES,
+  router: 'router.proj',
+  experts: 'experts',
+  beside: {
+    norm: 'pre_feedforward_layernorm_2',
+    branchNorm: 'post_feedforward_layernorm_2',
+    mlpBranchNorm: 'post_feedforward_layernorm_1',
+    routerScale: 'router.scale',
+    expertScales: 'router.per_expert_scale',
+  },
+};
 
 const NAMES: DecoderNames = {
   ...GEMMA3_NAMES,
@@ -31,12 +46,12 @@ const HEAD_FIELDS = { headDim: 'head_dim', keyValueHeadCount: 'num_key_value_hea
 
 /**
  * The language model of Gemma 4: heads of another size where attention has no window, values that are keys, last layers that read
- * keys and values of earlier ones, an input of each layer beside the residual stream, a factor of each layer's output, and in
+ * keys and values of earlier ones, an input of each layer in addition to the residual stream, a factor of each layer's output, and in
  * 26B-A4B experts beside the MLP of each layer; transformers' `Gemma4TextConfig`.
  */
 export const gemma4Text: Family<DecoderArchitecture> = {
   covers:
-    'the language model of Gemma 4 E2B, E4B and 31B: heads of two sizes, keys and values that layers share, inputs of layers; also of 26B-A4B, with experts beside MLPs',
+    'the language model of Gemma 4 E2B, E4B and 31B: heads of two sizes, keys and values that layers share, inputs of layers; also of 26B-A4B, with experts next to MLPs',
   readsLayerConfigs: true,
   readArchitecture(source) {
     const { config } = source;
@@ -241,7 +256,7 @@ function readInputVocabulary(config: ConfigFields, { vocabSize }: DecoderArchite
   return rows;
 }
 
-/** The rotary settings of the layers of a type: all pairs of a head turn, or the first of them. */
+/** The rotary settings of the layers of a type: all pairs of a head rotate, or the first of them. */
 function readRope(config: ConfigFields, type: LayerType, headDim: number): RopeSettings {
   const byType = config.nested('rope_parameters');
   if (byType === undefined) {
@@ -270,4 +285,27 @@ function ropeOf(theta: number, proportional: { pairs: number; factor: number } |
 
 function pairsOf(share: number, headDim: number): number {
   return Math.floor((share * headDim) / 2);
+}
+
+/**
+ * Reads the experts of Gemma 4, which are in all layers, beside their MLPs. The decoder's `names.experts` are needed.
+ *
+ * @throws ProductError model_file_corrupt, model_not_supported
+ */
+function readGemma4Experts(source: FamilySource, decoder: DecoderArchitecture): Experts {
+  const { config } = source;
+  const count = config.size('num_experts', { max: MAX_EXPERTS });
+  const perToken = readPerToken(config, count, { field: 'top_k_experts' });
+  return {
+    count,
+    perToken,
+    intermediateSize: config.size('moe_intermediate_size'),
+    renormalized: true,
+    shared: null,
+    files: expertFiles(
+      source,
+      decoder.names,
+      decoder.layers.map(() => true),
+    ),
+  };
 }

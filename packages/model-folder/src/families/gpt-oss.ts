@@ -1,14 +1,14 @@
-import type { DecoderArchitecture, DecoderNames, Experts, RopeSettings } from '../architecture.js';
-import type { ConfigFields } from '../config-fields.js';
-import { fusedPaths } from '../layer-kinds/experts.js';
+import type { DecoderArchitecture, Experts, RopeSettings } from '../architecture.js';
+import type { ConfigFields } from '../config/config-fields.js';
+import { readDecoderConfig, readLayerCount } from '../config/decoder-config.js';
+import { EXPERT_NAMES, MAX_EXPERTS, readPerToken, withExperts } from '../config/experts.js';
+import { readLayerTypes, windowsOf, withWindows } from '../config/layer-windows.js';
+import { readRope } from '../config/rope.js';
+import { decoderLayout } from '../decoder-layout.js';
+import { type DecoderNames, LLAMA_NAMES, tensorOfLayer } from '../decoder-names.js';
+import { fusedPaths } from '../layer-kinds/sparse.js';
 import { isMxfp4, MXFP4_BLOCK } from '../weight-formats/mxfp4.js';
-import { readDecoderConfig, readLayerCount, withWindows } from './decoder-config.js';
-import { decoderLayout } from './decoder-layout.js';
-import { LLAMA_NAMES, tensorOfLayer } from './decoder-names.js';
-import { EXPERT_NAMES, MAX_EXPERTS, readPerToken, withExperts } from './experts.js';
 import type { Family, FamilySource } from './family.js';
-import { readLayerTypes, windowsOf } from './layer-windows.js';
-import { readRope } from './rope.js';
 
 const NAMES: DecoderNames = {
   ...LLAMA_NAMES,

@@ -1,5 +1,5 @@
-import type { DecoderArchitecture, DecoderNames } from '../architecture.js';
-import { readActivation } from '../config-fields.js';
+import type { DecoderArchitecture } from '../architecture.js';
+import { readActivation } from '../config/config-fields.js';
 import {
   checkCausalLm,
   dropoutFields,
@@ -7,9 +7,9 @@ import {
   readLayerCount,
   readMaxPositions,
   readTokenIds,
-} from './decoder-config.js';
-import { decoderLayout } from './decoder-layout.js';
-import { namesInFiles } from './decoder-names.js';
+} from '../config/decoder-config.js';
+import { decoderLayout } from '../decoder-layout.js';
+import { type DecoderNames, namesInFiles } from '../decoder-names.js';
 import type { Family } from './family.js';
 
 const NAMES: DecoderNames = {

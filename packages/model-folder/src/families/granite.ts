@@ -1,10 +1,25 @@
-import type { DecoderArchitecture } from '../architecture.js';
-import type { ConfigFields } from '../config-fields.js';
-import { attentionBias, type DecoderDefaults, readDecoderConfig, readLayerCount, withScale } from './decoder-config.js';
-import { decoderLayout } from './decoder-layout.js';
-import { LLAMA_NAMES } from './decoder-names.js';
-import { GRANITE_EXPERT_NAMES, GRANITE_SHARED_EXPERT_NAMES, readGraniteExperts, withExperts } from './experts.js';
+import type { DecoderArchitecture, Experts } from '../architecture.js';
+import type { ConfigFields } from '../config/config-fields.js';
+import { attentionBias, type DecoderDefaults, readDecoderConfig, readLayerCount } from '../config/decoder-config.js';
+import { EXPERT_NAMES, readCount, readPerToken, withExperts } from '../config/experts.js';
+import { withScale } from '../config/layer-windows.js';
+import { decoderLayout } from '../decoder-layout.js';
+import { type ExpertNames, LLAMA_NAMES } from '../decoder-names.js';
 import type { Family, FamilySource } from './family.js';
+
+/** The parts in Granite's models, which name the tensors as releases before transformers 5 did. */
+const GRANITE_EXPERT_NAMES: ExpertNames = {
+  ...EXPERT_NAMES,
+  router: 'block_sparse_moe.router.layer',
+  experts: 'block_sparse_moe.experts',
+  fused: ['block_sparse_moe.input_linear.weight', 'block_sparse_moe.output_linear.weight'],
+};
+
+/** The same with the shared expert. */
+const GRANITE_SHARED_EXPERT_NAMES: ExpertNames = {
+  ...GRANITE_EXPERT_NAMES,
+  shared: { gateUp: ['shared_mlp.input_linear'], down: 'shared_mlp.output_linear', gate: null },
+};
 
 const SETTINGS = { maxPositions: 2048, bosTokenId: 1, eosTokenIds: [2] };
 
@@ -87,7 +102,7 @@ function readSparseGranite(
   return withMultipliers(config, { ...decoder, layers: withExperts(decoder.layers, mixture) });
 }
 
-/** Whether layers have positions: only with `position_embedding_type: "rope"`. */
+/** True if layers have positions: only with `position_embedding_type: "rope"`. */
 function hasRope(config: ConfigFields): boolean {
   const type = config.text('position_embedding_type');
   if (type !== undefined && type !== 'rope') {
@@ -118,5 +133,29 @@ function withMultipliers(config: ConfigFields, decoder: DecoderArchitecture): De
     logitScale: 1 / config.positiveNumber('logits_scaling', 1),
     layers: withScale(decoder.layers, config.positiveNumber('attention_multiplier', 1)),
     bias: { ...decoder.bias, ...attentionBias(config) },
+  };
+}
+
+/**
+ * Reads the experts of Granite's models, which are in all layers, fused in all files, and as wide as `intermediate_size`.
+ *
+ * @param sharedIntermediateSize the width of the shared expert; null: there is none
+ * @returns null for a model without experts
+ * @throws ProductError model_file_corrupt, model_not_supported
+ */
+function readGraniteExperts(
+  config: ConfigFields,
+  decoder: DecoderArchitecture,
+  sharedIntermediateSize: number | null,
+): Experts | null {
+  const count = readCount(config, 8);
+  if (count === 0) return null;
+  return {
+    count,
+    perToken: readPerToken(config, count, { fallback: 2 }),
+    intermediateSize: decoder.intermediateSize,
+    renormalized: true,
+    shared: sharedIntermediateSize === null ? null : { intermediateSize: sharedIntermediateSize },
+    files: 'fused',
   };
 }

@@ -1,16 +1,10 @@
 import type { DecoderArchitecture } from '../architecture.js';
-import {
-  attentionBias,
-  type DecoderDefaults,
-  readDecoderConfig,
-  readLayerCount,
-  withWindows,
-} from './decoder-config.js';
-import { decoderLayout } from './decoder-layout.js';
-import { POST_NORM_NAMES } from './decoder-names.js';
+import { attentionBias, type DecoderDefaults, readDecoderConfig, readLayerCount } from '../config/decoder-config.js';
+import { fullEvery, readLayerTypes, windowsOf, withWindows } from '../config/layer-windows.js';
+import { readRopesByType } from '../config/rope.js';
+import { decoderLayout } from '../decoder-layout.js';
+import { POST_NORM_NAMES } from '../decoder-names.js';
 import type { Family, FamilySource } from './family.js';
-import { fullEvery, readLayerTypes, windowsOf } from './layer-windows.js';
-import { readRopesByType } from './rope.js';
 
 const THETA = 500_000;
 

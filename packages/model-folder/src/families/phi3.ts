@@ -1,7 +1,8 @@
 import type { DecoderArchitecture } from '../architecture.js';
-import { readDecoderConfig, withWindows } from './decoder-config.js';
-import { decoderLayout } from './decoder-layout.js';
-import { LLAMA_NAMES } from './decoder-names.js';
+import { readDecoderConfig } from '../config/decoder-config.js';
+import { withWindows } from '../config/layer-windows.js';
+import { decoderLayout } from '../decoder-layout.js';
+import { LLAMA_NAMES } from '../decoder-names.js';
 import type { Family } from './family.js';
 
 /**

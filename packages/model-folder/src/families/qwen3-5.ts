@@ -1,11 +1,11 @@
-import type { DecoderArchitecture, DecoderNames, LinearAttention, LinearAttentionNames } from '../architecture.js';
-import type { ConfigFields } from '../config-fields.js';
-import { attentionBias, type DecoderDefaults, readDecoderConfig, readLayerCount } from './decoder-config.js';
-import { decoderLayout } from './decoder-layout.js';
-import { LLAMA_NAMES } from './decoder-names.js';
-import { readExperts, SHARED_EXPERT_NAMES } from './experts.js';
+import type { DecoderArchitecture, LinearAttention } from '../architecture.js';
+import type { ConfigFields } from '../config/config-fields.js';
+import { attentionBias, type DecoderDefaults, readDecoderConfig, readLayerCount } from '../config/decoder-config.js';
+import { readExperts, SHARED_EXPERT_NAMES } from '../config/experts.js';
+import { readLayerTypes } from '../config/layer-windows.js';
+import { decoderLayout } from '../decoder-layout.js';
+import { type DecoderNames, type LinearAttentionNames, LLAMA_NAMES } from '../decoder-names.js';
 import type { Family, FamilySource } from './family.js';
-import { readLayerTypes } from './layer-windows.js';
 
 const LAYER_TYPES = ['full_attention', 'linear_attention'] as const;
 /** Taps of a convolution above any that is known. */

@@ -1,10 +1,10 @@
 import type { DecoderArchitecture } from '../architecture.js';
-import { attentionBias, readDecoderConfig, readLayerCount, withWindows } from './decoder-config.js';
-import { decoderLayout } from './decoder-layout.js';
-import { LLAMA_NAMES } from './decoder-names.js';
+import { attentionBias, readDecoderConfig, readLayerCount } from '../config/decoder-config.js';
+import { readLayerTypes, windowsOf, withWindows } from '../config/layer-windows.js';
+import { readRope } from '../config/rope.js';
+import { decoderLayout } from '../decoder-layout.js';
+import { LLAMA_NAMES } from '../decoder-names.js';
 import type { Family, FamilySource } from './family.js';
-import { readLayerTypes, windowsOf } from './layer-windows.js';
-import { readRope } from './rope.js';
 
 /** SmolLM3: Llama without positions in every fourth layer (NoPE, arXiv:2501.18795); transformers' `SmolLM3Config`. */
 export const smollm3: Family<DecoderArchitecture> = {

@@ -1,9 +1,9 @@
-import type { BesideMlp, BesideMlpNames, DecoderArchitecture } from '../architecture.js';
-import { tensorOfLayer } from '../families/decoder-names.js';
+import type { BesideMlp, DecoderArchitecture } from '../architecture.js';
+import { type BesideMlpNames, tensorOfLayer } from '../decoder-names.js';
 import type { RequiredTensor } from '../families/family.js';
 import { gateUpDown } from './dense.js';
-import { contradictingTensors, expertParameters, expertsOf, expertTensors } from './experts.js';
-import type { MlpKind } from './mlp-kind.js';
+import type { MlpKind } from './mlp-kinds.js';
+import { contradictingTensors, expertParameters, expertsOf, expertTensors } from './sparse.js';
 
 /** The module paths of what such a layer has more than others, relative to it. */
 export function besideNames({ names }: DecoderArchitecture): BesideMlpNames {

@@ -1,9 +1,15 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { TensorEntry } from '@lorasmith/safetensors';
+import type { FloatDtype, TensorEntry } from '@lorasmith/safetensors';
 import type { StoredTensor } from '@lorasmith/weight-io';
-import { modelFileLabel } from '../json-file.js';
-import type { FourBitType } from './quantized-type.js';
-import { inBfloat16, type QuantizedWeight, type TensorFiles, type TensorLocation } from './quantized-weight.js';
+import { modelFileLabel } from '../config/json-file.js';
+import {
+  equalPart,
+  type FourBitType,
+  inBfloat16,
+  type QuantizedWeight,
+  type TensorFiles,
+  type TensorLocation,
+} from './quantized-weight.js';
 
 // Weights in 4 bits as bitsandbytes has them (Dettmers et al. 2023, arXiv:2305.14314). A weight [out, in] is a vector of numbers, row
 // after row. Each number is a code of 4 bits, two in a byte, the first in the upper half; each 64 have a scale. With double quantization a
@@ -79,7 +85,7 @@ interface StoredParts {
   /** Name of the tensor of the scales: float32, or codes of 8 bits with double quantization. */
   scales: string;
   nested: NestedScales | null;
-  /** The other tensors that belong to it, beside the scales. */
+  /** The other tensors that belong to it, besides the scales. */
   parts: readonly string[];
 }
 
@@ -144,4 +150,41 @@ export function checkScales(
   const { tensor, fault } = weights[index]!.scaleSource(names[index]!);
   const label = `${modelFileLabel(path, tensors.get(tensor)!.file)}: tensor ${tensor}`;
   throw new ProductError('model_file_corrupt', `${label} has a ${fault}. Copy it again.`);
+}
+
+/** A weight of floats that is quantized when it is read, in NF4 with double quantization. No files have it so. */
+export class MadeWeight extends FourBitWeight {
+  readonly reader = 'made-4-bit';
+  readonly type = 'nf4';
+  readonly isNested = true;
+  readonly parts = [];
+  readonly shape: readonly [number, number];
+  readonly matrices: number | null;
+
+  /**
+   * @param shape `[out, in]`
+   * @param matrices how many of that shape the tensor has, one behind the other; null: one
+   */
+  constructor(shape: readonly [number, number], matrices: number | null = null) {
+    super();
+    this.shape = shape;
+    this.matrices = matrices;
+  }
+
+  /** A tensor of fused experts has more axes than a matrix of it. */
+  merged({ name, shape }: TensorEntry) {
+    return inBfloat16(name, shape);
+  }
+
+  storedMatrices({ name, dtype }: TensorEntry, locate: TensorLocation): StoredTensor[] {
+    // Reading the folder has checked that it is a float dtype.
+    const numbers = dtype as FloatDtype;
+    const all = { ...locate(name), quantized: { shape: this.shape, numbers } };
+    const count = this.matrices ?? 1;
+    return Array.from({ length: count }, (_, index) => equalPart(all, index, count));
+  }
+
+  scaleSource(name: string) {
+    return { tensor: name, fault: 'number that is not finite' };
+  }
 }

@@ -1,9 +1,9 @@
 import type { TensorEntry } from '@lorasmith/safetensors';
 import type { BlockScales, StoredTensor } from '@lorasmith/weight-io';
-import type { ConfigFields } from '../config-fields.js';
-import type { LocatedTensor } from '../weight-files.js';
-import { WeightParts } from '../weight-parts.js';
+import type { ConfigFields } from '../config/config-fields.js';
+import type { LocatedTensor } from '../weights/weight-files.js';
 import { inBfloat16, type QuantizedWeight, type TensorLocation, type WeightFormat } from './quantized-weight.js';
+import { WeightParts } from './weight-parts.js';
 
 // Weights in 8 bits (E4M3) with a scale for each block of rows and columns, or one for all, as DeepSeek, Qwen and Mistral
 // publish them: `weight` is multiplied by `weight_scale_inv`.

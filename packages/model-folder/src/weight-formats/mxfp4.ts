@@ -1,11 +1,11 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { StoredTensor } from '@lorasmith/weight-io';
+import { modelFileLabel } from '../config/json-file.js';
 import type { RequiredTensor } from '../families/family.js';
-import { modelFileLabel } from '../json-file.js';
 import {
+  equalPart,
   INSTEAD,
   inBfloat16,
-  pieceOf,
   type QuantizedWeight,
   type TensorFiles,
   type TensorLocation,
@@ -59,8 +59,8 @@ export class Mxfp4Weight implements QuantizedWeight {
     const [experts, rows, columns] = this.shape;
     const [codes, scales] = [locate(name), locate(this.parts[0])];
     return Array.from({ length: experts }, (_, expert) => {
-      const exponents = pieceOf(scales, expert, experts);
-      return { ...pieceOf(codes, expert, experts), quantized: { shape: [rows, columns], exponents } };
+      const exponents = equalPart(scales, expert, experts);
+      return { ...equalPart(codes, expert, experts), quantized: { shape: [rows, columns], exponents } };
     });
   }
 }

@@ -1,10 +1,15 @@
 import type { AdapterManifest } from '@lorasmith/contracts';
 import type { TensorEntry } from '@lorasmith/safetensors';
 import type { BlockScales, StoredTensor } from '@lorasmith/weight-io';
-import type { ConfigFields } from '../config-fields.js';
+import type { ConfigFields } from '../config/config-fields.js';
 import type { Family, ModelLayout } from '../families/family.js';
-import type { LocatedTensor } from '../weight-files.js';
-import type { QuantizedType } from './quantized-type.js';
+import type { LocatedTensor } from '../weights/weight-files.js';
+
+/** The types of weights in 4 bits with a table of their own, as manifests name them. */
+export type FourBitType = NonNullable<AdapterManifest['base_model']['quantization']>['type'];
+
+/** The types of quantized weights, as the API names them. */
+export type QuantizedType = FourBitType | 'fp8' | 'mxfp4';
 
 /** The advice for weights in another form. */
 export const INSTEAD = 'use the original model in bfloat16, or a copy of it in 4 bits of bitsandbytes (NF4 or FP4)';
@@ -16,10 +21,10 @@ export interface TensorFiles {
   tensors: ReadonlyMap<string, LocatedTensor>;
 }
 
-/** Where the bytes of a tensor are; see ModelWeights. */
+/** Finds the bytes of a tensor; see ModelWeights. */
 export type TensorLocation = (name: string) => { fd: number; offset: number; bytes: number };
 
-/** How quantized weights stand in files: a format is a file of this folder, named in `weight-formats.ts`. */
+/** A format of quantized weights in files: a file of this folder, named in `weight-formats.ts`. */
 export interface WeightFormat {
   /** The `quant_method` of its quantization_config. */
   readonly method: string;
@@ -73,7 +78,7 @@ export interface QuantizedWeight {
   readonly recorded: Recorded | null;
   /** The tensor as a merged model has it, in bfloat16. @param entry of its numbers in the files */
   merged(entry: TensorEntry): Pick<TensorEntry, 'name' | 'dtype' | 'shape' | 'byteLength'>;
-  /** Where each of its matrices is in the files, and how it is decoded. @param entry of its numbers in the files */
+  /** The location of each of its matrices in the files, and the way to decode it. @param entry of its numbers in the files */
   storedMatrices(entry: TensorEntry, locate: TensorLocation): StoredTensor[];
 }
 
@@ -85,8 +90,8 @@ export function inBfloat16(name: string, shape: readonly number[]): ReturnType<Q
   return { name, dtype: 'BF16', shape: [...shape], byteLength };
 }
 
-/** One of the equal pieces of a part of a file. */
-export function pieceOf<Part extends { offset: number; bytes: number }>(
+/** One of `count` equal parts of bytes in a file. */
+export function equalPart<Part extends { offset: number; bytes: number }>(
   part: Part,
   index: number,
   count: number,

@@ -1,10 +1,15 @@
-import type { ConfigFields } from '../config-fields.js';
+import type { ConfigFields } from '../config/config-fields.js';
 import type { ExpertParameter, Family, LinearLayer, ModelLayout } from '../families/family.js';
 import { bitsandbytes } from './bitsandbytes.js';
 import { fp8 } from './fp8.js';
 import { mxfp4 } from './mxfp4.js';
-import type { QuantizedType } from './quantized-type.js';
-import { INSTEAD, type QuantizedWeight, type TensorFiles, type WeightFormat } from './quantized-weight.js';
+import {
+  INSTEAD,
+  type QuantizedType,
+  type QuantizedWeight,
+  type TensorFiles,
+  type WeightFormat,
+} from './quantized-weight.js';
 
 /** The formats of the files. To add one, add a file to this folder and a line here; packages/models reads it into the engine. */
 const FORMATS: readonly WeightFormat[] = [bitsandbytes, fp8, mxfp4];
@@ -18,7 +23,7 @@ export function checkQuantization(config: ConfigFields, family: Family | undefin
   format.check(settings, family);
 }
 
-/** How the files of a model have a weight. */
+/** The form of a weight in the files of a model. */
 export interface StoredAs {
   type: QuantizedType;
   /** True if the tensor of the numbers has the shape of the weight. */

@@ -1,6 +1,15 @@
 import { type DecoderArchitecture, headsOf, type ScoredAttention } from '@lorasmith/model-folder';
-import type { AttentionSettings, BatchAttention, FloatDType, KernelSet, Tensor } from '@lorasmith/tensor';
-import { attentionInParts } from './attention-in-parts.js';
+import {
+  type AttentionSettings,
+  type BatchAttention,
+  concat,
+  dispose,
+  type FloatDType,
+  type KernelSet,
+  type SavedAttention,
+  split,
+  type Tensor,
+} from '@lorasmith/tensor';
 import type { Rotary } from './rotary.js';
 
 export interface AttentionBatch {
@@ -57,4 +66,41 @@ export function attentionSettings(
     ...{ heads: headCount, keyValueHeads: keyValueHeadCount, headDim },
     ...{ scale, window, softcap: shared.softcap, sinks: sinks ?? undefined },
   };
+}
+
+/** Some rows of a batch that are next to each other. */
+export interface AttentionPart {
+  attention: BatchAttention;
+  /** Tokens of these rows. */
+  tokens: number;
+}
+
+/** Attention over a batch whose rows are computed in several parts, since a token sees no other row. */
+export function attentionInParts(parts: readonly AttentionPart[]): BatchAttention {
+  const sizes = parts.map(({ tokens }) => tokens);
+  return {
+    forward(qkv, settings, record) {
+      const inputs = split(qkv, sizes, 0);
+      const results = parts.map(({ attention }, index) => attention.forward(inputs[index]!, settings, record));
+      dispose(inputs);
+      const output = joined(results.map((result) => result.output));
+      return { output, saved: record ? results.map(({ saved }) => saved!) : null };
+    },
+    backward(gradient, kept, settings) {
+      const saved = kept as readonly SavedAttention[];
+      const gradients = split(gradient, sizes, 0);
+      const byInput = parts.map(({ attention }, index) =>
+        attention.backward(gradients[index]!, saved[index]!, settings),
+      );
+      dispose(gradients);
+      return joined(byInput);
+    },
+  };
+}
+
+/** Takes over the tensors. */
+function joined(tensors: Tensor[]): Tensor {
+  const whole = concat(tensors, 0);
+  dispose(tensors);
+  return whole;
 }

@@ -13,7 +13,7 @@ import {
 import type { LinearGroup } from '../frozen-linear.js';
 import { type ActingAdapter, isTrained, type Saved } from '../pass.js';
 import type { Attend } from './attend.js';
-import { branchGradient, normBranch, type SavedBranch } from './branch-norm.js';
+import { branchGradient, normBranch, type SavedBranch } from './list-norm.js';
 import type { Norm } from './norm.js';
 import type { PassLayerInputs } from './pass-layer-inputs.js';
 import type { Recurrence } from './recurrence.js';

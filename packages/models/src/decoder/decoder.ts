@@ -28,7 +28,7 @@ import type { DecoderLayer, SavedLayer } from './decoder-layer.js';
 import type { LayerInputs } from './layer-inputs.js';
 import type { Norm } from './norm.js';
 import { OutputHead } from './output-head.js';
-import { queryFactors } from './query-growth.js';
+import { queryFactors } from './query-key-step.js';
 import { Rotary } from './rotary.js';
 import { attendWithin } from './self-attention.js';
 import { SharedKeysAndValues } from './shared-keys-values.js';

@@ -7,7 +7,7 @@ import {
 } from '../../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { mlpActivation, mlpActivationGradient } from './gated-mlp.js';
+import { mlpActivation, mlpActivationGradient } from './feed-forward.js';
 
 const kernels = chooseKernels('raw');
 

@@ -1,6 +1,6 @@
 import { scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { expect, test } from 'vitest';
-import { KeyHeadOrder } from './key-head-order.js';
+import { KeyHeadOrder } from './gated-delta-net.js';
 
 const order = new KeyHeadOrder({
   ...{ kind: 'linear', convolutionTaps: 4 },

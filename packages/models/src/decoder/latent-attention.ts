@@ -1,6 +1,7 @@
 import { type DecoderArchitecture, type LinearLayer, layerLinears, mixerOf } from '@lorasmith/model-folder';
 import {
   type AttentionSettings,
+  alias,
   concat,
   dispose,
   type FloatDType,
@@ -14,13 +15,13 @@ import { linearBackward, linearForward, type SavedLinear } from '../adapted-line
 import type { LinearGroup } from '../frozen-linear.js';
 import { built, type Listed } from '../loading/listed.js';
 import type { WeightList } from '../loading/weight-list.js';
-import { isTrained } from '../pass.js';
+import { type ActingAdapter, isTrained } from '../pass.js';
 import { attentionSettings } from './attention.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
 import { LatentHeads } from './latent-heads.js';
-import { LatentProjection, type SavedLatentProjection } from './latent-projection.js';
-import { listNormOfLayer } from './list-norm.js';
-import { growQueries } from './query-growth.js';
+import { branchGradient, listNormOfLayer, normBranch, type SavedBranch } from './list-norm.js';
+import type { Norm } from './norm.js';
+import { growQueries } from './query-key-step.js';
 
 export interface LatentAttentionWeights {
   /**
@@ -177,4 +178,57 @@ export function listLatentAttention(
     output: list.linearGroup([mixer.output]),
   };
   return built(parts, (weights) => new LatentAttention(architecture, index, weights));
+}
+
+export type SavedLatentProjection = {
+  latent: SavedBranch;
+  linear: SavedLinear;
+};
+
+/** The norm of a latent, and a linear layer that reads what it gives. */
+export class LatentProjection {
+  readonly #norm: Norm;
+  readonly group: LinearGroup;
+
+  constructor(norm: Norm, group: LinearGroup) {
+    this.#norm = norm;
+    this.group = group;
+  }
+
+  /**
+   * @param latent `[tokens, rank]`; taken over
+   * @returns output `[tokens, out]`; saved is null without `record`
+   */
+  forward(
+    latent: Tensor,
+    adapters: readonly ActingAdapter[],
+    record: boolean,
+  ): { output: Tensor; saved: SavedLatentProjection | null } {
+    const { output: normed, saved: kept } = normBranch(this.#norm, latent, record);
+    const { output, saved } = linearForward(this.group, normed, adapters, record ? 'without-input' : 'none');
+    return { output, saved: kept === null || saved === null ? null : { latent: kept, linear: saved } };
+  }
+
+  /**
+   * Takes `gradient` over and frees what was saved.
+   * @returns `[tokens, rank]` by the latent; null when it is not wanted
+   */
+  backward(
+    gradient: Tensor,
+    { latent, linear }: SavedLatentProjection,
+    adapters: readonly ActingAdapter[],
+    wantInputGradient: boolean,
+  ): Tensor | null {
+    const normedAgain = () => normBranch(this.#norm, alias(latent.input), false).output;
+    const byNormed = linearBackward(this.group, gradient, linear, adapters, wantInputGradient, normedAgain);
+    if (byNormed !== null) return branchGradient(this.#norm, byNormed, latent);
+    dispose(latent);
+    return null;
+  }
+
+  /** Frees the weights. */
+  dispose(): void {
+    this.#norm.dispose();
+    this.group.linear.dispose();
+  }
 }

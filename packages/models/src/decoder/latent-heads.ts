@@ -13,7 +13,7 @@ import {
   split,
   type Tensor,
 } from '@lorasmith/tensor';
-import { swapped } from './rotary-order.js';
+import { swapped } from './query-key-step.js';
 
 /** The projections of latent attention. Of a head, its plain numbers are before those that positions turn, or before its value. */
 export interface LatentParts {

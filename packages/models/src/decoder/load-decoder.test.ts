@@ -7,7 +7,7 @@ import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetens
 import { chooseKernels, type FloatDType, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../../test/numeric/greatest-difference.js';
-import { loadClassifier } from '../classifier/load-classifier.js';
+import { loadClassifier } from '../load-base-model.js';
 import { loadDecoder } from './load-decoder.js';
 
 const kernels = chooseKernels('raw');

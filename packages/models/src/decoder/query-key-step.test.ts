@@ -8,9 +8,8 @@ import {
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { Norm } from './norm.js';
-import { QueryKeyNorm } from './query-key-norm.js';
 import type { QueryKeyStep } from './query-key-step.js';
-import { RotaryOrder } from './rotary-order.js';
+import { QueryKeyNorm, RotaryOrder } from './query-key-step.js';
 
 const kernels = chooseKernels('raw');
 

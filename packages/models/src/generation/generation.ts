@@ -1,7 +1,6 @@
 import { type ChosenToken, PAGE_TOKENS, type TokenChoice } from '@lorasmith/tensor';
 import type { Decoder } from '../decoder/decoder.js';
 import { CachedDecoder, cacheBytes, type Predictions, type TokenSpan } from './cached-pass.js';
-import { Pages } from './pages.js';
 import {
   type GenerationHandle,
   type GenerationListener,
@@ -338,4 +337,37 @@ function divided(tokens: number, unread: readonly number[]): number[] {
     left -= more;
     return count + more;
   });
+}
+
+/** Lends the pages of a cache. A page that several texts share is free when the last of them has given it back. */
+export class Pages {
+  readonly #free: number[];
+  readonly #holders: Uint32Array;
+
+  constructor(count: number) {
+    this.#free = Array.from({ length: count }, (_, page) => count - 1 - page);
+    this.#holders = new Uint32Array(count);
+  }
+
+  get free(): number {
+    return this.#free.length;
+  }
+
+  /** Takes at most {@link free} pages. */
+  take(count: number): number[] {
+    const taken = this.#free.splice(this.#free.length - count, count);
+    for (const page of taken) this.#holders[page] = 1;
+    return taken;
+  }
+
+  share(pages: readonly number[]): void {
+    for (const page of pages) this.#holders[page]! += 1;
+  }
+
+  /** @returns those that nobody holds any more */
+  giveBack(pages: readonly number[]): number[] {
+    const unheld = pages.filter((page) => --this.#holders[page]! === 0);
+    this.#free.push(...unheld);
+    return unheld;
+  }
 }

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { chooseKernels, scope, tensorOf } from '@lorasmith/tensor';
 import { expect, test } from 'vitest';
 import type { Sampling } from './request.js';
-import { drawOf, hasPenalties, TokenCounts } from './sampling.js';
+import { drawOf, hasPenalties, TokenCounts } from './text.js';
 
 const kernels = chooseKernels('raw');
 

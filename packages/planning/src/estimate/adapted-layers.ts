@@ -1,7 +1,6 @@
 import type { AdaptableModule } from '@lorasmith/contracts';
 import { type DecoderArchitecture, lastPartOf } from '@lorasmith/model-folder';
-import { layerIndexOf } from '../module-names.js';
-import type { Target } from '../target-ranks.js';
+import { layerIndexOf, type Target } from '../targets.js';
 
 /** The block that a module lies in. Of those outside the blocks, an output head comes after all of them, others before. */
 function blockOf({ name }: Pick<AdaptableModule, 'name'>): number {
@@ -13,7 +12,7 @@ export function lowestAdaptedBlock(targets: readonly Pick<AdaptableModule, 'name
   return Math.min(...targets.map(blockOf));
 }
 
-/** How many layers of a model a backward pass goes through: none if only the output head is adapted. */
+/** The count of layers in a backward pass: 0 if only the output head is adapted. */
 export function adaptedLayers(
   { layerCount }: Pick<DecoderArchitecture, 'layerCount'>,
   targets: readonly Pick<AdaptableModule, 'name'>[],
@@ -21,10 +20,10 @@ export function adaptedLayers(
   return layerCount - Math.min(layerCount, Math.max(0, lowestAdaptedBlock(targets)));
 }
 
-/** Products a model's linear layers make, in multiply-adds. */
+/** The work of a model's linear layers, in multiply-adds. */
 export interface LinearWork {
   forward: number;
-  /** The forward products of the layers that are computed again. */
+  /** The forward products of recomputed layers. */
   again: number;
   /**
    * Gradients by the inputs; none below the lowest adapted layer, and none by what that layer reads. Of that layer all others are counted,
@@ -39,8 +38,9 @@ export interface LinearWork {
 const ADAPTER_PASSES = { forward: 1, backward: 2 };
 
 /**
- * @param options `tokensOf`: how many tokens pass through a module; `readsLayer`: whether a module reads what its layer reads;
- * `isRecomputed`: whether a layer is computed again; `onlyForward`: without gradients
+ * The products of the linear layers of a step.
+ * @param options `tokensOf`: the tokens that pass through a module; `readsLayer`: true of a module that reads the input of its layer;
+ * `isRecomputed`: true of a recomputed layer; `onlyForward`: without gradients
  */
 export function linearWork(
   modules: readonly AdaptableModule[],

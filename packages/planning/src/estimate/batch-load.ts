@@ -1,13 +1,12 @@
 import type { JobSpec } from '@lorasmith/contracts';
 import { LEAST_SHARED } from '@lorasmith/model-folder';
-import type { StepCounts } from '../count-steps.js';
-import { evaluationBatches } from '../evaluation-batches.js';
 import type { Examples } from '../example-file/examples.js';
 import type { ExampleLoad } from '../objectives/example-load.js';
 import { loadOf } from '../objectives/objectives.js';
-import { rowOrderOf } from '../row-order.js';
+import { evaluationBatches, rowOrderOf } from '../row-order.js';
+import type { StepCounts } from '../schedule.js';
 
-/** How much a job's micro-batches hold: the largest decides memory, the sums decide time. */
+/** Sizes of a job's micro-batches: memory depends on the largest, time on the sums. */
 export interface BatchLoad {
   /** Tokens (rows, for a classifier) that a pass over the largest micro-batch computes. */
   mostTokens: number;
@@ -17,12 +16,12 @@ export interface BatchLoad {
   mostLabels: number;
   /** Length of the longest row. */
   longestRow: number;
-  /** Means per step, over the steps that were read: */
+  /** Mean per step, over the steps that were read, as are the next four. */
   tokensPerStep: number;
   /** Mean of {@link mostRepeated}. @defaultValue 0 */
   repeatedPerStep?: number;
   labelsPerStep: number;
-  /** Sum of the squared row lengths: what attention grows with. */
+  /** Sum of the squared row lengths: the work of attention is proportional to it. */
   squaresPerStep: number;
   microBatchesPerStep: number;
 }
@@ -37,7 +36,7 @@ const MOST_EXAMPLES = 500_000;
 /** The settings of a job that its micro-batches depend on. */
 type LoadSettings = Pick<JobSpec, 'objective' | 'training' | 'lora'>;
 
-/** The micro-batches of an evaluation, all together as one step: the examples in their order. */
+/** The sizes of an evaluation's micro-batches, all together as one step: the examples in their order. */
 export function evaluationLoad(examples: Examples, settings: LoadSettings, passTokens: number): BatchLoad {
   const sum = new LoadSum(examples, settings);
   for (const microBatch of evaluationBatches(examples, settings, passTokens)) {
@@ -48,7 +47,7 @@ export function evaluationLoad(examples: Examples, settings: LoadSettings, passT
   return sum.perStep(sum.examples / examples.count);
 }
 
-/** Reads the same micro-batches that the job will train on. */
+/** The sizes of the micro-batches that the job will train on, as means per step. */
 export function batchLoad(examples: Examples, settings: LoadSettings, steps: StepCounts): BatchLoad {
   const order = rowOrderOf(examples, settings);
   const sum = new LoadSum(examples, settings);
@@ -65,7 +64,7 @@ class LoadSum {
   examples = 0;
   readonly #examples: Examples;
   readonly #load: ExampleLoad;
-  /** Tokens that all rows begin with, and that are computed once. */
+  /** Tokens of the beginning that all rows share, which are computed once. */
   readonly #common: number;
   readonly #most: Required<PassLoad> = { mostTokens: 0, mostRepeated: 0, mostLabels: 0, longestRow: 0 };
   readonly #sums = { tokens: 0, repeated: 0, labels: 0, squares: 0, microBatches: 0 };

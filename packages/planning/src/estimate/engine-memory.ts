@@ -4,25 +4,25 @@ import { LOGITS_PER_CHUNK } from '@lorasmith/model-folder';
 type Precision = 'float32' | 'bfloat16';
 type EngineKind = MachineProfile['engine']['kind'];
 
-/** How an engine uses memory. */
+/** The properties of an engine that its memory depends on. */
 export interface EngineMemory {
   /**
-   * Whether fused ops compute what lies between products. Without them, TensorFlow's own ops hold several float32 copies of
-   * the largest tensors of a layer, and scores of attention.
+   * True if fused ops compute the steps between products. Without them, TensorFlow's own ops keep several float32 copies of the
+   * largest tensors of a layer, and scores of attention.
    */
   fused: boolean;
-  /** Whether tokenizer, plan and the rest of the JavaScript heap are in the memory that is planned. */
-  holdsProcess: boolean;
-  /** Whether what one part of a pass frees serves the next, whatever the sizes. */
+  /** True if tokenizer, plan and the rest of the JavaScript heap are in the memory that is planned. */
+  countsProcess: boolean;
+  /** True if memory that one part of a pass frees serves the next, whatever the sizes. */
   reuses: boolean;
   /**
-   * Whether linear attention has the gradients of all states of a row at once, and heads of the kernels' sizes. Processors go
+   * True if linear attention has the gradients of all states of a row at once, and heads of the kernels' sizes. Processors go
    * through a row chunk by chunk.
    */
-  holdsDeltaGradients: boolean;
-  /** The memory that the allocator takes for a byte of frozen weights, which stay. */
+  keepsStateGradients: boolean;
+  /** Bytes that the allocator takes for a byte of frozen weights, which stay. */
   weightSlack: number;
-  /** The same for every other byte. */
+  /** Bytes that the allocator takes for every other byte. */
   slack: number;
 }
 
@@ -38,34 +38,34 @@ const CUDA_CLASSES = 1.045;
 const ENGINES: Record<EngineKind, EngineMemory> = {
   cpu: {
     fused: true,
-    holdsProcess: true,
+    countsProcess: true,
     reuses: false,
-    holdsDeltaGradients: false,
+    keepsStateGradients: false,
     weightSlack: 1.08,
     slack: 1.08,
   },
   cuda: {
     fused: true,
-    holdsProcess: false,
+    countsProcess: false,
     reuses: true,
-    holdsDeltaGradients: true,
+    keepsStateGradients: true,
     weightSlack: CUDA_FRAGMENTS,
     slack: CUDA_FRAGMENTS * CUDA_CLASSES,
   },
   tensorflow: {
     fused: false,
-    holdsProcess: false,
+    countsProcess: false,
     reuses: true,
-    holdsDeltaGradients: false,
+    keepsStateGradients: false,
     weightSlack: 1.1,
     slack: 1.1,
   },
 };
 
-/** Where one fused op is wrong on a card, or plain ops only are right, what replaces it decides. */
+/** The properties of a machine's engine. If the self-test of a card rejected a fused op, those of the op that replaces it. */
 export function engineMemory({ kind, self_test: tested }: MachineProfile['engine']): EngineMemory {
   const engine = ENGINES[kind];
-  if (tested?.kernels === 'raw') return { ...engine, fused: false, holdsDeltaGradients: false };
+  if (tested?.kernels === 'raw') return { ...engine, fused: false, keepsStateGradients: false };
   return { ...engine, fused: engine.fused && (tested?.avoided_kernels.length ?? 0) === 0 };
 }
 

@@ -19,15 +19,15 @@ import { Value } from 'typebox/value';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { aMachine, RATES } from '../../../../test/a-machine.js';
 import { chooseTargets } from '../choose-targets.js';
-import type { PromptExamples } from '../objectives/group-relative/prompt-examples.js';
-import type { LabelledExamples } from '../objectives/labelled/labelled-examples.js';
+import type { PromptExamples } from '../objectives/group-relative/prompt-rows.js';
+import type { LabelledExamples } from '../objectives/labelled/labelled-rows.js';
 import type { TokenExamples } from '../objectives/next-token/token-examples.js';
-import type { PairExamples } from '../objectives/preference/pair-examples.js';
+import type { PairExamples } from '../objectives/preference/pair-rows.js';
 import { logitsPerChunk } from './engine-memory.js';
-import { estimateJob, type JobToEstimate, leastMemory, memoryNeeds, refuseWhatDoesNotFit } from './estimate-job.js';
+import { estimateJob, type JobToEstimate, leastMemory, memoryNeeds } from './estimate-job.js';
 import { decoderMemory, jointMemory, passBytes } from './estimate-memory.js';
 import { stepWork, weightGigabytes } from './estimate-time.js';
-import { settingsForLessMemory } from './settings-for-less-memory.js';
+import { refuseWhatDoesNotFit, settingsForLessMemory } from './settings-for-less-memory.js';
 import { weightTraffic } from './weight-memory.js';
 
 const MACHINE = aMachine({
@@ -143,8 +143,8 @@ describe('objectives of preferences', () => {
 
   test('a step of kto begins with a forward pass of answers to other prompts, which the reference reads, too', () => {
     const [kto, apo] = [judged(answers(64, 200), 'kto'), judged(answers(64, 200), 'apo_zero_unpaired')];
-    const besideSteps = ({ total_seconds: total, seconds_per_step: step }: typeof kto) => total - 10 * step;
-    const readOnce = besideSteps(kto) - besideSteps(apo);
+    const secondsOutsideSteps = ({ total_seconds: total, seconds_per_step: step }: typeof kto) => total - 10 * step;
+    const readOnce = secondsOutsideSteps(kto) - secondsOutsideSteps(apo);
     expect(readOnce).toBeGreaterThan(0);
     // The 64 rows are read in 8 steps.
     expect(8 * (kto.seconds_per_step - apo.seconds_per_step)).toBeCloseTo(readOnce, 9);
@@ -772,8 +772,8 @@ describe('linear attention on a card', () => {
       precision: 'float32',
       recomputedLayers: 0,
     })!;
-    const bytes = (holdsDeltaGradients: boolean) =>
-      passBytes({ ...memory, engine: { ...memory.engine, holdsDeltaGradients } }, load);
+    const bytes = (keepsStateGradients: boolean) =>
+      passBytes({ ...memory, engine: { ...memory.engine, keepsStateGradients } }, load);
     // Four layers with four heads of 10 by 8 numbers, which are held as 64 by 64, at each 64 tokens.
     const states = (load.mostTokens * 4 * 4 * 4 * (64 * 64 - 10 * 8)) / 64;
     expect(bytes(true) - bytes(false)).toBeGreaterThanOrEqual(states);

@@ -1,16 +1,10 @@
-import {
-  type JobSpec,
-  MAX_ACCUMULATION_STEPS,
-  type MachineProfile,
-  ProductError,
-  type Report,
-} from '@lorasmith/contracts';
+import { type JobSpec, type MachineProfile, ProductError, type Report } from '@lorasmith/contracts';
 import { type DecoderArchitecture, type ModelFolder, withBaseQuantization } from '@lorasmith/model-folder';
-import { countRounds, type StepCounts } from '../count-steps.js';
 import type { Examples } from '../example-file/examples.js';
+import { precisionOn } from '../machine-settings.js';
 import { loadOf } from '../objectives/objectives.js';
-import { precisionOn } from '../precision.js';
-import { type Target, trainedNumbers } from '../target-ranks.js';
+import { countRounds, type StepCounts } from '../schedule.js';
+import { type Target, trainedNumbers } from '../targets.js';
 import { adaptedLayers } from './adapted-layers.js';
 import { type BatchLoad, batchLoad, evaluationLoad, type PassLoad } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
@@ -34,9 +28,9 @@ export interface JobToEstimate {
 type Estimate = NonNullable<Report['estimate']>;
 type Precision = 'float32' | 'bfloat16';
 
-/** Each round comes nearer by a factor of some ten. */
+/** Each round reduces the error by a factor of about ten. */
 const LEAST_MEMORY_ROUNDS = 4;
-/** Share of the memory that is left to the rest of the machine. */
+/** The share of a machine's memory that jobs may not use. */
 const KEPT_FREE = 0.05;
 
 /** The memory of a machine that a trainer may use. */
@@ -107,13 +101,13 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
     total_seconds:
       perStep * steps.total +
       firstPassSeconds(architecture, rates) +
-      besideSteps(job, (passes) => secondsOf(passes, true)),
+      secondsOutsideSteps(job, (passes) => secondsOf(passes, true)),
     recomputed_layers: recomputedLayers,
   };
 }
 
 /**
- * The memory, in bytes, of a machine like this one into which the job would just fit: with all layers computed again, where the job
+ * The memory, in bytes, of a machine like this one into which the job would just fit: with all layers recomputed, where the job
  * leaves that open. Null for a classifier.
  */
 export function leastMemory(job: JobToEstimate): number | null {
@@ -125,71 +119,24 @@ export function leastMemory(job: JobToEstimate): number | null {
     return estimate && Math.ceil(estimate.peak_memory_bytes / (1 - KEPT_FREE));
   };
   let least = neededOn(job.machine);
-  // A smaller card has fewer logits at a time, so it needs less than a larger one.
+  // A smaller card computes fewer logits at a time, so it needs less than a larger one.
   for (let rounds = 0; least !== null && rounds < LEAST_MEMORY_ROUNDS; rounds++) {
     least = neededOn({ ...job.machine, memory_bytes: least });
   }
   return least;
 }
 
-/** The smallest number of layers that are computed again with which a job fits; all of them where it does not fit. */
+/** The fewest recomputed layers with which a job fits; all of them where it does not fit. */
 export function fewestRecomputed(layers: number, fits: (count: number) => boolean): number {
   let count = 0;
   while (count < layers && !fits(count)) count++;
   return count;
 }
 
-/**
- * Refuses a job that cannot fit, with settings that would.
- * @throws ProductError does_not_fit
- */
-export function refuseWhatDoesNotFit(job: JobToEstimate, estimate: Estimate): void {
-  if (estimate.peak_memory_bytes <= estimate.available_memory_bytes) return;
-  const { training } = job.spec;
-  const needed = `The job needs about ${gigabytes(estimate.peak_memory_bytes)}; ${estimate.machine} has ${gigabytes(estimate.available_memory_bytes)} for it.`;
-  throw new ProductError('does_not_fit', `${needed} ${remedy(job, estimate)}`, {
-    param: training.batch_size > 1 ? 'training.batch_size' : 'training.max_seq_length',
-  });
-}
-
-/** The first of these changes with which the job fits, the gentlest first. */
-function remedy(job: JobToEstimate, { available_memory_bytes: available }: Estimate): string {
-  const { training } = job.spec;
-  const fits = (changed: Partial<JobSpec['training']>, changedJob = job) => {
-    const spec = { ...changedJob.spec, training: { ...changedJob.spec.training, ...changed } };
-    const estimate = estimateJob({ ...changedJob, spec });
-    return estimate !== null && estimate.peak_memory_bytes <= available;
-  };
-  if (training.recompute === 'never' && fits({ recompute: 'auto' })) return 'It would fit with recompute: "auto".';
-  const rowsPerStep = training.batch_size * training.gradient_accumulation_steps;
-  for (let size = Math.floor(training.batch_size / 2); size >= rowsPerStep / MAX_ACCUMULATION_STEPS; size--) {
-    // With any other size the steps would not have the same rows.
-    if (training.batch_size % size !== 0) continue;
-    const accumulation = rowsPerStep / size;
-    if (!fits({ batch_size: size, gradient_accumulation_steps: accumulation })) continue;
-    return `It would fit with batch_size ${size} and gradient_accumulation_steps ${accumulation}, which train the same.`;
-  }
-  if (training.precision === 'float32' && fits({ batch_size: 1, precision: 'bfloat16' })) {
-    return 'It would fit with batch_size 1 and precision: "bfloat16".';
-  }
-  const quantized = withQuantizedBase(job);
-  if (quantized !== null) {
-    if (fits({}, quantized)) return 'It would fit with base_quantization: "nf4".';
-    if (fits({ batch_size: 1, precision: 'bfloat16' }, quantized)) {
-      return 'It would fit with base_quantization: "nf4", batch_size 1 and precision: "bfloat16".';
-    }
-  }
-  return 'Use batch_size 1 and a smaller max_seq_length, a smaller base model, or a machine with more memory.';
-}
-
-function gigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(1)} GB`;
-}
-
-/** An adapter alone in its passes: beside others it is never joint. GPU_LORA_MARGIN is not asked: it changes the time by some per cent. */
+/** The passes of an adapter that shares none of them: with concurrent jobs it is never joint. GPU_LORA_MARGIN, worth some per cent, is ignored. */
 function adapterPassesOf({ spec, machine }: JobToEstimate): AdapterPasses {
   if (machine.engine.kind === 'cpu') return 'one-op';
-  return machine.kernels === 'cuda' && spec.lora.dropout === 0 ? 'joint' : 'beside';
+  return machine.kernels === 'cuda' && spec.lora.dropout === 0 ? 'joint' : 'separate';
 }
 
 /** The largest pass of the evaluations and of the reference, which reads as they do. */
@@ -234,8 +181,8 @@ function memoryOf(
   return { ...job, engine, logitsInChunk, sampleCacheBytes: cacheBytes };
 }
 
-/** Seconds of evaluations, of the reference and of samples. @param secondsOf forward passes */
-function besideSteps(job: JobToEstimate, secondsOf: (passes: PassesLoad) => number): number {
+/** Seconds of a job outside its steps: evaluations, the reference and samples. @param secondsOf forward passes */
+function secondsOutsideSteps(job: JobToEstimate, secondsOf: (passes: PassesLoad) => number): number {
   const { spec, training, validation, prompts, steps, machine } = job;
   const { readings, hasReference, sequences } = loadOf(training, spec.objective);
   const once = (examples: Examples) => {
@@ -284,7 +231,7 @@ function groupSeconds(
 }
 
 /**
- * The answers to so many prompts, which are sampled together; null for a job that samples none. Prompts are taken to be of mean length,
+ * The answers to a number of prompts, which are sampled together; null for a job that samples none. Prompts are taken to be of mean length,
  * answers as long as they may be.
  */
 function rolloutOf(spec: JobSpec, examples: Examples, prompts: number): SamplingLoad | null {

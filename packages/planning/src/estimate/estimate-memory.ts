@@ -1,5 +1,5 @@
 import { type DecoderArchitecture, headsOf } from '@lorasmith/model-folder';
-import type { Target } from '../target-ranks.js';
+import type { Target } from '../targets.js';
 import { adaptedLayers } from './adapted-layers.js';
 import type { PassLoad } from './batch-load.js';
 import { bytesPerLogit, type EngineMemory } from './engine-memory.js';
@@ -18,7 +18,7 @@ export interface MemoryOfDecoder {
   trainedParameters: number;
   optimizer: keyof typeof MOMENT_BYTES;
   precision: Precision;
-  /** Number of layers that are computed again, from the lowest adapted one on. */
+  /** The count of recomputed layers, from the lowest adapted one on. */
   recomputedLayers: number;
   dropout: number;
   engine: EngineMemory;
@@ -27,22 +27,22 @@ export interface MemoryOfDecoder {
   sampleCacheBytes: number;
 }
 
-/** Bytes of a moment by trained parameter: in 8 bits, each 256 have a scale. */
+/** Bytes of a moment for each trained parameter: in 8 bits, each 256 have a scale. */
 const MOMENT_BYTES = { adamw: 4, adamw_8bit: 1 + 4 / 256 } as const;
-/** Vectors of all trained parameters that a job holds beside its two moments: parameters, the gradients of a pass and of a step, a copy. */
-const HELD_VECTORS = 4;
-/** The vectors of AdamW's intermediate results beside the new moments, which one job has at a time. */
+/** Vectors of all trained parameters that a job keeps besides its two moments: parameters, gradients of a pass and of a step, a copy. */
+const KEPT_VECTORS = 4;
+/** The vectors of AdamW's intermediate results besides the new moments, which one job has at a time. */
 const UPDATE_VECTORS = 2;
 /** Vectors of the head's parameters in the backward pass of a chunk of logits: its gradient, that of the chunks before, their sum. */
 const HEAD_VECTORS = 3;
 /** Tokenizer, plan and the rest of the JavaScript heap. */
 const PLANNING_BYTES = 100e6;
-/** The part of that which each further job has for itself. */
+/** The part of {@link PLANNING_BYTES} that each further job adds. */
 const FURTHER_PLAN_BYTES = 25e6;
 /** Scores of one block of attention in TensorFlow's own ops: MOST_SCORES of packages/tensor. */
 export const SCORES_PER_BLOCK = 32 * 2 ** 20;
 
-/** The sizes that decide how much memory a training needs. */
+/** The sizes that the memory of a training depends on. */
 export interface MemoryNeeds {
   memory: MemoryOfDecoder;
   load: PassLoad;
@@ -57,7 +57,7 @@ export function decoderMemory(job: MemoryNeeds): number {
 
 /**
  * Expected peak in bytes of a trainer with several jobs on one base model in one precision, beyond what it takes before it
- * has a model: the base model once, what each job holds, and the largest pass.
+ * has a model: the base model once, the parameters and optimizer of each job, and the largest pass.
  * @param passTokens Tokens of a pass that several jobs share. A job with a larger micro-batch has passes of its own.
  */
 export function jointMemory(jobs: readonly MemoryNeeds[], passTokens: number): number {
@@ -66,32 +66,32 @@ export function jointMemory(jobs: readonly MemoryNeeds[], passTokens: number): n
   const { weightBytes: weights, engine } = first.memory;
   const optimizers = (vectors: number) =>
     jobs.map(({ memory }) => memory.trainedParameters * (4 * vectors + 2 * MOMENT_BYTES[memory.optimizer]));
-  const vectors = sum(optimizers(HELD_VECTORS)) + Math.max(...optimizers(UPDATE_VECTORS));
-  const plans = engine.holdsProcess ? PLANNING_BYTES + FURTHER_PLAN_BYTES * (jobs.length - 1) : 0;
-  const inCompany = jobs.length === 1 ? jobs : jobs.map(besideOthers);
+  const vectors = sum(optimizers(KEPT_VECTORS)) + Math.max(...optimizers(UPDATE_VECTORS));
+  const plans = engine.countsProcess ? PLANNING_BYTES + FURTHER_PLAN_BYTES * (jobs.length - 1) : 0;
+  const sharing = jobs.length === 1 ? jobs : jobs.map(whileOthersTrain);
   const passes = [true, false].map((recompute) =>
     sharedPassBytes(
-      inCompany.filter(({ memory }) => memory.recomputedLayers > 0 === recompute),
+      sharing.filter(({ memory }) => memory.recomputedLayers > 0 === recompute),
       passTokens,
     ),
   );
-  // Evaluations take turns with the passes that train.
+  // An evaluation never runs at the same time as a pass that trains.
   const evaluations = jobs.map((job) => (job.evaluation === null ? 0 : forwardBytes(job.memory, job.evaluation)));
   const checks = jobs.map(({ memory }) => mergedHeadBytes(memory));
   const pass = Math.max(...passes, ...evaluations, ...checks);
   const caches = jobs.map(({ memory }) => memory.sampleCacheBytes);
-  // A job alone has no pass while it answers its prompts; others go on.
+  // A job alone has no pass while it answers its prompts; concurrent jobs have.
   const beyond = jobs.length === 1 ? Math.max(pass, ...caches) : pass + sum(caches);
   return plans + weights * engine.weightSlack + (vectors + beyond) * engine.slack;
 }
 
-/** Beside other jobs a job computes all layers again, or none. */
-function besideOthers(job: MemoryNeeds): MemoryNeeds {
+/** The job as it shares passes with concurrent jobs: it recomputes all layers, or none. */
+function whileOthersTrain(job: MemoryNeeds): MemoryNeeds {
   const { recomputedLayers, architecture } = job.memory;
   return { ...job, memory: { ...job.memory, recomputedLayers: recomputedLayers > 0 ? architecture.layerCount : 0 } };
 }
 
-/** Bytes of the largest pass of jobs that all compute layers again, or none of which does: only such share passes. */
+/** Bytes of the largest pass that some jobs share. All of them recompute layers, or none does: others do not share passes. */
 function sharedPassBytes(jobs: readonly MemoryNeeds[], passTokens: number): number {
   const [first] = jobs;
   if (first === undefined) return 0;
@@ -117,7 +117,7 @@ function sharedPassBytes(jobs: readonly MemoryNeeds[], passTokens: number): numb
   );
 }
 
-/** The memory that a job adds to a trainer that trains others on the same base model, with adapters on the same layers. */
+/** Bytes that a job adds to a trainer with concurrent jobs on the same base model, whose adapters are on the same layers. */
 export function addedMemory(job: MemoryNeeds, passTokens: number): number {
   const load = { ...job.load, mostTokens: passTokens, mostLabels: passTokens };
   const others = { load, memory: { ...job.memory, sampleCacheBytes: 0 }, evaluation: null };
@@ -128,7 +128,7 @@ export function sum(numbers: readonly number[]): number {
   return numbers.reduce((total, one) => total + one, 0);
 }
 
-/** Expected bytes that the tensors of a forward and a backward pass hold at most. */
+/** The expected peak in bytes of the tensors of a forward and a backward pass. */
 export function passBytes(memory: MemoryOfDecoder, load: PassLoad): number {
   const { architecture } = memory;
   const width = bytesPerNumber(memory.precision);
@@ -138,22 +138,23 @@ export function passBytes(memory: MemoryOfDecoder, load: PassLoad): number {
     savedByLayer(memory, load, layerCount - layers + index, width),
   );
   const recomputed = Math.min(layers, memory.recomputedLayers);
-  // The layers above one are done when its backward pass begins, and when it is computed again.
+  // The layers above one are done when its backward pass begins, and when it is recomputed.
   const passing = passingBytes(memory, width);
-  const heldAt = ofLayers.map((own, index) => {
+  const keptAt = ofLayers.map((own, index) => {
     const layer = layerCount - layers + index;
-    const held = index < recomputed ? own : sum(ofLayers.slice(recomputed, index + 1));
-    return held + Math.max(0, gradientsOfMixer(memory, layer, width) - passing);
+    const kept = index < recomputed ? own : sum(ofLayers.slice(recomputed, index + 1));
+    return kept + Math.max(0, gradientsOfMixer(memory, layer, width) - passing);
   });
-  const atATime = Math.max(0, ...heldAt);
+  const atATime = Math.max(0, ...keptAt);
   const saved = recomputed * 4 * hiddenSize + atATime;
   const repeated = repeatedBytes(memory, load, layers - recomputed, width);
   return load.mostTokens * (saved + layerInputBytes(memory, width)) + repeated + workingBytes(memory, load);
 }
 
 /**
- * Bytes of what rows that share tokens have for themselves: in each layer that is kept what attention keeps for its backward pass, and the
- * input of its output projection apart from that; in one layer the gradients, as far as they are more than what an MLP has at a time.
+ * Extra bytes of rows with a shared prompt, beyond one copy of the prompt. Each layer that is not recomputed keeps the tensors of
+ * attention for its backward pass, and the input of its output projection. One layer at a time has gradients, counted as far as they
+ * exceed the tensors of an MLP.
  */
 function repeatedBytes(memory: MemoryOfDecoder, load: PassLoad, kept: number, width: number): number {
   const { mostTokens, mostRepeated = 0 } = load;
@@ -167,14 +168,14 @@ function repeatedBytes(memory: MemoryOfDecoder, load: PassLoad, kept: number, wi
   return Math.max(kept * mean, most('kept')) + Math.max(0, passing);
 }
 
-/** The same of a forward pass that saves nothing, at most. */
+/** The expected peak in bytes of a forward pass that keeps nothing for a backward pass. */
 function forwardBytes(memory: MemoryOfDecoder, load: PassLoad): number {
   const inputs = layerInputBytes({ ...memory, targets: [] }, bytesPerNumber(memory.precision));
   const perToken = 4 * memory.architecture.hiddenSize + inputs;
   return load.mostTokens * perToken + workingBytes({ ...memory, dropout: 0 }, load);
 }
 
-/** Bytes per token of the inputs of all layers, which a pass holds; of what it learns them from, and of the gradients by them. */
+/** Bytes per token of the inputs of all layers, which a pass keeps. Where their projection is adapted, its output and gradients too. */
 function layerInputBytes({ architecture, targets }: MemoryOfDecoder, width: number): number {
   const { layerInputs, layerCount, names } = architecture;
   if (layerInputs === null) return 0;
@@ -182,7 +183,7 @@ function layerInputBytes({ architecture, targets }: MemoryOfDecoder, width: numb
   return layerCount * layerInputs.size * (width + (isLearned ? 4 + width : 0));
 }
 
-/** The memory within one layer, or at the output head. */
+/** Bytes of tensors that live within one layer, or at the output head. */
 function workingBytes(memory: MemoryOfDecoder, load: PassLoad): number {
   const { architecture, engine } = memory;
   const width = bytesPerNumber(memory.precision);
@@ -202,8 +203,8 @@ function headParameters({ architecture, targets }: MemoryOfDecoder): number {
 }
 
 /**
- * Bytes of the check of a finished adapter: the widest layer that it adapts is merged. Only the output head is wider than what a
- * pass has at a time.
+ * Bytes of the check of a finished adapter: the widest layer that it adapts is merged. Only the output head is wider than the tensors of
+ * a pass.
  */
 function mergedHeadBytes(memory: MemoryOfDecoder): number {
   if (headParameters(memory) === 0) return 0;
@@ -226,7 +227,7 @@ function savedByLayer(memory: MemoryOfDecoder, load: PassLoad, layer: number, wi
   return ofMixer + savedByLayerInput(architecture, width) + 4 * exact + savedByMlp({ ...memory, width }, layer);
 }
 
-/** The same of the block that reads the layer's input: the stream, what its norm saves, gate and input. */
+/** Bytes per token that the block of the layer's input keeps: the stream, the input of its norm, gate and input. */
 function savedByLayerInput({ hiddenSize, layerInputs }: DecoderArchitecture, width: number): number {
   return layerInputs === null ? 0 : 4 * 2 * hiddenSize + width * 2 * layerInputs.size;
 }
@@ -244,7 +245,7 @@ function passingBytes(memory: MemoryOfDecoder, width: number): number {
   return Math.max(mlpPassing({ ...memory, width }), drawn, ofMixers, ofInputs) + (4 + width) * 2 * hiddenSize;
 }
 
-/** The same of the gradients within the mixer of one layer, less what the layer has kept and freed by then. */
+/** Bytes per token of the gradients within the mixer of one layer, less the tensors of its MLP, which are free by then. */
 function gradientsOfMixer(memory: MemoryOfDecoder, layer: number, width: number): number {
   const gradients = mixerGradients({ ...memory, layer, width }) - savedByMlp({ ...memory, width }, layer);
   return gradients + (4 + width) * 2 * memory.architecture.hiddenSize;

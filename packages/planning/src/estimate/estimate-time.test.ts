@@ -32,7 +32,7 @@ test('an adapter that is a part of the frozen products passes the wider side of 
   const targets = groups.flat().map(({ name, inFeatures, outFeatures }) => {
     return { name, in_features: inFeatures, out_features: outFeatures, rank: 4, scale: 1 };
   });
-  const bytesOf = (adapters: 'beside' | 'joint', onlyForward: boolean) =>
+  const bytesOf = (adapters: 'separate' | 'joint', onlyForward: boolean) =>
     adapterPassBytes({ architecture, targets, adapters, onlyForward });
   const sides = groups.map((layers) => {
     const outputs = layers.reduce((sum, { outFeatures }) => sum + outFeatures, 0);
@@ -40,8 +40,8 @@ test('an adapter that is a part of the frozen products passes the wider side of 
   });
   const bytes = (of: (inputs: number, outputs: number) => number) =>
     2 * sides.reduce((sum, [inputs, outputs]) => sum + of(inputs, outputs), 0);
-  expect(bytesOf('beside', true)).toBe(bytes((inputs, outputs) => inputs + 2 * outputs));
-  expect(bytesOf('beside', false)).toBe(bytes((inputs, outputs) => 4 * (inputs + outputs)));
+  expect(bytesOf('separate', true)).toBe(bytes((inputs, outputs) => inputs + 2 * outputs));
+  expect(bytesOf('separate', false)).toBe(bytes((inputs, outputs) => 4 * (inputs + outputs)));
   expect(bytesOf('joint', true)).toBe(bytes((inputs, outputs) => 2 * Math.min(inputs, outputs)));
   expect(bytesOf('joint', false)).toBe(
     bytes((inputs, outputs) => 5 * Math.min(inputs, outputs) + Math.max(inputs, outputs)),

@@ -1,7 +1,6 @@
 import type { AdaptableModule, MachineRates } from '@lorasmith/contracts';
 import { type DecoderArchitecture, layerLinears, linearGroups } from '@lorasmith/model-folder';
-import { layerIndexOf } from '../module-names.js';
-import { type Target, trainedNumbers } from '../target-ranks.js';
+import { layerIndexOf, type Target, trainedNumbers } from '../targets.js';
 import { adaptedLayers, linearWork } from './adapted-layers.js';
 import type { BatchLoad } from './batch-load.js';
 import { mixerOperations } from './layer-kinds/mixer-estimates.js';
@@ -12,19 +11,19 @@ export interface DecoderWork {
   architecture: DecoderArchitecture;
   modules: readonly AdaptableModule[];
   targets: readonly Target[];
-  /** Number of layers that are computed again, from the lowest adapted one on. */
+  /** The count of recomputed layers, from the lowest adapted one on. */
   recomputedLayers: number;
-  /** True of an evaluation: nothing is computed again, and no gradient. @defaultValue false */
+  /** True for an evaluation: no recomputation, no gradients. @defaultValue false */
   onlyForward?: boolean;
   /** @defaultValue one op of a processor */
   adapters?: AdapterPasses;
 }
 
 /**
- * How adapters pass over the input and the output of a group of linear layers: in one op of a processor, beside the frozen product on a
- * GPU, or as a part of it, which the CUDA engine does for one adapter at weights that have a margin or are decoded with one.
+ * The way in which adapters pass over the input and the output of a group of linear layers: in one op of a processor, in products of
+ * their own on a GPU, or joined to the frozen product, which the CUDA engine does for one adapter at weights that are padded.
  */
-export type AdapterPasses = 'one-op' | 'beside' | 'joint';
+export type AdapterPasses = 'one-op' | 'separate' | 'joint';
 
 /** The sizes of some passes, together. */
 export type PassesLoad = Pick<
@@ -94,7 +93,7 @@ export function stepWork(
   };
 }
 
-/** The layers that a step goes through forward, those computed again twice, and backward: from the lowest adapted one on. */
+/** The layers of a step's forward pass, with recomputed ones counted twice, and of its backward pass: from the lowest adapted one on. */
 function layerPasses({ architecture, targets, recomputedLayers, onlyForward = false }: DecoderWork): {
   forwards: number;
   backwards: number;
@@ -123,7 +122,8 @@ const OPTIMIZER_BYTES = 48;
 /**
  * Numbers per token that an adapter reads and writes at a group with so many inputs and outputs. Forward it reads the input, and adds to
  * the output. Backward it reads the gradient by the output, on a GPU twice, and the input, and adds to the gradient by that. Where it is
- * joint, the narrower side is copied with its low-rank product, or added to, and the wider one is read for the gradient of a matrix alone.
+ * joint, the narrower of the two is copied with its low-rank product, or added to, and the wider one is read once, for the gradient of a
+ * matrix.
  */
 function adapterPassNumbers(
   inFeatures: number,
@@ -134,7 +134,7 @@ function adapterPassNumbers(
   switch (adapters) {
     case 'one-op':
       return onlyForward ? forward : 4 * inFeatures + 3 * outFeatures;
-    case 'beside':
+    case 'separate':
       return onlyForward ? forward : 4 * inFeatures + 4 * outFeatures;
     case 'joint': {
       const [narrow, wide] = [Math.min(inFeatures, outFeatures), Math.max(inFeatures, outFeatures)];
@@ -160,7 +160,7 @@ export function adapterPassBytes(work: Omit<DecoderWork, 'modules' | 'recomputed
       numbers += passed(own[0]!.inFeatures, outFeatures);
     }
   }
-  const ofExpert = work.adapters === 'joint' ? { ...work, adapters: 'beside' as const } : work;
+  const ofExpert = work.adapters === 'joint' ? { ...work, adapters: 'separate' as const } : work;
   for (const { name, experts, in_features, out_features } of targets) {
     if (experts === undefined) continue;
     numbers +=
@@ -169,7 +169,7 @@ export function adapterPassBytes(work: Omit<DecoderWork, 'modules' | 'recomputed
   return 2 * numbers;
 }
 
-/** The first pass of a job takes memory that later ones have: about as long as so many calls of each layer. */
+/** Calls of each layer. The first pass of a job allocates memory that later ones reuse, which takes about as long. */
 const FIRST_PASS_CALLS = 3;
 
 /** Seconds that the first pass of a job takes beyond those of a later one. */
@@ -177,7 +177,7 @@ export function firstPassSeconds({ layerCount }: Pick<DecoderArchitecture, 'laye
   return (FIRST_PASS_CALLS * layerCount * rates.layer_overhead_ms) / 1e3;
 }
 
-/** The frozen weights of a job, and how many logits it computes at a time. */
+/** The frozen weights of a job, and the logits that it computes at a time. */
 export interface WeightWork {
   weights: WeightTraffic;
   logitsInChunk: number;

@@ -5,18 +5,18 @@ import type { PassesLoad } from './estimate-time.js';
 
 export interface SamplingLoad {
   settings: Pick<SampleSettings, 'max_tokens'>;
-  /** The prompts as tokens, or what is as long. */
+  /** The prompts as tokens, or objects of their lengths. */
   prompts: readonly { length: number }[];
   /** Answers to each prompt. They begin together. @defaultValue 1 */
   choices?: number;
-  /** Prompts beyond it wait until others are answered. @defaultValue `MOST_CACHE_TOKENS` */
+  /** Tokens of the cache: prompts beyond them wait until others are answered. @defaultValue `MOST_CACHE_TOKENS` */
   mostCacheTokens?: number;
 }
 
-/** Answers that are trained on are many, and as quick as many are sampled at once. */
+/** Tokens of the cache for answers that are trained on: they are many, and faster in larger batches. */
 const MOST_ROLLOUT_TOKENS = 16_384;
 
-/** The answers to some prompts of a job that trains on them. @param prompts as tokens, or what is as long */
+/** The answers to some prompts of a job that trains on them. @param prompts as tokens, or objects of their lengths */
 export function rolloutLoad(
   { most, choices }: Pick<AnswersLoad, 'most' | 'choices'>,
   prompts: readonly { length: number }[],
@@ -31,10 +31,10 @@ export function rolloutLoad(
 
 /** Tokens that a key-value cache gets memory for at a time. */
 const PAGE_TOKENS = 32;
-/** Prompts beyond it wait until others are answered. */
+/** Tokens of the cache: prompts beyond them wait until others are answered. */
 const MOST_CACHE_TOKENS = 8_192;
 
-/** Tokens that the cache for a round of samples has room for. */
+/** The capacity, in tokens, of the cache for a round of samples. */
 export function sampleCacheTokens(load: SamplingLoad): number {
   const needed = load.prompts.map((prompt) => cacheTokensOf(prompt, load));
   const all = sumOf(needed, (tokens) => tokens);
@@ -59,12 +59,12 @@ function textsOf({ prompts, choices = 1 }: SamplingLoad): number {
   return prompts.length * choices;
 }
 
-/** A step of generation reads as many tokens of prompts as take so long, and at least and at most so many: Generation of packages/models. */
-const PIECE_SECONDS = 0.1;
-const [LEAST_PIECE, GREATEST_PIECE] = [32, 512];
+/** Seconds, least and most tokens of a chunk of prompts, which one step of generation reads: Generation of packages/models. */
+const CHUNK_SECONDS = 0.1;
+const [LEAST_CHUNK, GREATEST_CHUNK] = [32, 512];
 
 /**
- * Seconds of a round of samples, all prompts together: passes over pieces of the prompts, then one for each further token.
+ * Seconds of a round of samples, all prompts together: passes over chunks of the prompts, then one for each further token.
  * @param answerTokens of one answer
  * @param secondsOf a forward pass, or several
  */
@@ -78,18 +78,18 @@ export function sampleSeconds(
   const readSquares = sumOf(prompts, ({ length }) => length ** 2);
   const reading = { tokensPerStep: read, labelsPerStep: textsOf(load), squaresPerStep: readSquares };
   const perToken = secondsOf({ ...reading, microBatchesPerStep: 0 }) / read;
-  const piece = Math.min(GREATEST_PIECE, Math.max(LEAST_PIECE, PIECE_SECONDS / perToken));
+  const chunk = Math.min(GREATEST_CHUNK, Math.max(LEAST_CHUNK, CHUNK_SECONDS / perToken));
   // The pass over the end of a prompt gives the first token.
   const further = textsOf(load) * (answerTokens - 1);
   return secondsOf({
     tokensPerStep: read + further,
     labelsPerStep: textsOf(load) + further,
     squaresPerStep: choices * sumOf(prompts, ({ length }) => (length + answerTokens - 1) ** 2),
-    microBatchesPerStep: Math.ceil(read / piece) + timesFilled(load) * (answerTokens - 1),
+    microBatchesPerStep: Math.ceil(read / chunk) + timesFilled(load) * (answerTokens - 1),
   });
 }
 
-/** How often the cache is filled with prompts, until all are answered. */
+/** The number of times that the cache is filled with prompts, until all are answered. */
 function timesFilled(load: SamplingLoad): number {
   return Math.ceil(sumOf(load.prompts, (prompt) => cacheTokensOf(prompt, load)) / sampleCacheTokens(load));
 }

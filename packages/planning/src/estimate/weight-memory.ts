@@ -14,8 +14,8 @@ import { bytesPerNumber, sum } from './estimate-memory.js';
 type Precision = 'float32' | 'bfloat16';
 
 /**
- * Bytes of a model's frozen weights in memory: what stays quantized is as in the files, the others are in the computing type.
- * @param kernels those that multiply them: for the CUDA engine's, linear layers have margins. @defaultValue null: no margins
+ * Bytes of a model's frozen weights in memory: quantized weights have the bytes of the files, the others are in the computing type.
+ * @param kernels those that multiply them: for the CUDA engine's, linear layers are padded. @defaultValue null: no padding
  */
 export function weightMemory(model: ModelFolder, precision: Precision, kernels: MachineKernels | null = null): number {
   const { quantized, parameterCount } = model;
@@ -28,25 +28,25 @@ export function weightMemory(model: ModelFolder, precision: Precision, kernels: 
   ];
   // The scales of a weight may be a tensor of their own, of which the weight says the bytes.
   const bytes = sum(names.map((name) => quantized.get(name)?.packedBytes ?? 0));
-  const margins = kernels === 'cuda' ? marginNumbers(model) : 0;
-  return Math.ceil(bytes + (parameterCount - numbers + margins) * bytesPerNumber(precision));
+  const padding = kernels === 'cuda' ? paddingNumbers(model) : 0;
+  return Math.ceil(bytes + (parameterCount - numbers + padding) * bytesPerNumber(precision));
 }
 
-/** Rows or columns beyond a weight's own: MARGIN of packages/tensor. */
-const CUDA_MARGIN = 64;
+/** Rows or columns of padding of a weight: MARGIN of packages/tensor. */
+const CUDA_PADDING = 64;
 
-/** Numbers in the margins of linear layers, in which products with an adapter find its matrices. */
-function marginNumbers(model: ModelFolder): number {
+/** Numbers in the padding of linear layers, which has the matrices of an adapter during its products. */
+function paddingNumbers(model: ModelFolder): number {
   const groups = decoderGroups(model).filter((layers) => !staysQuantized(model.quantized, layers));
-  return sum(groups.map(marginOf));
+  return sum(groups.map(paddingOf));
 }
 
-/** The same of one group. */
-function marginOf(layers: readonly LinearLayer[]): number {
-  return CUDA_MARGIN * Math.max(layers[0]!.inFeatures, sum(layers.map(({ outFeatures }) => outFeatures)));
+/** Numbers in the padding of one group of linear layers. */
+function paddingOf(layers: readonly LinearLayer[]): number {
+  return CUDA_PADDING * Math.max(layers[0]!.inFeatures, sum(layers.map(({ outFeatures }) => outFeatures)));
 }
 
-/** The most that the CUDA engine decodes at a time: MOST_DECODED_BYTES of packages/tensor. */
+/** The most bytes that the CUDA engine decodes at a time: MOST_DECODED_BYTES of packages/tensor. */
 const CUDA_DECODED_BYTES = 2 ** 28;
 
 /** The kernels whose products decode quantized weights while they pack them, so that nothing is decoded before. */
@@ -55,13 +55,13 @@ const DECODING_PRODUCTS: Readonly<Record<Precision, readonly MachineKernels[]>> 
   bfloat16: ['avx512bf16'],
 };
 
-/** Bytes of the largest quantized weights that are decoded for one product; on the CUDA engine, for the products of one launch, with the margin for an adapter. */
+/** Bytes of the largest quantized weights that are decoded for one product; on the CUDA engine, for one launch, with the padding for an adapter. */
 export function decodedMemory(model: ModelFolder, precision: Precision, kernels: MachineKernels): number {
   if (DECODING_PRODUCTS[precision].includes(kernels)) return 0;
   const width = bytesPerNumber(precision);
-  const marginIn = kernels === 'cuda' ? marginOf : () => 0;
+  const paddingIn = kernels === 'cuda' ? paddingOf : () => 0;
   const ofLayers = quantizedGroups(model).map((layers) => {
-    const bytes = width * (quantizedNumbers(layers) + marginIn(layers));
+    const bytes = width * (quantizedNumbers(layers) + paddingIn(layers));
     return kernels === 'cuda' ? Math.min(bytes, CUDA_DECODED_BYTES) : bytes;
   });
   const ofExperts = quantizedExperts(model).map((parameter) => {

@@ -5,15 +5,14 @@ import type { ModelFolder } from '@lorasmith/model-folder';
 import { SeededRandom } from '@lorasmith/seeded-random';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { tinyClassifier } from '../../test/tiny-model.js';
-import { BitSet } from '../bit-set.js';
-import { classification } from '../objectives/classification/classification.js';
-import { codesOfFeatures, type FeatureExamples } from '../objectives/classification/feature-examples.js';
+import { classification, codesOfFeatures, type FeatureExamples } from '../objectives/classification/classification.js';
 import { nextToken } from '../objectives/next-token/next-token.js';
 import { codesOfSequence, type TokenExamples } from '../objectives/next-token/token-examples.js';
+import { BitSet } from '../validation-split.js';
 import { openExampleFile } from './example-file.js';
 import { EXAMPLE_FILES } from './example-format.js';
 import { ExampleWriter } from './example-writer.js';
-import { splitExamples } from './split-examples.js';
+import { splitExamples } from './examples.js';
 
 const NOTES = {
   counts: { overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 1 },

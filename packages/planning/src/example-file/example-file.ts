@@ -4,7 +4,7 @@ import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import { type Digest, systemErrorCode } from '@lorasmith/storage';
-import { throwIfPlanningStopped } from '../planning-stopped.js';
+import { throwIfPlanningStopped } from '../fault-list.js';
 import {
   EXAMPLE_FILES,
   type ExampleRecord,

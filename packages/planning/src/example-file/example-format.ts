@@ -8,7 +8,7 @@ import { Compile } from 'typebox/compile';
  */
 export const EXAMPLE_FILES = { index: 'index.bin', words: 'words.bin', summary: 'summary.json' } as const;
 
-/** Where the codes of an example are, and what batches and estimates need to know of it. */
+/** The location of an example's codes, and its numbers that batches and estimates read. */
 export interface ExampleRecord {
   /** First of its codes, counted from 0. */
   start: number;
@@ -62,7 +62,7 @@ export const ExampleNotes = Type.Object(
 );
 export type ExampleNotes = Static<typeof ExampleNotes>;
 
-/** Written last, beside the files that it describes. */
+/** Written last, next to the files that it describes. */
 export const ExampleSummary = Type.Object(
   {
     /** Examples in the file. */
@@ -78,4 +78,15 @@ const schema = Compile(ExampleSummary);
 
 export function isExampleSummary(value: unknown): value is ExampleSummary {
   return schema.Check(value);
+}
+
+/** The parts, one after the other, in memory of their own. */
+export function concatenate(parts: readonly Int32Array[]): Int32Array<ArrayBuffer> {
+  const all = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let position = 0;
+  for (const part of parts) {
+    all.set(part, position);
+    position += part.length;
+  }
+  return all;
 }

@@ -36,7 +36,7 @@ export interface ExampleId {
  * made again. Safe with several processes on the same folder.
  */
 export interface ExampleStore {
-  /** Null when they are missing. Whether they are damaged is only known when they are opened. */
+  /** Null when they are missing. Damage is only found when they are opened. */
   find(id: ExampleId): Promise<StoredExamples | null>;
   /** Null when they are missing or damaged. @throws ProductError `cancelled` */
   open(id: ExampleId, signal?: AbortSignal): Promise<OpenExamples | null>;
@@ -68,7 +68,7 @@ export interface ExampleStore {
   sweep(isThere: (dataset: string) => Promise<boolean>): Promise<number>;
 }
 
-/** How often an open file updates the time of its folder, to show that it is in use. */
+/** The interval at which an open file updates the time of its folder, to show that it is in use. */
 const TOUCH_EVERY_MS = 60_000;
 /** A folder with an older time is not in use. Many times what an engine call or a slow disk takes. */
 const IN_USE_MS = 15 * 60_000;

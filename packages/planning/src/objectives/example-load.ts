@@ -9,7 +9,7 @@ export interface ExampleLoad<Of extends Examples = Examples> {
   readonly updates: number;
   /** True if every epoch has the order of the first, so that examples that are compared with each other are always the same. */
   readonly keepsOrder: boolean;
-  /** How often an evaluation reads each example. 0: it samples answers instead. */
+  /** The number of times that an evaluation reads each example. 0: it samples answers instead. */
   readonly readings: number;
   /** True if a reference reads all examples before the training. */
   readonly hasReference: boolean;

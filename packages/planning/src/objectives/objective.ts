@@ -20,11 +20,11 @@ import {
 import type { ModelFolder, ModelTexts, Tokenizer } from '@lorasmith/model-folder';
 import type { Validator } from 'typebox/compile';
 import type { ExampleRecord, RowCounts } from '../example-file/example-format.js';
-import type { Examples, SideSource } from '../example-file/examples.js';
+import type { ExampleSource, Examples } from '../example-file/examples.js';
 import type { CodedFault, FaultList } from '../fault-list.js';
-import type { RemarkCount, RowRemark } from '../row-conversion/row-remarks.js';
+import type { RemarkCount, RowRemark } from '../row-conversion/batch-converter.js';
 import type { ExampleLoad, NamedObjective } from './example-load.js';
-import type { GradedRows } from './group-relative/graded-rows.js';
+import type { GradedRows } from './group-relative/group-relative.js';
 import type { LengthLimit, LengthSettings } from './next-token/length-limit.js';
 
 /** A fault within one row; the reader of the file adds the line. */
@@ -92,10 +92,10 @@ export interface Objective<Of extends Examples = Examples> {
   longestOf: ((codes: Int32Array) => number) | null;
   /** The settings of a job that this objective cannot have. */
   settingsFaults(job: ObjectiveJob): CodedFault[];
-  /** How many tokens a stored example counts for. */
+  /** The count of tokens of a stored example. */
   tokensOf(record: Pick<ExampleRecord, 'codes'>): number;
   /** Examples as the loss reads them. */
-  examples(source: SideSource, model: ModelFolder): Of;
+  examples(source: ExampleSource, model: ModelFolder): Of;
   /** The work that its examples are. */
   load(settings: NamedObjective): ExampleLoad<Of>;
   /** A row as it is shown; absent where rows have no length. @param codes of the whole row */

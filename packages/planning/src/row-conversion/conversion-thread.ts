@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { ModelTexts } from '@lorasmith/model-folder';
-import type { Line } from '../jsonl/line-splitter.js';
+import type { Line } from '../json-lines.js';
 import type { RowsOfModel } from '../objectives/objective.js';
 import { objectiveOfKind } from '../objectives/objectives.js';
 import { BatchConverter, type ConvertedBatch } from './batch-converter.js';

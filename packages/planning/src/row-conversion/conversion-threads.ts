@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { ProductError } from '@lorasmith/contracts';
-import type { Line } from '../jsonl/line-splitter.js';
+import type { Line } from '../json-lines.js';
 import type { BatchConverter, ConvertedBatch } from './batch-converter.js';
 import type { ThreadData, ThreadMessage, ThreadTask } from './conversion-thread.js';
 

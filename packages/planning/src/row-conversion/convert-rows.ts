@@ -4,15 +4,11 @@ import { ProductError, type RenderedRow } from '@lorasmith/contracts';
 import type { ModelTexts } from '@lorasmith/model-folder';
 import type { ExampleNotes } from '../example-file/example-format.js';
 import type { ExampleWriter } from '../example-file/example-writer.js';
-import { type CodedFault, FaultList } from '../fault-list.js';
-import type { Line } from '../jsonl/line-splitter.js';
-import { readLines } from '../jsonl/read-lines.js';
+import { type CodedFault, FaultList, planningStopped, throwIfPlanningStopped } from '../fault-list.js';
+import { type Line, readLines } from '../json-lines.js';
 import type { Objective, RowsOfModel } from '../objectives/objective.js';
-import { planningStopped, throwIfPlanningStopped } from '../planning-stopped.js';
-import type { TokenizingProgress } from '../tokenizing-progress.js';
-import { BatchConverter, type ConvertedBatch, RECORD_NUMBERS } from './batch-converter.js';
+import { BatchConverter, type ConvertedBatch, RECORD_NUMBERS, RemarkCounts } from './batch-converter.js';
 import { ConversionThreads } from './conversion-threads.js';
-import { RemarkCounts } from './row-remarks.js';
 
 export interface ConvertRowsOptions extends RowsOfModel {
   objective: Objective;
@@ -26,7 +22,7 @@ export interface ConvertRowsOptions extends RowsOfModel {
   lengthFault?: ((tokens: number) => CodedFault | null) | undefined;
   /** Called at the start, at most twice a second, and at the end. */
   onProgress?: ((progress: TokenizingProgress) => void) | undefined;
-  /** How many threads convert, this one included. */
+  /** The threads that convert, this one included. */
   threads: number;
   signal?: AbortSignal | undefined;
 }
@@ -34,7 +30,7 @@ export interface ConvertRowsOptions extends RowsOfModel {
 /** The outcome of the rows. With faults, the examples are not complete. */
 export type ConvertedRows = { notes: ExampleNotes; faults: null } | { notes: null; faults: FaultList };
 
-/** How long rows are converted in this thread before the event loop gets a turn. */
+/** Milliseconds in which this thread converts rows before it yields to the event loop. */
 const YIELD_EVERY_MS = 20;
 const PROGRESS_EVERY_MS = 500;
 /** Maximum bytes of lines that are read ahead: more than the threads convert while one of them is slow. */
@@ -53,7 +49,7 @@ export async function convertRows(options: ConvertRowsOptions): Promise<Converte
   const rows = { model, dataset, completionFormat };
   const converter = new BatchConverter(dataset, await objective.createConverter(rows, texts));
   const { kind } = objective;
-  const converting = new ConversionThreads({ kind, rows, converter, beforeRow: turnGiver(signal), threads });
+  const converting = new ConversionThreads({ kind, rows, converter, beforeRow: yieldNowAndThen(signal), threads });
   const stop = () => void converting.stop(planningStopped(signal));
   signal?.addEventListener('abort', stop);
   try {
@@ -84,22 +80,22 @@ export async function convertRows(options: ConvertRowsOptions): Promise<Converte
   }
 }
 
-/** Gives the event loop a turn now and then. */
-function turnGiver(signal: AbortSignal | undefined): () => Promise<void> | null {
-  let gaveAt = performance.now();
-  const giveTurn = async () => {
+/** A function that yields to the event loop now and then. */
+function yieldNowAndThen(signal: AbortSignal | undefined): () => Promise<void> | null {
+  let yieldedAt = performance.now();
+  const yieldToEvents = async () => {
     await setImmediate();
     throwIfPlanningStopped(signal);
-    gaveAt = performance.now();
+    yieldedAt = performance.now();
   };
-  return () => (performance.now() - gaveAt > YIELD_EVERY_MS ? giveTurn() : null);
+  return () => (performance.now() - yieldedAt > YIELD_EVERY_MS ? yieldToEvents() : null);
 }
 
 function bytesOf(lines: readonly Line[]): number {
   return lines.reduce((sum, { bytes }) => sum + (bytes?.length ?? 0), 0);
 }
 
-/** Collects what becomes of batches, in the order of the file. */
+/** Collects the results of batches, in the order of the file. */
 class ConversionResults {
   readonly #options: ConvertRowsOptions;
   readonly #converter: Pick<BatchConverter, 'rendered'>;
@@ -179,4 +175,11 @@ class ConversionResults {
 function damaged(what: string): ProductError {
   const message = `The stored rows are damaged: ${what}. Upload the dataset again.`;
   return new ProductError('invalid_dataset', message, { param: 'dataset' });
+}
+
+/** The progress of a dataset's tokenization. */
+export interface TokenizingProgress {
+  /** Rows that are tokenized. */
+  rows: number;
+  totalRows: number;
 }

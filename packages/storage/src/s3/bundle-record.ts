@@ -1,7 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
 import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
-import { MAX_JSON_BYTES } from '../read-json.js';
+import { MAX_JSON_BYTES } from '../local-files.js';
 import type { S3Objects } from './s3-objects.js';
 
 /** The object that makes a bundle exist: where its files are and what they must be. */

@@ -1,7 +1,7 @@
 import { setImmediate as settle } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { listKeys } from './list-keys.js';
 import type { ListOptions, S3Object } from './s3-objects.js';
+import { listKeys } from './s3-objects.js';
 
 const PREFIX = 'adapters/records/';
 

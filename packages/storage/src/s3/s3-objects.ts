@@ -12,8 +12,10 @@ import {
 } from '@aws-sdk/client-s3';
 import { Upload } from '@aws-sdk/lib-storage';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
+import { mapWithConcurrency } from '@lorasmith/concurrency';
+import { ProductError } from '@lorasmith/contracts';
 import type { ByteRange, TemporaryUrlOptions } from '../bundle-store.js';
-import { asS3Error, isMissing, isPreconditionFailed } from './s3-error.js';
+import { systemErrorCode } from '../local-files.js';
 
 export interface S3Settings {
   /** Address of a service other than Amazon's; null for Amazon's in the region. */
@@ -212,4 +214,111 @@ export function openS3Objects({ endpoint, region, bucket, prefix, forcePathStyle
     failure: (error) => asS3Error(error, bucket),
     close: () => client.destroy(),
   };
+}
+
+interface S3Failure extends Error {
+  $metadata?: { httpStatusCode?: number };
+}
+
+const MISSING = new Set(['NoSuchKey', 'NotFound', 'NoSuchUpload']);
+/** Errors of services when the bucket is full or its owner's quota is used up. */
+const NO_SPACE = new Set(['QuotaExceeded', 'XMinioStorageFull', 'InsufficientStorage', 'EntityTooLarge']);
+const REFUSED = new Set([
+  'AccessDenied',
+  'Forbidden',
+  'InvalidAccessKeyId',
+  'SignatureDoesNotMatch',
+  'InvalidToken',
+  'ExpiredToken',
+  'CredentialsProviderError',
+  'AuthorizationHeaderMalformed',
+  'PermanentRedirect',
+]);
+
+/** Whether the object, not the bucket, is missing. */
+export function isMissing(error: unknown): boolean {
+  return MISSING.has((error as Error).name);
+}
+
+/** Whether a conditional put failed because the object exists. */
+export function isPreconditionFailed(error: unknown): boolean {
+  const { name, $metadata } = error as S3Failure;
+  return name === 'PreconditionFailed' || $metadata?.httpStatusCode === 412;
+}
+
+/**
+ * Maps the error of a call to S3: to `storage_full` or `storage_unavailable`, or to the same error if it is the caller's own,
+ * for example a file that cannot be read.
+ */
+export function asS3Error(error: unknown, bucket: string): unknown {
+  if (error instanceof ProductError || !(error instanceof Error)) return error;
+  const { name, $metadata } = error as S3Failure;
+  if (NO_SPACE.has(name) || $metadata?.httpStatusCode === 507) {
+    return new ProductError('storage_full', `The bucket ${bucket} is full.`, { cause: error });
+  }
+  // The answer to HEAD has no code, so a missing bucket is only not found. An object that is not found is no error of its caller.
+  const isBucketMissing = name === 'NotFound' || !isMissing(error);
+  if (name === 'NoSuchBucket' || ($metadata?.httpStatusCode === 404 && isBucketMissing)) {
+    return unavailable(
+      `There is no bucket ${bucket}. Create it, or correct S3_BUCKET, S3_REGION and S3_ENDPOINT.`,
+      error,
+    );
+  }
+  if (REFUSED.has(name) || $metadata?.httpStatusCode === 403) {
+    const message = `The store refuses the bucket ${bucket} (${name}). Check the credentials, their permissions and S3_REGION.`;
+    return unavailable(message, error);
+  }
+  const fileCode = systemErrorCode(error);
+  const isFileError = fileCode !== undefined && 'syscall' in error && 'path' in error && fileCode !== 'ECONNREFUSED';
+  if (isFileError) return error;
+  return unavailable(`The store of the bucket ${bucket} cannot be reached. Try again once it is back.`, error);
+}
+
+function unavailable(message: string, cause: unknown): ProductError {
+  return new ProductError('storage_unavailable', message, { cause });
+}
+
+/** Ids are random digits after their prefix: each starts an equal part of them. */
+const DIGITS = [...'0123456789abcdef'];
+
+/**
+ * All keys under a prefix, in their order. Where they are more than one request answers, the rest is listed in parts at the same time: those up to
+ * the first digit after the ids' own prefix, up to the next one, and so on to the end. So nothing is left out whatever the keys are, and only
+ * those with random digits are listed faster.
+ */
+export async function listKeys(objects: Pick<S3Objects, 'list'>, prefix: string): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { key } of objects.list(prefix)) {
+    found.push(key);
+    if (found.length === KEYS_PER_REQUEST) break;
+  }
+  const last = found.at(-1);
+  if (last === undefined || found.length < KEYS_PER_REQUEST) return found;
+  const ofIds = prefix + last.slice(prefix.length).replace(/_.*/s, '_');
+  const starts = DIGITS.map((digit) => ofIds + digit).filter((start) => start > last);
+  return [...found, ...(await listParts(objects, prefix, starts, last))];
+}
+
+/**
+ * All keys under a prefix beyond `after`, in their order, in parts at the same time: up to the first of the divisions, up to the next one, and
+ * so on to the end.
+ * @param divisions - Sorted, each beyond `after`; any will do.
+ */
+export async function listParts(
+  objects: Pick<S3Objects, 'list'>,
+  prefix: string,
+  divisions: readonly string[],
+  after?: string,
+): Promise<string[]> {
+  const starts = [after, ...divisions];
+  const parts = await mapWithConcurrency([...starts.keys()], starts.length, async (part) => {
+    const end = starts[part + 1];
+    const keys: string[] = [];
+    for await (const { key } of objects.list(prefix, { after: starts[part] })) {
+      if (end !== undefined && key > end) break;
+      keys.push(key);
+    }
+    return keys;
+  });
+  return parts.flat();
 }

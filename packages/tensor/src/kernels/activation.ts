@@ -3,7 +3,7 @@ import { elementType, execute, intAttribute } from '../execute.js';
 import { scope, type Tensor } from '../tensor.js';
 import { cast, constant } from '../transfer.js';
 
-/** Names as transformers has them. The index of one is the attribute `activation` of a fused op: see native/activation.h. */
+/** Names as transformers has them. The index of one is the attribute `activation` of a fused op: see native/ops/activation/activation.h. */
 export const ACTIVATIONS = ['relu', 'sigmoid', 'tanh', 'silu', 'gelu', 'relu2', 'gelu_tanh', 'quick_gelu'] as const;
 
 export type Activation = (typeof ACTIVATIONS)[number];

@@ -55,7 +55,7 @@ function numbersOf({ beta1, beta2, epsilon, learningRate, weightDecay, step, ...
   };
 }
 
-/** The numbers in the order of native/cuda/kernels/adamw_step.h. */
+/** The numbers in the order of native/ops/adamw/adamw_step.h. */
 function stepTensor(step: AdamWStep): Tensor {
   const numbers = Float32Array.from(Object.values(numbersOf(step)));
   return tensorOf(numbers, [numbers.length]);

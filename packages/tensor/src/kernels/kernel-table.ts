@@ -34,7 +34,6 @@ import { GroupedAttention } from './grouped-attention.js';
 import { fusedGroupedProduct, rawGroupedProduct } from './grouped-product.js';
 import type { Kernels } from './kernels.js';
 import { fusedLoraGradient, fusedLoraWeights, rawLoraGradient, rawLoraWeights } from './lora.js';
-import { type LoraMargin, loraMarginOf } from './lora-margin.js';
 import {
   fusedLoraBackward,
   fusedLoraForward,
@@ -42,7 +41,7 @@ import {
   rawLoraBackward,
   rawLoraForward,
 } from './lora-products.js';
-import { fusedMarginProduct, rawMarginProduct } from './margin-weight.js';
+import { fusedMarginProduct, type LoraMargin, loraMarginOf, rawMarginProduct } from './margin-weight.js';
 import { fusedMergedWeight, rawMergedWeight } from './merged-weight.js';
 import {
   fusedDequantizeRows,

@@ -41,7 +41,7 @@ export function fusedDequantizeRows(weights: PackedRows, first: number, count: n
 
 /** The most that is decoded at a time on a GPU. */
 export const MOST_DECODED_BYTES = 2 ** 28;
-/** kMostFewRows and kFewRowsDepth of native/cuda/kernels/quantized_box.h */
+/** kMostFewRows and kFewRowsDepth of native/ops/quantized/quantized_box.h */
 const MOST_FEW_ROWS = 16;
 const FEW_ROWS_DEPTH = 64;
 

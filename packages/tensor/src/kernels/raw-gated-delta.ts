@@ -7,7 +7,7 @@ import { batchMatMul } from './product.js';
 
 // The gated delta rule in TensorFlow's own ops: the tokens at one position of all rows together, position by position. Many small
 // ops, for tests, and where a fused kernel computes wrong numbers. What it computes: see Kernels. Letters are those of
-// native/gated_delta.h.
+// native/ops/gated_delta/gated_delta.h.
 
 /** `x · rsqrt(Σ x² + 1e-6)` of each head, times a factor. */
 interface Normed {

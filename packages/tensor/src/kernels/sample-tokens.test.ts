@@ -1,9 +1,8 @@
 import { expect, test } from 'vitest';
 import { scope } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
-import { rawSampleTokens } from './sample-tokens.js';
+import { rawSampleTokens, tokenWeight } from './sample-tokens.js';
 import type { ChosenToken, TokenChoice } from './token-choice.js';
-import { tokenWeight } from './token-weights.js';
 
 const CHOICE: TokenChoice = {
   ...{ given: null, temperature: 1, topK: 0, topP: 1, minP: 0, draw: 0 },

@@ -13,9 +13,15 @@ import { NextToken } from '../objectives/next-token/next-token.js';
 import { takeBatchLoss } from '../objectives/objective.js';
 import { optimizerStep, type StepResult } from '../optimizer-step.js';
 import { PassScheduler } from '../shared-pass/pass-scheduler.js';
-import { type Comparison, differenceByLargest, differenceByNorm, greatestDifference } from './comparison.js';
+import {
+  type Comparison,
+  differenceByLargest,
+  differenceByNorm,
+  greatestDifference,
+  type Tolerances,
+  tolerancesOf,
+} from './comparison.js';
 import { ReferenceBatch, type ReferenceSteps, readJson, readTensors, readWeights } from './reference-case.js';
-import { type Tolerances, tolerancesOf } from './tolerances.js';
 
 const EMBEDDING_OR_HEAD = /(^|\.)(embed_tokens|wte|lm_head)\.weight$/;
 

@@ -1,3 +1,7 @@
+import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import type { FloatDType } from '@lorasmith/tensor';
+import { roundingsPerLayer } from '../publishing/rounding-bounds.js';
+
 /** The error of one part of our results. */
 export interface Comparison {
   /** The compared part, for instance `logits`, or `gradient of model.layers.0.self_attn.q_proj.lora_A`. */
@@ -47,4 +51,60 @@ export function differenceByNorm(actual: Numbers, expected: Numbers): number {
     norm += expected[i]! ** 2;
   }
   return Math.sqrt(difference / norm);
+}
+
+/** The largest errors allowed against a float32 reference. */
+export interface Tolerances {
+  /** Absolute for float32; for bfloat16 relative to the largest logit. */
+  logits: number;
+  /** Absolute. */
+  loss: number;
+  /** Relative to the largest entry of each gradient. */
+  gradient: number;
+  /** Tolerance of the losses over the steps, absolute. */
+  stepLosses: number;
+  /** Tolerance of the gradient norms over the steps, relative. */
+  stepNorms: number;
+  /** Absolute for float32; for bfloat16 relative in norm to how far training moved it. */
+  trained: number;
+}
+
+const FLOAT32: Tolerances = {
+  logits: 1e-4,
+  loss: 1e-4,
+  gradient: 1e-4,
+  stepLosses: 1e-4,
+  stepNorms: 1e-4,
+  trained: 1e-5,
+};
+
+/** bfloat16 has 8 significant bits: rounding to nearest changes a number by at most this share. */
+const BFLOAT16_ROUNDING = 2 ** -9;
+/**
+ * The tolerances in a precision. In float32 they are the reference's own. In bfloat16 they follow from the rounding: errors
+ * of n roundings, each at most u = 2⁻⁹ of its number and independent, add up like a random walk to about u √n; four times
+ * that allows for the largest of many entries. A result has passed n roundings (16 or a few more) in each layer going
+ * forward, a gradient twice as many. The loss is a mean over n labels whose errors are independent: the bound of a logit
+ * over √n. AdamW's first steps move each number by the learning rate in the direction of its gradient's sign, so small
+ * gradients whose sign flips count fully: 2 × the gradient's tolerance in norm per √step for the matrices. All this holds
+ * for smooth activations: the slope of relu jumps where rounding changes a sign, and PyTorch's own bfloat16 gradients miss
+ * these bounds too.
+ */
+export function tolerancesOf(
+  precision: FloatDType,
+  architecture: DecoderArchitecture,
+  reference: { largestLogit: number; labels: number },
+): Tolerances {
+  if (precision === 'float32') return FLOAT32;
+  const forward = 4 * BFLOAT16_ROUNDING * Math.sqrt(roundingsPerLayer(architecture) * architecture.layerCount);
+  const backward = forward * Math.SQRT2;
+  const loss = (forward * reference.largestLogit) / Math.sqrt(reference.labels);
+  return {
+    logits: forward,
+    loss,
+    gradient: backward,
+    stepLosses: loss,
+    stepNorms: backward,
+    trained: 2 * backward * Math.sqrt(6),
+  };
 }

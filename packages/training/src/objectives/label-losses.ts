@@ -1,7 +1,14 @@
 import { type ActingAdapter, type Decoder, isTrained, type TokenBatch } from '@lorasmith/models';
 import { concat, dispose, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { type LossChunk, type LossOptions, nextTokenLoss, weightedRows } from './next-token/next-token-loss.js';
-import type { PassOptions } from './objective.js';
+import {
+  type BatchLoss,
+  type EvaluationMetrics,
+  lossAndAccuracy,
+  type OwnMetrics,
+  type PassLoss,
+  type PassOptions,
+} from './objective.js';
 
 /** The cross entropy of each label of a pass. Both are the caller's to free. */
 export interface LabelLosses {
@@ -12,7 +19,7 @@ export interface LabelLosses {
 }
 
 export interface LabelLossOptions extends PassOptions {
-  /** Whether the adapters take up gradients. */
+  /** True if the adapters take up gradients. */
   record: boolean;
   /**
    * The derivative of the loss by the loss of each label, `[labels]`, of those losses; called in a pass that records, and waits for it.
@@ -71,7 +78,7 @@ export function labelLosses(model: Decoder, batch: TokenBatch, options: LabelLos
   });
 }
 
-/** Whether one of these adapters acts on a label. */
+/** True if one of these adapters acts on a label. */
 function owns(adapters: readonly ActingAdapter[], label: number): boolean {
   return adapters.some(({ tokens }) => {
     return tokens === undefined || (label >= tokens.first && label < tokens.first + tokens.count);
@@ -93,4 +100,44 @@ function joined(chunks: Tensor[]): Tensor {
   const all = concat(chunks, 0);
   dispose(chunks);
   return all;
+}
+
+/** Losses of answers that depend on the model through the log-probabilities of their tokens alone. */
+export interface JudgedLosses<Figure> {
+  /** One for each loss, with `correct` (1 or 0) and `figures`. */
+  losses: Float32Array;
+  correct: Float32Array;
+  figures: readonly Figure[];
+  /** `[labels]` the derivative of the sum of the losses by each label's cross entropy. */
+  weights: Float32Array;
+}
+
+/**
+ * Runs a decoder over answers, and back where it is recorded.
+ * @param judge makes losses of `[labels]` cross entropies
+ */
+export function judgedPass<Figure>(
+  model: Decoder,
+  batch: TokenBatch,
+  options: Omit<LabelLossOptions, 'weigh'>,
+  judge: (losses: Float32Array) => JudgedLosses<Figure>,
+): PassLoss<Figure> {
+  let found: JudgedLosses<Figure> | null = null;
+  const weigh = (losses: Float32Array) => {
+    found = judge(losses);
+    return found.weights;
+  };
+  const labels = labelLosses(model, batch, { ...options, weigh });
+  const { losses, correct, figures } = found ?? judge(toFloat32Array(labels.losses));
+  dispose([labels.losses, labels.correct]);
+  const count = losses.length;
+  return { losses: tensorOf(losses, [count]), correct: tensorOf(correct, [count]), normaliser: count, figures };
+}
+
+/** The metrics of batches whose losses are those of answers. @param of the figures of all of them */
+export function judgedMetrics<Figure>(
+  losses: readonly BatchLoss<Figure>[],
+  of: (figures: readonly Figure[]) => OwnMetrics,
+): EvaluationMetrics {
+  return { ...lossAndAccuracy(losses), perplexity: null, ...of(losses.flatMap(({ figures = [] }) => figures)) };
 }

@@ -19,7 +19,7 @@ const OBJECTIVES: Readonly<Record<ObjectiveKind, TrainedObjective>> = {
 
 const made = new WeakMap<LoadedModel, Map<TrainedObjective['create'], Objective<unknown>>>();
 
-/** The objective of this kind over a base model: the same one for all who ask, so that their batches can be joined. */
+/** The objective of this kind over a base model: the same one for all jobs, so that their batches can be joined. */
 export function objectiveOn(base: LoadedModel, kind: Examples['kind']): Objective<unknown> {
   const { create } = trainedObjective(kind);
   const onBase = made.get(base) ?? new Map<TrainedObjective['create'], Objective<unknown>>();

@@ -17,7 +17,6 @@ import {
   tensorOf,
   toNumber,
 } from '@lorasmith/tensor';
-import { type SteadyOptions, steadySeconds } from './steady-seconds.js';
 
 /** So many repeats at least, over so long at least: a processor soon computes less fast than at first. */
 const SUSTAINED = { warmUps: 1, repeats: 3, leastSeconds: 0.25 };
@@ -142,4 +141,35 @@ function secondsOf(compute: () => Tensor, options: SteadyOptions): number {
 export function waitForGpu(result: Tensor | null = null): void {
   if (engine.cuda !== null) engine.cuda.synchronize();
   else if (engine.device === 'gpu' && result !== null) scope(() => toNumber(sum(cast(result, 'float32'), 'all')));
+}
+
+interface SteadyOptions {
+  /** Runs that are not measured. */
+  warmUps: number;
+  /** Measured runs, at least. */
+  repeats: number;
+  /** The time that they take together, at least. @defaultValue 0 */
+  leastSeconds?: number;
+  /** The quantile of the sorted times that counts, from 0, the shortest, to 1. @defaultValue 0.5: the median */
+  quantile?: number;
+  /** The time in nanoseconds. @defaultValue a monotonic clock */
+  now?: () => bigint;
+}
+
+/** The median time of a run, or another quantile, once it has run for a while. */
+export function steadySeconds(
+  run: () => void,
+  { warmUps, repeats, leastSeconds = 0, quantile = 0.5, now = process.hrtime.bigint }: SteadyOptions,
+): number {
+  for (let i = 0; i < warmUps; i++) run();
+  const seconds: number[] = [];
+  let all = 0;
+  while (seconds.length < repeats || all < leastSeconds) {
+    const start = now();
+    run();
+    const taken = Number(now() - start) / 1e9;
+    seconds.push(taken);
+    all += taken;
+  }
+  return seconds.sort((a, b) => a - b)[Math.min(seconds.length - 1, Math.floor(quantile * seconds.length))]!;
 }

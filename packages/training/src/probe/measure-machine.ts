@@ -6,9 +6,8 @@ import { type Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@loras
 import { stepWork, weightGigabytes, weightTraffic } from '@lorasmith/planning';
 import { dispose, engine, type FloatDType, type KernelSet } from '@lorasmith/tensor';
 import { NextToken } from '../objectives/next-token/next-token.js';
-import { attentionRate, PRODUCT, passRate, productRates, waitForGpu } from './kernel-rates.js';
+import { attentionRate, PRODUCT, passRate, productRates, steadySeconds, waitForGpu } from './kernel-rates.js';
 import { withProbeModel } from './probe-model.js';
-import { steadySeconds } from './steady-seconds.js';
 
 /** A realistic batch: rows as long as many conversations. A step that starts threads and selects kernels comes first. */
 const FULL = { rows: 8, length: 192, warmUps: 1, repeats: 3 };
@@ -107,7 +106,7 @@ async function measureRates(
     const { pass_gbytes } = parts;
     if (pass_gbytes !== undefined) return { ...parts, pass_gbytes, layer_overhead_ms };
     const { passes, left } = measured(FULL);
-    // What is left is small beside what a busy machine changes: passes are never faster than a copy.
+    // What is left is small compared with what a busy machine changes: passes are never faster than a copy.
     const copied = passRate('float32', COPIED);
     return { ...parts, layer_overhead_ms, pass_gbytes: passes / Math.max(left - overhead, passes / copied) };
   } finally {

@@ -12,13 +12,12 @@ import { writePublishedModel } from '../../../../test/published-models.js';
 import { writeTinyLlama } from '../../../../test/tiny-llama.js';
 import { usualCases } from '../../../../test/usual-cases.js';
 import { PassScheduler } from '../shared-pass/pass-scheduler.js';
-import { checkMerged } from './check-merged.js';
 import { rmsDifference, rmsSpread } from './log-probabilities.js';
-import { mergedLayers } from './merged-model.js';
+import { mergedLayers, RecordedAdapter } from './merged-model.js';
 import { measuredBound, type ProbedAdapter } from './probe-comparison.js';
 import { type ProbeOutputs, prepareProbe } from './probe-run.js';
-import { RecordedAdapter } from './recorded-adapter.js';
 import { roundingBound } from './rounding-bounds.js';
+import { checkMerged } from './write-checked-adapter.js';
 
 const kernels = chooseKernels('fused');
 
@@ -49,11 +48,11 @@ async function trainedOn(name: string, dtype: FloatDType): Promise<Trained> {
   const numbers = normalNumbers(adapter.parameterCount, 5).map((value) => 0.03 * value);
   adapter.setParameters(tensorOf(numbers, [numbers.length]));
   const probe = await prepareProbe(base, model, new ModelTexts());
-  const { turn } = new PassScheduler().join();
-  const alone = await probe.alone(turn);
+  const { inTimeSlice } = new PassScheduler().join();
+  const alone = await probe.alone(inTimeSlice);
   const recorded = new RecordedAdapter(adapter);
   const [adapted] = probe.run([recorded]) as [ProbeOutputs];
-  const probed = { base, adapter, probe, alone, adapted, turn };
+  const probed = { base, adapter, probe, alone, adapted, inTimeSlice };
   return { base, model, peft: adapter.toPeft(null), recorded, probed, adapter };
 }
 

@@ -32,7 +32,7 @@ export function rmsDifference(one: Matrix, other: Matrix): number {
   return Math.sqrt(squares / one.values.length);
 }
 
-/** How far entries are from the mean of their row, as a root mean square. */
+/** The distance of entries from the mean of their row, as a root mean square. */
 export function rmsSpread({ values, width }: Matrix): number {
   let squares = 0;
   for (let start = 0; start < values.length; start += width) {

@@ -10,8 +10,7 @@ import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetens
 import { chooseKernels, type FloatDType, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { oneOfEachStructure } from '../../../../test/usual-cases.js';
-import { MergedModel, mergedLayers } from './merged-model.js';
-import { RecordedAdapter } from './recorded-adapter.js';
+import { MergedModel, mergedLayers, RecordedAdapter } from './merged-model.js';
 
 const kernels = chooseKernels('fused');
 

@@ -24,9 +24,8 @@ import {
   toFloat32Array,
   toNumber,
 } from '@lorasmith/tensor';
-import { checkFailed } from './check-failed.js';
-import type { RecordedAdapter, RecordedGroup } from './recorded-adapter.js';
-import { layerBound, type MergeRounding, weightRounding } from './rounding-bounds.js';
+import { spreadNumbers } from './probe-texts.js';
+import { checkFailed, layerBound, type MergeRounding, weightRounding } from './rounding-bounds.js';
 
 /** A layer, or all experts of one. */
 export interface MergedLayer {
@@ -38,8 +37,8 @@ export interface MergedLayer {
   storedDtype: DType;
 }
 
-/** A layer or one expert, with its place in its group. */
-interface PlacedLayer extends MergedLayer {
+/** A layer or one expert, with its position in its group. */
+interface LayerOfGroup extends MergedLayer {
   /** Its name in messages. */
   name: string;
   firstRow: number;
@@ -122,7 +121,7 @@ class MergedGroup implements GroupAdapter {
   readonly #group: LinearGroup;
   readonly #adapted: () => RecordedGroup;
   /** The adapted ones of the group, in the order of their rows. */
-  readonly #layers: readonly PlacedLayer[];
+  readonly #layers: readonly LayerOfGroup[];
   readonly #rounding: MergeRounding;
 
   /** @param rounding - Added to in every forward pass, and comparison. */
@@ -134,7 +133,7 @@ class MergedGroup implements GroupAdapter {
   ) {
     this.#group = group;
     this.#adapted = adapted;
-    this.#layers = placedLayers(group, layers);
+    this.#layers = layersOfGroup(group, layers);
     this.#rounding = rounding;
   }
 
@@ -219,7 +218,7 @@ class MergedGroup implements GroupAdapter {
    * @param output - `[tokens, out]` float32, of the merged group before its weight is rounded and without its bias
    * @param adapted - `[tokens, out]` float32
    */
-  #compare({ name, module, firstRow }: PlacedLayer, tokens: Tensor, output: Tensor, adapted: Tensor): void {
+  #compare({ name, module, firstRow }: LayerOfGroup, tokens: Tensor, output: Tensor, adapted: Tensor): void {
     const { linear } = this.#group;
     const { a, b, rank, scale, inFeatures, outFeatures } = module;
     const { difference, size } = scope(() => {
@@ -242,7 +241,7 @@ class MergedGroup implements GroupAdapter {
   }
 }
 
-function placedLayers({ modules }: LinearGroup, layers: ReadonlyMap<string, MergedLayer>): PlacedLayer[] {
+function layersOfGroup({ modules }: LinearGroup, layers: ReadonlyMap<string, MergedLayer>): LayerOfGroup[] {
   let next = 0;
   return modules.flatMap(({ name, outFeatures, expert }) => {
     const firstRow = next;
@@ -269,4 +268,69 @@ function joined(parts: readonly Float32Array[]): Float32Array {
 function norm(x: Tensor): number {
   const squares = scope(() => toNumber(sum(square(multiply(x, constant(2 ** 20))), 'all')));
   return Math.sqrt(squares) * 2 ** -20;
+}
+
+/** Tokens that are recorded of a pass. */
+const RECORDED_TOKENS = 8;
+
+/** The first tokens of a pass at a group of linear layers. */
+export interface RecordedGroup {
+  tokens: number;
+  /** `[tokens, in]` */
+  input: Float32Array;
+  /** `[tokens, out]` of the frozen layers with the adapter */
+  output: Float32Array;
+}
+
+/** Computes as another adapter does, and records a few tokens of each group in its last pass. */
+export class RecordedAdapter implements ModelAdapter {
+  readonly #adapter: ModelAdapter;
+  readonly #groups = new Map<LinearGroup, RecordedGroup>();
+
+  constructor(adapter: ModelAdapter) {
+    this.#adapter = adapter;
+  }
+
+  at(group: LinearGroup): GroupAdapter | null {
+    const inner = this.#adapter.at(group);
+    if (inner === null) return null;
+    return {
+      trained: false,
+      forward: (x, base, { dropoutSeed }) => {
+        const tokens = Math.min(RECORDED_TOKENS, x.shape[0]!);
+        const input = firstTokens(x, tokens);
+        const { output } = inner.forward(x, base, { record: false, dropoutSeed });
+        this.#groups.set(group, { tokens, input, output: firstTokens(output, tokens) });
+        return { output, saved: null };
+      },
+      backward: () => {
+        throw new Error('a recorded pass is not trained through');
+      },
+    };
+  }
+
+  /**
+   * The tokens that were recorded of a group. An expert that no token of the passes has chosen is computed with numbers of mean 0 and variance 1.
+   * @throws Error where no pass with this adapter has reached the group, which has no expert
+   */
+  recordOf(group: LinearGroup): RecordedGroup {
+    const record = this.#groups.get(group);
+    if (record !== undefined) return record;
+    const [module] = group.modules;
+    const adapter = this.at(group);
+    if (module?.expert === undefined || adapter === null) {
+      throw new Error(`no pass has reached ${module?.name} with the adapter`);
+    }
+    const { linear } = group;
+    const { inFeatures, computeDtype } = linear;
+    const numbers = spreadNumbers(RECORDED_TOKENS * inFeatures);
+    const x = scope(() => cast(tensorOf(numbers, [RECORDED_TOKENS, inFeatures]), computeDtype));
+    const options = { record: false, dropoutSeed: null };
+    adapter.forward(x, () => linear.forward(x), options).output.dispose();
+    return this.#groups.get(group)!;
+  }
+}
+
+function firstTokens(x: Tensor, count: number): Float32Array {
+  return scope(() => toFloat32Array(slice(x, [0, 0], [count, -1])));
 }

@@ -2,20 +2,19 @@ import type { AdapterProbe } from '@lorasmith/contracts';
 import type { ModelFolder, ModelText, ModelTexts, Tokenizer } from '@lorasmith/model-folder';
 import type { ActingAdapter, Classifier, Decoder, LoadedModel, ModelAdapter } from '@lorasmith/models';
 import { scope, slice, type Tensor } from '@lorasmith/tensor';
-import type { PassTurn } from '../turn.js';
+import type { InTimeSlice } from '../shared-pass/time-slice.js';
 import { logProbabilities, type Matrix, topColumns } from './log-probabilities.js';
-import { type ProbePrompt, type ProbeText, probeTexts, promptAt } from './probe-texts.js';
-import { spreadNumbers } from './spread-numbers.js';
+import { type ProbePrompt, type ProbeText, probeTexts, promptAt, spreadNumbers } from './probe-texts.js';
 
 /** A fixed input for a model, to compare its results before and after a step that must not change them. */
 export interface ProbeRun {
   /** Tokens of the input; rows for a classifier. */
   readonly tokens: number;
-  /** The base alone: computed in a turn when it is first asked for, and kept. */
-  alone(turn: PassTurn): Promise<ProbeOutputs>;
+  /** The base alone: computed in a time slice when it is first asked for, and kept. */
+  alone(inTimeSlice: InTimeSlice): Promise<ProbeOutputs>;
   /** The base with each of these adapters: one pass over a stream that has the input once for each. */
   run(adapters: readonly ModelAdapter[]): ProbeOutputs[];
-  /** The part of it that the manifest holds. */
+  /** The part of it that the manifest contains. */
   record(base: ProbeOutputs, adapter: ProbeOutputs): AdapterProbe;
 }
 
@@ -160,9 +159,9 @@ function classifierProbe(base: Classifier): ProbeRun {
 
 function keptResult(tokens: number, compute: () => ProbeOutputs): ProbeRun['alone'] {
   let result: ProbeOutputs | null = null;
-  return async (turn) => {
+  return async (inTimeSlice) => {
     // Another job may have computed it while this one waited.
-    result ??= await turn(tokens / 2, () => result ?? compute());
+    result ??= await inTimeSlice(tokens / 2, () => result ?? compute());
     return result;
   };
 }

@@ -1,5 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { DecoderArchitecture, ModelText, Tokenizer } from '@lorasmith/model-folder';
+import { SeededRandom } from '@lorasmith/seeded-random';
 
 /** One text of the probe, as the model reads it. */
 export interface ProbeText {
@@ -23,6 +24,7 @@ const CONVERSATIONS = [
   { question: 'When is the meeting? On March 4th, 2021.', answer: 'The meeting is on' },
   { question: 'Write one sentence about the sea.', answer: 'The sea is wide and' },
 ];
+
 const SENTENCES = ['On 3 May 2019 at 10:30 the most important thing was that it'];
 
 /** Positions compared in each text: the one before the answer and those that follow. */
@@ -87,4 +89,10 @@ export function promptAt({ ids }: ProbeText, position: number, tokenizer: Tokeni
     }
   }
   return null;
+}
+
+/** Numbers of mean 0 and variance 1, always the same ones: multiples of 1/64, so that they are short in a manifest and exact in every dtype. */
+export function spreadNumbers(count: number): Float32Array {
+  const random = new SeededRandom(0, 'features of the probe');
+  return Float32Array.from({ length: count }, () => Math.round(64 * Math.sqrt(3) * (2 * random.next() - 1)) / 64);
 }

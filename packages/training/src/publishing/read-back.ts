@@ -7,7 +7,7 @@ import {
   readPeftFolder,
   withScale,
 } from '@lorasmith/peft-files';
-import { checkFailed } from './check-failed.js';
+import { checkFailed } from './rounding-bounds.js';
 
 /** An adapter as read from its files. */
 export interface ReadBack {
@@ -15,7 +15,7 @@ export interface ReadBack {
   written: PeftAdapter;
   /** The adapter with the ranks and scales it was trained with. */
   trained: PeftAdapter;
-  /** Whether that conversion is exact: then it equals the trained adapter bit for bit. */
+  /** True if that conversion is exact: then it equals the trained adapter bit for bit. */
   exact: boolean;
 }
 

@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { checkDifference } from './check-failed.js';
-import { mergedBound } from './rounding-bounds.js';
+import { checkDifference, mergedBound } from './rounding-bounds.js';
 
 describe('the bound of a merged model', () => {
   test('is that of rounding, where nothing is merged', () => {

@@ -1,6 +1,12 @@
-import { type Architecture, intermediateSizeOf } from '@lorasmith/model-folder';
+import { ProductError } from '@lorasmith/contracts';
+import {
+  type Architecture,
+  type DecoderArchitecture,
+  intermediateSizeOf,
+  mixerRoundings,
+  mlpRoundings,
+} from '@lorasmith/model-folder';
 import type { DType, FloatDType } from '@lorasmith/tensor';
-import { roundingsPerLayer } from '../check-reference/tolerances.js';
 
 /** Sizes of all updates merged so far, and of the rounding errors. */
 export interface MergeRounding {
@@ -12,7 +18,7 @@ export interface MergeRounding {
   baseSquares: number;
 }
 
-/** How much rounding to nearest changes a number, as a share of it, at most at the upper end of a binade. */
+/** The most that rounding to nearest changes a number, as a share of it, at the upper end of a binade. */
 const ROUNDING = { float32: 2 ** -25, float16: 2 ** -12, bfloat16: 2 ** -9 };
 
 /** Roundings of an adapted layer's output: its A, its scaled B, what each of the three products gives, and the sum. */
@@ -22,7 +28,7 @@ const ROUNDINGS_OF_A_LAYER = 6;
 export const DEPENDENT_ERRORS = 4;
 
 /**
- * How far the roundings of an adapted layer change its outputs, as a share of their size: errors of n roundings, each at
+ * The change of an adapted layer's outputs by its roundings, as a share of their size: errors of n roundings, each at
  * most u of its number and independent, add up to u √n.
  *
  * @param dtype - That the model computes in.
@@ -31,13 +37,13 @@ export function layerRounding(dtype: FloatDType, inFeatures: number): number {
   return computingRounding([dtype], inFeatures) * Math.sqrt(ROUNDINGS_OF_A_LAYER);
 }
 
-/** How far rounding a layer's weights changes its outputs, as a share of their size. @param dtypes - Of the weights, also as they are computed with. */
+/** The change of a layer's outputs by rounding its weights, as a share of their size. @param dtypes - Of the weights, also as they are computed with. */
 export function weightRounding(dtypes: readonly DType[]): number {
   return Math.max(...dtypes.map((dtype) => ROUNDING[dtype as keyof typeof ROUNDING]));
 }
 
 /**
- * How far the outputs of an adapted layer may be from those of the merged one before it is rounded, in the Frobenius
+ * The bound of the distance of an adapted layer's outputs from those of the merged one before it is rounded, in the Frobenius
  * norm.
  *
  * @param dtype - That the model computes in.
@@ -48,7 +54,7 @@ export function layerBound(dtype: FloatDType, inFeatures: number, size: number):
 }
 
 /**
- * How far the log-probabilities of two computations of the same numbers may be apart, as a root mean square, when each
+ * The bound of the distance of the log-probabilities of two computations of the same numbers, as a root mean square, when each
  * intermediate result was rounded in another way: as for a layer, with the roundings of all layers. Twice, as it is the
  * mean of many numbers that is compared. Models that amplify errors are beyond it: see measuredBound.
  *
@@ -68,12 +74,12 @@ function computingRounding(dtypes: readonly DType[], inFeatures: number): number
 }
 
 /**
- * How far the merged model may be from base and adapter. Beside the rounding on the way:
+ * The bound of the distance of the merged model from base and adapter. In addition to the rounding on the way:
  *
  * - Merging rounds the weights. Where an update is smaller than half the distance between two numbers of the dtype, it is
  *   lost; that is at most the share ‖rounding errors‖ / ‖updates‖ (in the Frobenius norm, over all layers) of what the
  *   adapter does, since errors are spread over all directions of a matrix and an update over few.
- * - An adapter that is large beside its base enlarges errors: queries and keys grow by 1 + ‖updates‖ / ‖weights‖, and the
+ * - An adapter that is large compared with its base enlarges errors: queries and keys grow by 1 + ‖updates‖ / ‖weights‖, and the
  *   scores of attention by its square. Allowed is what that makes of the rounding, but no more than half of what the
  *   adapter does.
  *
@@ -102,4 +108,42 @@ function widestInput(architecture: Architecture): number {
     return Math.max(architecture.hiddenSize, intermediateSizeOf(architecture, architecture.layerCount - 1));
   }
   return Math.max(...architecture.layers.map(({ inFeatures }) => inFeatures));
+}
+
+/**
+ * Tensors that are rounded to bfloat16 on the way through a layer: two norms, qkv, query and key rotated, attention weights
+ * and output, output projection, gate and up, activated, down; and the weights they meet. Where a family has them: query
+ * and key normed, values normed, and the norms of what is added to the stream; of the layer's input itself, its gate, their
+ * product, what that adds to the stream, and the norm of it; and what the kinds of mixers and MLPs round besides.
+ */
+export function roundingsPerLayer(architecture: DecoderArchitecture): number {
+  const { names, attention, layerInputs } = architecture;
+  const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
+  const ofHeads = (names.queryNorm === null ? 0 : 2) + (attention.valueNorm === null ? 0 : 1);
+  const ofGate = attention.outputGate === null ? 0 : 1;
+  return (
+    16 +
+    ofHeads +
+    branchNorms +
+    mixerRoundings(architecture) +
+    mlpRoundings(architecture) +
+    ofGate +
+    (layerInputs === null ? 0 : 5)
+  );
+}
+
+/** The adapter that would be published differs from the trained one. */
+export function checkFailed(message: string): ProductError {
+  return new ProductError('adapter_check_failed', `${message} The adapter was not published.`);
+}
+
+/**
+ * @param difference - Of the log-probabilities, as a root mean square.
+ * @throws ProductError adapter_check_failed when it is above the bound
+ */
+export function checkDifference(how: string, difference: number, bound: number): void {
+  // Not `>`: NaN must fail.
+  if (difference <= bound) return;
+  const differ = `differ by ${difference.toPrecision(3)} from those of the trained one; at most ${bound.toPrecision(3)} comes from rounding`;
+  throw checkFailed(`The log-probabilities of the adapter ${how} ${differ}.`);
 }

@@ -15,9 +15,9 @@ import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { writeTinyLlama } from '../../../../test/tiny-llama.js';
 import { writeTinyClassifier } from '../../test/tiny-classifier.js';
 import { PassScheduler } from '../shared-pass/pass-scheduler.js';
-import type { PassTurn } from '../turn.js';
+import type { InTimeSlice } from '../shared-pass/time-slice.js';
 import { logProbabilities, topColumns } from './log-probabilities.js';
-import { RecordedAdapter } from './recorded-adapter.js';
+import { RecordedAdapter } from './merged-model.js';
 import { type CheckedAdapterOptions, writeCheckedAdapter } from './write-checked-adapter.js';
 
 const kernels = chooseKernels('fused');
@@ -65,8 +65,8 @@ interface AdapterSettings {
   dtype?: FloatDType;
   /** The deviation of every matrix's numbers, which are normal. */
   size?: number;
-  scaleOf?: (place: number) => number;
-  rankOf?: (place: number) => number;
+  scaleOf?: (index: number) => number;
+  rankOf?: (index: number) => number;
 }
 
 const adapterOn = (base: Decoder | Classifier, model: ModelFolder, settings: AdapterSettings): LoraAdapter => {
@@ -96,7 +96,7 @@ async function classifier(
 async function check(made: Made<Decoder | Classifier>, options: Partial<CheckedAdapterOptions> = {}) {
   const outputFolder = await newFolder();
   const { signal } = new AbortController();
-  const alone = { texts: new ModelTexts(), turn: new PassScheduler().join().turn, signal };
+  const alone = { texts: new ModelTexts(), inTimeSlice: new PassScheduler().join().inTimeSlice, signal };
   return { outputFolder, written: await writeCheckedAdapter({ ...made, outputFolder, ...alone, ...options }) };
 }
 
@@ -165,8 +165,8 @@ describe.each(['float32', 'bfloat16'] as const)('a llama in %s', (dtype) => {
   test('may have a rank and a scale of its own in each layer', async () => {
     const made = await llama(undefined, {
       dtype,
-      rankOf: (place) => 2 + (place % 3),
-      scaleOf: (place) => 1 + (place % 4) / 3,
+      rankOf: (index) => 2 + (index % 3),
+      scaleOf: (index) => 1 + (index % 4) / 3,
     });
     const { written } = await check(made);
     // Scales that are no powers of two apart round B, by a bit.
@@ -202,22 +202,22 @@ test('the probe of the base is kept until its tokenizer changes, and no tensor i
   const made = await llama(folder);
   let passes = 0;
   const alone = new PassScheduler().join();
-  const turn: PassTurn = async (tokens, work) => {
+  const inTimeSlice: InTimeSlice = async (tokens, work) => {
     if (tokens > 0) passes++;
-    return await alone.turn(tokens, work);
+    return await alone.inTimeSlice(tokens, work);
   };
   const texts = new ModelTexts();
   // Both ask for the results of the base before either has them.
-  const [first, beside] = await Promise.all([check(made, { texts, turn }), check(made, { texts, turn })]);
+  const [first, beside] = await Promise.all([check(made, { texts, inTimeSlice }), check(made, { texts, inTimeSlice })]);
   const before = liveTensorCount();
   passes = 0;
-  const second = await check(made, { texts, turn });
+  const second = await check(made, { texts, inTimeSlice });
   expect(liveTensorCount()).toBe(before);
   expect(passes).toBe(2);
   expect(second.written).toEqual(first.written);
   expect(beside.written).toEqual(first.written);
   await writeFile(join(folder, 'chat_template.jinja'), '{{ messages[0].content }}!');
-  const { probe } = (await check(made, { texts, turn })).written;
+  const { probe } = (await check(made, { texts, inTimeSlice })).written;
   expect(passes).toBe(5);
   expect(JSON.stringify(probe)).toContain('!');
   freed(made);

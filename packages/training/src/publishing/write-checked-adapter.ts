@@ -1,22 +1,17 @@
 import { join } from 'node:path';
-import type { AdapterChecks, AdapterManifest, AdapterProbe } from '@lorasmith/contracts';
-import { ADAPTER_FILES } from '@lorasmith/contracts';
+import { ADAPTER_FILES, type AdapterChecks, type AdapterManifest, type AdapterProbe } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import type { LoadedModel, ModelAdapter } from '@lorasmith/models';
 import { manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
-import { throwIfStopped } from '../stop.js';
-import type { PassTurn } from '../turn.js';
-import { checkFailed } from './check-failed.js';
-import { checkMerged } from './check-merged.js';
+import { type InTimeSlice, throwIfStopped } from '../shared-pass/time-slice.js';
 import { rmsDifference, rmsSpread } from './log-probabilities.js';
-import { mergedLayers } from './merged-model.js';
-import { checkFinite, compareProbe } from './probe-comparison.js';
+import { type MergedLayer, MergedModel, mergedLayers, RecordedAdapter } from './merged-model.js';
+import { checkFinite, compareProbe, type ProbeComparison, type ProbedAdapter } from './probe-comparison.js';
 import { type ProbeOutputs, type ProbeRun, prepareProbe } from './probe-run.js';
 import { readBack } from './read-back.js';
-import { RecordedAdapter } from './recorded-adapter.js';
-import { roundingBound } from './rounding-bounds.js';
+import { checkFailed, mergedBound, roundingBound } from './rounding-bounds.js';
 
 export interface CheckedAdapterOptions {
   base: LoadedModel;
@@ -26,8 +21,8 @@ export interface CheckedAdapterOptions {
   /** Receives the PEFT files. It must exist, and nobody reads it yet. */
   outputFolder: string;
   texts: ModelTexts;
-  /** Gives each pass its turn among what else the process computes. */
-  turn: PassTurn;
+  /** Gives each pass a time slice among what else the process computes. */
+  inTimeSlice: InTimeSlice;
   signal: AbortSignal;
 }
 
@@ -46,30 +41,33 @@ export interface CheckedAdapter {
  * as the one in memory; the merged model gives the same log-probabilities, up to rounding.
  *
  * Costs two forward passes of some 160 tokens and one merge. The first adapter of a base in memory costs one more pass, and
- * the tokenizer is loaded for it; a model that amplifies rounding errors costs four more. Each is one turn.
+ * the tokenizer is loaded for it; a model that amplifies rounding errors costs four more. Each is one time slice.
  *
  * @throws ProductError non_finite_loss, merge_not_finite, adapter_check_failed naming what differs and by how much;
  * cancelled. The content of the output folder must then be discarded.
  */
 export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promise<CheckedAdapter> {
   const { base, model, adapter, texts, signal } = options;
-  const turn: PassTurn = (tokens, work) =>
-    options.turn(tokens, () => {
+  const inTimeSlice: InTimeSlice = (tokens, work) =>
+    options.inTimeSlice(tokens, () => {
       throwIfStopped(signal);
       return work();
     });
   const trained = adapter.toPeft(model.name);
   const [{ meant, files, read }, probe] = await allOf(writeAndRead(options, trained), prepareProbe(base, model, texts));
-  if (read.exact) await turn(0, () => checkMatrices(adapter, read.trained, base));
-  const alone = await probe.alone(turn);
+  if (read.exact) await inTimeSlice(0, () => checkMatrices(adapter, read.trained, base));
+  const alone = await probe.alone(inTimeSlice);
   const recorded = new RecordedAdapter(adapter);
   // A pass gives the same numbers of the same matrices.
   const [inMemory, fromFiles] = (await (read.exact
-    ? turn(probe.tokens / 2, () => probe.run([recorded]))
-    : turn(probe.tokens, () => probeAsRead(probe, recorded, read.trained, base)))) as [ProbeOutputs, ProbeOutputs?];
+    ? inTimeSlice(probe.tokens / 2, () => probe.run([recorded]))
+    : inTimeSlice(probe.tokens, () => probeAsRead(probe, recorded, read.trained, base)))) as [
+    ProbeOutputs,
+    ProbeOutputs?,
+  ];
   checkFinite(inMemory.logits, 'The base with the trained adapter');
   const adapterDifference = rmsDifference(alone.logprobs, inMemory.logprobs);
-  const probed = { base, adapter, probe, alone, adapted: inMemory, turn };
+  const probed = { base, adapter, probe, alone, adapted: inMemory, inTimeSlice };
   const size = rmsSpread(alone.logits) + adapterDifference;
   const asRead =
     fromFiles === undefined
@@ -99,6 +97,38 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
       merged_dtype: [...dtypes].sort().join(', '),
     },
   };
+}
+
+/**
+ * Compares the merged model with base and adapter: which layers are merged, each of them with the adapted one, then the
+ * log-probabilities.
+ *
+ * @param recorded - What merged layers are compared with. A pass has used it.
+ * @param layers - By name.
+ * @throws ProductError merge_not_finite, adapter_check_failed, non_finite_loss
+ */
+export async function checkMerged(
+  probed: ProbedAdapter,
+  recorded: RecordedAdapter,
+  layers: ReadonlyMap<string, MergedLayer>,
+): Promise<ProbeComparison> {
+  const { base, adapter, probe, alone, adapted, inTimeSlice } = probed;
+  // In a model that amplifies rounding errors, log-probabilities may not show it.
+  const missing = adapter.modules.filter((name) => !layers.has(name));
+  if (missing.length > 0) throw checkFailed(`The merged model leaves out ${missing.join(', ')}.`);
+  const asMerged = new MergedModel(recorded, layers);
+  const [outputs] = await inTimeSlice(probe.tokens / 2, () => {
+    const results = probe.run([asMerged]) as [ProbeOutputs];
+    asMerged.compareOthers(base.groups);
+    return results;
+  });
+  checkFinite(outputs.logits, 'The merged model');
+  const weights = [...new Set([...layers.values()].map(({ storedDtype }) => storedDtype))];
+  const adapterDifference = rmsDifference(alone.logprobs, adapted.logprobs);
+  const size = rmsSpread(alone.logits) + adapterDifference;
+  const rounding = roundingBound(base.architecture, [base.dtype, ...weights], size);
+  const bound = mergedBound(rounding, asMerged.rounding, adapterDifference);
+  return await compareProbe(probed, { how: 'merged into its base', outputs, bound, weights });
 }
 
 /** Writes the files, and reads them again: their digests, and the adapter that they hold. */

@@ -8,7 +8,7 @@ export interface Share {
   jobWeight: number;
 }
 
-/** Work that waits for its turn. */
+/** Work that waits for a time slice. */
 export interface Claim {
   account: JobAccount;
   /** The cost. */
@@ -18,9 +18,9 @@ export interface Claim {
 /** The account of one of several that share. */
 class Account {
   weight = 1;
-  /** Tokens had, divided by the weight. Who waits with the least is first. */
+  /** Tokens had, divided by the weight. The waiting account with the least is first. */
   virtualTime = 0;
-  /** The choice that it last was part of: of several with the same virtual time, the first is who waits longer. */
+  /** The choice that it last was part of: of several with the same virtual time, the first is the one that waits longer. */
   lastChoice = 0;
 
   charge(tokens: number, choice: number): void {
@@ -30,7 +30,7 @@ class Account {
 }
 
 class KeyAccount extends Account {
-  /** Where the virtual times of its jobs are. */
+  /** The least virtual time of its jobs that wait. */
   now = 0;
   jobs = 0;
 }
@@ -47,18 +47,18 @@ export class JobAccount extends Account {
 /**
  * Start-time fair queuing over tokens (Goyal, Vin, Cheng 1996), with two levels: keys, and the jobs of a key.
  *
- * Of those that wait, the one that has had the least for its weight always gets its turn. Others join it, in the same order,
+ * Of those that wait, the one that has had the least for its weight always gets the next time slice. Others join it, in the same order,
  * unless they are ahead of another that waits by more than {@link FairShares.slack} tokens: a job with large micro-batches
- * must not make every pass of a small one long. Who did not wait for a while has no claim to what it left.
+ * must not make every pass of a small one long. A job that did not wait for a while has no claim to the time that it left.
  *
  * While one waits, another gets at most `(its weight / that one's weight) · (largest + slack) + slack + largest` tokens, where
- * `largest` is the most that one of them gets in one turn. This holds for the keys, and for the jobs of a key.
+ * `largest` is the most that one of them gets in one time slice. This is true for the keys, and for the jobs of a key.
  */
 export class FairShares {
   /** The tokens by which a joining job may be ahead. */
   readonly slack: number;
   readonly #keys = new Map<string, KeyAccount>();
-  /** Where the virtual times of the keys are. */
+  /** The least virtual time of the keys that wait. */
   #now = 0;
   #choices = 0;
 
@@ -90,10 +90,10 @@ export class FairShares {
   }
 
   /**
-   * Chooses whose turn it is, and charges them.
+   * Chooses the jobs of the next time slice, and charges them.
    * @param waiting in the order in which they came; at most one of each job
-   * @param joins whether a pass that has these can also have the next one
-   * @returns the first, and who joins it; empty only if nobody waits
+   * @param joins true if a pass that has these can also have the next one
+   * @returns the first job, and those that join it; empty only if none waits
    */
   choose<Waiting extends Claim>(
     waiting: readonly Waiting[],

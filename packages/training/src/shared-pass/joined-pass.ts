@@ -2,7 +2,7 @@ import type { LoraAdapter } from '@lorasmith/lora';
 import { ALL_LAYERS, type DropoutSeed } from '@lorasmith/models';
 import { dispose, keep, slice, type Tensor } from '@lorasmith/tensor';
 import type { Batch } from '../batches.js';
-import { cardFailure, isOutOfMemory } from '../engine-error.js';
+import { cardFailure, isOutOfMemory } from '../engine-here.js';
 
 /** A micro-batch of one job, for a pass. */
 export interface MicroBatch {
@@ -28,7 +28,7 @@ export interface OwnLoss {
   gradient: Tensor;
 }
 
-/** Whether one pass can run both: layers are computed again for both, or for neither. */
+/** True if one pass can run both: layers are computed again for both, or for neither. */
 export function canJoin(one: MicroBatch, other: MicroBatch): boolean {
   return one.recomputedLayers > 0 === other.recomputedLayers > 0 && one.batch.canJoin(other.batch);
 }

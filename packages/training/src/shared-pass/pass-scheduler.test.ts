@@ -7,9 +7,10 @@ import { TINY_ARCHITECTURE, tinyDecoder } from '../../../models/test/tiny-decode
 import { type Batch, runnable } from '../batches.js';
 import { NextToken } from '../objectives/next-token/next-token.js';
 import { takeBatchLoss } from '../objectives/objective.js';
-import { GenerationTime, type TextGenerator } from './generation-time.js';
+import { GenerationTime, type TextGenerator } from './engine-time.js';
 import type { MicroBatch } from './joined-pass.js';
-import { type FinishedPass, type Participant, PassScheduler } from './pass-scheduler.js';
+import type { Participant } from './pass-scheduler.js';
+import { type FinishedPass, PassScheduler } from './pass-scheduler.js';
 
 const kernels = chooseKernels('raw');
 
@@ -22,7 +23,7 @@ describe('turns', () => {
     const order: string[] = [];
     const job = async (name: string, tokens: number, turns: number) => {
       const passes = scheduler.join();
-      for (let i = 0; i < turns; i++) await passes.turn(tokens, () => order.push(name));
+      for (let i = 0; i < turns; i++) await passes.inTimeSlice(tokens, () => order.push(name));
       passes.leave();
     };
     await Promise.all([job('large', 300, 2), job('small', 100, 5), job('other', 100, 5)]);
@@ -32,10 +33,10 @@ describe('turns', () => {
   test('one that throws is over for its own job alone', async () => {
     const scheduler = new PassScheduler();
     const [bad, good] = [scheduler.join(), scheduler.join()];
-    const failed = bad.turn(1, () => {
+    const failed = bad.inTimeSlice(1, () => {
       throw new Error('mine');
     });
-    const done = good.turn(1, () => 'yours');
+    const done = good.inTimeSlice(1, () => 'yours');
     await expect(failed).rejects.toThrow('mine');
     expect(await done).toBe('yours');
   });
@@ -44,12 +45,12 @@ describe('turns', () => {
     const scheduler = new PassScheduler();
     const stopping = new AbortController();
     const [stopped, other] = [scheduler.join({ signal: stopping.signal }), scheduler.join()];
-    const all = other.turn(1, () => stopping.abort('cancel'));
+    const all = other.inTimeSlice(1, () => stopping.abort('cancel'));
     const ran: string[] = [];
-    const waiting = stopped.turn(1, () => ran.push('stopped'));
+    const waiting = stopped.inTimeSlice(1, () => ran.push('stopped'));
     await expect(waiting).rejects.toMatchObject({ code: 'cancelled' });
     await all;
-    await expect(stopped.turn(1, () => ran.push('again'))).rejects.toMatchObject({ code: 'cancelled' });
+    await expect(stopped.inTimeSlice(1, () => ran.push('again'))).rejects.toMatchObject({ code: 'cancelled' });
     expect(ran).toEqual([]);
   });
 
@@ -57,16 +58,16 @@ describe('turns', () => {
     const scheduler = new PassScheduler();
     const [busy, other] = [scheduler.join(), scheduler.join()];
     let turns = 0;
-    const beside = other.beside(async () => {
+    const beside = other.concurrently(async () => {
       // As many file operations as a checkpoint has.
       for (let i = 0; i < 30; i++) await setTimeout(1);
-      return await other.turn(1, () => turns);
+      return await other.inTimeSlice(1, () => turns);
     }, A_MINUTE_MS);
     let needed: number | null = null;
     void beside.then((count) => {
       needed = count;
     });
-    while (needed === null) await busy.turn(1, () => turns++);
+    while (needed === null) await busy.inTimeSlice(1, () => turns++);
     expect(await beside).toBeLessThan(10);
   });
 
@@ -76,10 +77,10 @@ describe('turns', () => {
     let turns = 0;
     let between: number | null = null;
     const both = (async () => {
-      const before = await scheduler.beside(() => setTimeout(1).then(() => turns), A_MINUTE_MS);
-      between = await other.beside(() => setTimeout(1).then(() => turns - before), A_MINUTE_MS);
+      const before = await scheduler.concurrently(() => setTimeout(1).then(() => turns), A_MINUTE_MS);
+      between = await other.concurrently(() => setTimeout(1).then(() => turns - before), A_MINUTE_MS);
     })();
-    while (between === null) await busy.turn(1, () => turns++);
+    while (between === null) await busy.inTimeSlice(1, () => turns++);
     await both;
     expect(between).toBe(0);
   });
@@ -278,7 +279,7 @@ describe('generation', () => {
       fail: (error) => failed.push(error),
     };
     scheduler.wake();
-    expect(await scheduler.join().turn(1, () => 'done')).toBe('done');
+    expect(await scheduler.join().inTimeSlice(1, () => 'done')).toBe('done');
     expect(failed).toEqual([new Error('broken')]);
   });
 });

@@ -1,13 +1,11 @@
 import { setImmediate } from 'node:timers/promises';
 import { ALL_LAYERS } from '@lorasmith/models';
 import { SHARED_PASS_TOKENS } from '@lorasmith/planning';
-import { isOutOfMemory } from '../engine-error.js';
-import { throwIfStopped } from '../stop.js';
-import type { PassTurn } from '../turn.js';
-import { BesideTime } from './beside-time.js';
+import { isOutOfMemory } from '../engine-here.js';
+import { ConcurrentTime, GenerationTime, type TextGenerator } from './engine-time.js';
 import { type Claim, FairShares, type JobAccount, type Share } from './fair-shares.js';
-import { GenerationTime, type TextGenerator } from './generation-time.js';
 import { canJoin, type MicroBatch, type OwnLoss, runJoined } from './joined-pass.js';
+import { type InTimeSlice, throwIfStopped } from './time-slice.js';
 
 export interface PassSchedulerOptions {
   /**
@@ -36,18 +34,18 @@ export interface Participant {
    */
   lossAndGradients(microBatch: MicroBatch): Promise<OwnLoss>;
   /**
-   * Does one call of the engine that is not shared, such as a batch of an evaluation, when it is the job's turn.
+   * Does one call of the engine that is not shared, such as a batch of an evaluation, in a time slice of the job.
    * @param tokens what it costs, in tokens of a pass that trains; a forward pass alone costs half of its own
-   * @param work synchronous, and bounded: nobody else computes meanwhile
+   * @param work synchronous, and bounded: no other job computes meanwhile
    * @throws as {@link lossAndGradients}
    */
-  turn: PassTurn;
+  inTimeSlice: InTimeSlice;
   /**
-   * Does work that awaits files, threads and turns. While passes run, they leave it some time between them. Otherwise only one
+   * Does work that awaits files, threads and time slices. While passes run, they leave it some time between them. Otherwise only one
    * file operation would complete per pass.
    * @param headStartMs time that it gets at once. @defaultValue 0
    */
-  beside<Result>(work: () => Promise<Result>, headStartMs?: number): Promise<Result>;
+  concurrently<Result>(work: () => Promise<Result>, headStartMs?: number): Promise<Result>;
   /** The job needs no more passes. */
   leave(): void;
 }
@@ -60,7 +58,7 @@ export interface JoinOptions {
 }
 
 interface Waiting extends Claim {
-  work: { kind: 'micro-batch'; microBatch: MicroBatch } | { kind: 'turn'; run: () => unknown };
+  work: { kind: 'micro-batch'; microBatch: MicroBatch } | { kind: 'call'; run: () => unknown };
   resolve(result: unknown): void;
   reject(error: unknown): void;
 }
@@ -69,11 +67,11 @@ const EQUAL: Share = { key: '', keyWeight: 1, jobWeight: 1 };
 const GENERATION_SHARE = 0.25;
 
 /**
- * Has the jobs of a process compute in turns on the base model that they share. Each job has a loop of its own that awaits
+ * Has the jobs of a process compute in time slices on the base model that they share. Each job has a loop of its own that awaits
  * its passes: every participant that waits when a pass begins is in it, by fair shares and up to a number of tokens. So a job joins and
  * leaves between two passes, and what one waits for delays no other.
  *
- * A job that is alone waits for nothing but the event loop, which gets its turn before each pass.
+ * A job that is alone waits for nothing but the event loop, which runs before each pass.
  */
 export class PassScheduler {
   /** Generates text between the passes. Set it before the first {@link wake} for it. */
@@ -81,7 +79,7 @@ export class PassScheduler {
   readonly #shares: FairShares;
   readonly #generation: GenerationTime;
   readonly #onPass: (pass: FinishedPass) => void;
-  readonly #beside = new BesideTime();
+  readonly #concurrent = new ConcurrentTime();
   #passTokens: number;
   #waiting: Waiting[] = [];
   #participants = 0;
@@ -112,12 +110,12 @@ export class PassScheduler {
       });
     const onStop = () => this.#cancel(account, signal!);
     signal?.addEventListener('abort', onStop);
-    const beside = this.#beside.open();
+    const concurrent = this.#concurrent.open();
     return {
       lossAndGradients: (microBatch) => wait(microBatch.batch.computed, { kind: 'micro-batch', microBatch }),
-      turn: <Result>(tokens: number, run: () => Result) =>
-        beside.whileWaiting(() => wait<Result>(tokens, { kind: 'turn', run })),
-      beside: (work, headStartMs) => beside.during(work, headStartMs),
+      inTimeSlice: <Result>(tokens: number, run: () => Result) =>
+        concurrent.whileWaiting(() => wait<Result>(tokens, { kind: 'call', run })),
+      concurrently: (work, headStartMs) => concurrent.during(work, headStartMs),
       leave: () => {
         signal?.removeEventListener('abort', onStop);
         this.#shares.close(account);
@@ -126,9 +124,9 @@ export class PassScheduler {
     };
   }
 
-  /** The participant's `beside` for work that belongs to no job, such as preparing what the {@link generator} shall do. */
-  beside<Result>(work: () => Promise<Result>, headStartMs?: number): Promise<Result> {
-    return this.#beside.open().during(work, headStartMs);
+  /** {@link Participant.concurrently} for work that belongs to no job, such as preparing what the {@link generator} shall do. */
+  concurrently<Result>(work: () => Promise<Result>, headStartMs?: number): Promise<Result> {
+    return this.#concurrent.open().during(work, headStartMs);
   }
 
   /** Called when the {@link generator} has new work. */
@@ -141,11 +139,11 @@ export class PassScheduler {
     while (this.#waiting.length > 0 || this.generator?.hasWork()) {
       // A participant that has just got a result asks again, and messages come in.
       await setImmediate();
-      await this.#beside.pause();
+      await this.#concurrent.pause();
       const trainingWaits = this.#waiting.length > 0;
       if (this.#generation.isDue(this.generator, trainingWaits))
         this.#generation.generate(this.generator!, trainingWaits);
-      else this.#beside.earn(this.#generation.train(this.generator, () => this.#pass()));
+      else this.#concurrent.earn(this.#generation.train(this.generator, () => this.#pass()));
     }
     this.#isRunning = false;
   }
@@ -174,7 +172,7 @@ export class PassScheduler {
     }
   }
 
-  /** How many layers a job computes again was chosen for all of the memory. With less it is all of them, or none. */
+  /** The micro-batch for the memory there is. The layers to compute again were chosen for all of it; with less it is all layers, or none. */
   #withinMemory(microBatch: MicroBatch): MicroBatch {
     const hasAllMemory = this.#participants === 1 && !this.#isShortOfMemory;
     if (hasAllMemory || microBatch.recomputedLayers === 0) return microBatch;

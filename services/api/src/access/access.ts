@@ -1,9 +1,11 @@
+import { type Owner, ProductError, ROLES, type Role } from '@lorasmith/contracts';
+import { type Caller, type HttpApp, mayUse } from '@lorasmith/service-kit';
+import type { FastifyRequest } from 'fastify';
 import type { Redis } from 'ioredis';
-import { type Authenticator, createAuthenticator } from './authenticate.js';
-import { type ByteReservations, createByteReservations } from './byte-reservations.js';
+import { type Authenticator, createAuthenticator, type Identity, WITHOUT_KEY } from './authenticate.js';
+import { type ByteReservations, createByteReservations } from './byte-quota.js';
 import type { KeyStore } from './key-store.js';
-import type { AccessLimits } from './limits.js';
-import { createRateLimit, type RateLimit } from './rate-limit.js';
+import { type AccessLimits, createRateLimit, limitsOf, NO_LIMITS, type RateLimit } from './limits.js';
 import type { WithoutKeys } from './without-keys.js';
 
 /** Authentication, rate limit, quotas and limits. */
@@ -39,34 +41,112 @@ export function createAccess(options: AccessOptions): Access {
   };
 }
 
-const NO_LIMIT = Number.MAX_SAFE_INTEGER;
-
 /** Allows everything, for an application that does not listen. */
 export const OPEN_ACCESS: Access = Object.freeze({
   authenticator: createAuthenticator({ keys: null, withoutKeys: 'everything' }),
   rateLimit: null,
   reservations: null,
-  limits: {
-    requestsPerMinute: NO_LIMIT,
-    activeJobs: NO_LIMIT,
-    keptJobs: NO_LIMIT,
-    totalKeptJobs: NO_LIMIT,
-    datasets: NO_LIMIT,
-    totalDatasets: NO_LIMIT,
-    adapters: NO_LIMIT,
-    totalAdapters: NO_LIMIT,
-    datasetBytes: NO_LIMIT,
-    adapterBytes: NO_LIMIT,
-    eventStreams: NO_LIMIT,
-    totalEventStreams: NO_LIMIT,
-    transfers: NO_LIMIT,
-    totalTransfers: NO_LIMIT,
-    uploads: NO_LIMIT,
-    totalUploads: NO_LIMIT,
-    generationRequests: NO_LIMIT,
-    totalGenerationRequests: NO_LIMIT,
-    waitingJobs: NO_LIMIT,
-    totalDatasetBytes: NO_LIMIT,
-    totalAdapterBytes: NO_LIMIT,
-  },
+  limits: NO_LIMITS,
 });
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The sender of the request. Set before any handler runs. */
+    identity: Identity;
+    caller: Caller;
+    /** The limits of the sender. */
+    limits: AccessLimits;
+  }
+}
+
+/** Things under a path that have an owner. */
+export interface OwnedThings {
+  /** Route pattern of one of them: only its owner gets answers at it and below it. */
+  path: string;
+  /** Undefined if it does not exist. @throws ProductError as `notFound` for an invalid id */
+  ownerOf(id: string): Promise<Owner | undefined>;
+  /** The error for one that does not exist. */
+  notFound(id: string): ProductError;
+}
+
+export interface GuardOptions {
+  authenticator: Authenticator;
+  /** Null: calls are not limited. */
+  rateLimit: RateLimit | null;
+  limits: AccessLimits;
+  owned: readonly OwnedThings[];
+}
+
+/**
+ * Checks every request before its handler: authentication, rate limit, role, and ownership of the thing in the path. Routes
+ * need no code for that, and a route that is not declared public requires a key.
+ */
+export function guardRequests(app: HttpApp, { authenticator, rateLimit, limits, owned }: GuardOptions): void {
+  app.decorateRequest('identity');
+  app.decorateRequest('caller');
+  app.decorateRequest('limits');
+
+  const admit = async (request: FastifyRequest): Promise<Identity> => {
+    const access = accessOf(request.routeOptions.url, request.method);
+    if (access === 'public') return WITHOUT_KEY;
+    const identity = await authenticator.identify(request.headers);
+    const { key } = identity;
+    if (key !== null) await rateLimit?.count(key.id, limitsOf(identity, limits).requestsPerMinute);
+    checkAccess(identity, access);
+    return identity;
+  };
+
+  app.addHook('onRequest', async (request) => {
+    const identity = await admit(request);
+    request.identity = identity;
+    request.caller = identity.caller;
+    request.limits = limitsOf(identity, limits);
+  });
+
+  app.addHook('preHandler', async ({ caller, params, routeOptions: { url } }) => {
+    if (caller.sees === 'all' || url === undefined) return;
+    const things = owned.find(({ path }) => url === path || url.startsWith(`${path}/`));
+    const { id } = (params ?? {}) as { id?: string };
+    if (things === undefined || id === undefined) return;
+    const owner = await things.ownerOf(id);
+    if (owner === undefined || !mayUse(caller, owner)) throw things.notFound(id);
+  });
+}
+
+/** The access that a route requires: none, any key, a key with one of these roles, or a key that sees everything. */
+export type RouteAccess = 'public' | 'any-key' | 'sees-all' | readonly Role[];
+
+/** Health for supervisors, and what browsers open without a key: the page and the documentation. */
+const PUBLIC = /^\/(live|ready|openapi\.json|docs(\/.*)?|assets\/:name)?$/;
+/** Data of all keys. */
+const ABOUT_ALL = /^\/metrics$/;
+/** Base models, which all keys share. */
+const SHARED = /^\/model-pulls(\/|$)/;
+/** The secret of the key, so not for a key that only reads. */
+const SECRET = /^\/webhook-secret$/;
+const READING = ['GET', 'HEAD'];
+const CHANGING: readonly Role[] = ROLES.filter((role) => role !== 'read');
+
+/**
+ * The required access of a route. A route that is not listed here requires a key.
+ * @param pattern - Pattern of the route; undefined if no route matched
+ */
+export function accessOf(pattern: string | undefined, method: string): RouteAccess {
+  if (pattern !== undefined && PUBLIC.test(pattern)) return 'public';
+  if (pattern !== undefined && ABOUT_ALL.test(pattern)) return 'sees-all';
+  if (pattern !== undefined && SECRET.test(pattern)) return CHANGING;
+  if (READING.includes(method)) return 'any-key';
+  return pattern !== undefined && SHARED.test(pattern) ? ['admin'] : CHANGING;
+}
+
+/** @throws ProductError `forbidden` */
+function checkAccess({ key, caller }: Identity, access: RouteAccess): void {
+  if (key === null || access === 'public' || access === 'any-key') return;
+  if (access === 'sees-all') {
+    if (caller.sees === 'all') return;
+    throw new ProductError('forbidden', 'This call shows data of all keys. It needs a key that sees everything.');
+  }
+  if (access.includes(key.role)) return;
+  const message = `The role ${key.role} does not allow this call. It needs the role ${access.join(' or ')}.`;
+  throw new ProductError('forbidden', message);
+}

@@ -1,9 +1,25 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { ProductError } from '@lorasmith/contracts';
+import { type Caller, EVERYTHING } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
-import { type Identity, identityOf, WITHOUT_KEY } from './identity.js';
-import type { KeyAnswer, KeyStore } from './key-store.js';
+import type { KeyAnswer, KeyRecord, KeyStore } from './key-store.js';
 import { checkKeylessRequest, type WithoutKeys } from './without-keys.js';
+
+/** The sender of a request. */
+export interface Identity {
+  caller: Caller;
+  /** Null if no key was required. */
+  key: KeyRecord | null;
+}
+
+/** Full access without a key: while no key exists, and on public routes. */
+export const WITHOUT_KEY: Identity = Object.freeze({ caller: EVERYTHING, key: null });
+
+/** The identity of a key: what it sees, and the owner of what it creates. */
+export function identityOf(key: KeyRecord): Identity {
+  if (key.owner === 'all') return { key, caller: { sees: 'all', owner: null } };
+  return { key, caller: { sees: key.role === 'admin' ? 'all' : 'own', owner: key.owner } };
+}
 
 export interface AuthenticatorOptions {
   /** Null: requests never need a key. */
@@ -14,7 +30,7 @@ export interface AuthenticatorOptions {
 export interface Authenticator {
   /** @throws ProductError `unauthorized`, `forbidden`, `redis_unavailable` */
   identify(headers: IncomingHttpHeaders): Promise<Identity>;
-  /** Whether the key of an earlier request is still valid; true if that cannot be checked now. */
+  /** True if the key of an earlier request is still valid, or if that cannot be checked now. */
   stillValid(headers: IncomingHttpHeaders): Promise<boolean>;
 }
 

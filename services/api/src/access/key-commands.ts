@@ -1,8 +1,7 @@
 import { parseArgs } from 'node:util';
 import { isLabel, KeyId, ProductError, ROLES, type Role } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
-import { KEY_WEIGHTS, KeyLimits, type KeyRecord, type ListedKey } from './key-record.js';
-import type { KeyStore } from './key-store.js';
+import { KEY_WEIGHTS, KeyLimits, type KeyRecord, type KeyStore, type ListedKey } from './key-store.js';
 
 export interface KeyCommandOptions {
   /** The arguments after the program's name. */

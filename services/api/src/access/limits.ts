@@ -1,5 +1,9 @@
+import { type KeyId, ProductError } from '@lorasmith/contracts';
+import { onRedis } from '@lorasmith/redis';
+import type { Redis } from 'ioredis';
+import { RateLimiterRedis } from 'rate-limiter-flexible';
+import type { Identity } from './authenticate.js';
 import type { ByteLimits } from './byte-quota.js';
-import type { Identity } from './identity.js';
 
 /** Limits of each key, which its record may override, and of all keys together. */
 export interface AccessLimits {
@@ -46,6 +50,34 @@ export interface AccessLimits {
   totalAdapterBytes: number;
 }
 
+/** The largest number: no limit. */
+const NO_LIMIT = Number.MAX_SAFE_INTEGER;
+
+/** Limits that allow everything. */
+export const NO_LIMITS: AccessLimits = {
+  requestsPerMinute: NO_LIMIT,
+  activeJobs: NO_LIMIT,
+  keptJobs: NO_LIMIT,
+  totalKeptJobs: NO_LIMIT,
+  datasets: NO_LIMIT,
+  totalDatasets: NO_LIMIT,
+  adapters: NO_LIMIT,
+  totalAdapters: NO_LIMIT,
+  datasetBytes: NO_LIMIT,
+  adapterBytes: NO_LIMIT,
+  eventStreams: NO_LIMIT,
+  totalEventStreams: NO_LIMIT,
+  transfers: NO_LIMIT,
+  totalTransfers: NO_LIMIT,
+  uploads: NO_LIMIT,
+  totalUploads: NO_LIMIT,
+  generationRequests: NO_LIMIT,
+  totalGenerationRequests: NO_LIMIT,
+  waitingJobs: NO_LIMIT,
+  totalDatasetBytes: NO_LIMIT,
+  totalAdapterBytes: NO_LIMIT,
+};
+
 /** The limits of adapters. */
 export function adapterLimits(limits: AccessLimits): ByteLimits {
   const things = { own: limits.adapters, total: limits.totalAdapters };
@@ -65,20 +97,19 @@ export function jobLimitsOf(limits: AccessLimits) {
 /** The limits of one key. Without a key, only those of all keys together apply. */
 export function limitsOf({ key }: Identity, limits: AccessLimits): AccessLimits {
   if (key === null) {
-    const none = Number.MAX_SAFE_INTEGER;
     return {
       ...limits,
-      requestsPerMinute: none,
-      activeJobs: none,
-      keptJobs: none,
-      eventStreams: none,
-      transfers: none,
-      uploads: none,
-      generationRequests: none,
-      datasets: none,
-      adapters: none,
-      datasetBytes: none,
-      adapterBytes: none,
+      requestsPerMinute: NO_LIMIT,
+      activeJobs: NO_LIMIT,
+      keptJobs: NO_LIMIT,
+      eventStreams: NO_LIMIT,
+      transfers: NO_LIMIT,
+      uploads: NO_LIMIT,
+      generationRequests: NO_LIMIT,
+      datasets: NO_LIMIT,
+      adapters: NO_LIMIT,
+      datasetBytes: NO_LIMIT,
+      adapterBytes: NO_LIMIT,
     };
   }
   const own = key.limits;
@@ -88,5 +119,36 @@ export function limitsOf({ key }: Identity, limits: AccessLimits): AccessLimits 
     activeJobs: own.active_jobs ?? limits.activeJobs,
     datasetBytes: own.dataset_bytes ?? limits.datasetBytes,
     adapterBytes: own.adapter_bytes ?? limits.adapterBytes,
+  };
+}
+
+/** Limits the calls of each key, across all api processes. */
+export interface RateLimit {
+  /**
+   * Counts one call. A minute starts with the first call after the previous minute.
+   * @throws ProductError `too_many_requests`, `redis_unavailable`
+   */
+  count(key: KeyId, perMinute: number): Promise<void>;
+}
+
+const MINUTE_SECONDS = 60;
+
+export function createRateLimit({ redis, prefix }: { redis: Redis; prefix: string }): RateLimit {
+  // Limits differ between keys, so the count is compared below.
+  const counter = new RateLimiterRedis({
+    storeClient: redis,
+    keyPrefix: `${prefix}api-keys:calls`,
+    points: Number.MAX_SAFE_INTEGER,
+    duration: MINUTE_SECONDS,
+  });
+  return {
+    async count(key, perMinute) {
+      const { consumedPoints, msBeforeNext } = await onRedis(() => counter.consume(key));
+      if (consumedPoints <= perMinute) return;
+      const message = `This key has reached its limit of ${perMinute} calls per minute. Wait a moment.`;
+      throw new ProductError('too_many_requests', message, {
+        retryAfterSeconds: Math.max(1, Math.ceil(msBeforeNext / 1000)),
+      });
+    },
   };
 }

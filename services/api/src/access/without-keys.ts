@@ -14,7 +14,7 @@ export interface ListenAddress {
   host: string;
   /** The address at which clients reach it, if it differs, such as a container's published port. Empty: the same. */
   publishedHost: string;
-  /** Whether a proxy in front of the service authenticates requests. */
+  /** True if a proxy in front of the service authenticates requests. */
   trustNetwork: boolean;
 }
 

@@ -12,6 +12,57 @@ const CONNECTIONS = 128;
 const tags = ['adapters'];
 const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
 
+const listAdapters = {
+  schema: {
+    operationId: 'listAdapters',
+    summary: 'Adapters, newest first unless sorted otherwise, with the number of those that match',
+    tags,
+    querystring: AdapterQuery,
+    response: { 200: answer('One page.', AdapterPage), ...errorAnswers(400, 503) },
+  },
+};
+
+const changeAdapter = {
+  schema: {
+    operationId: 'changeAdapter',
+    summary: 'Change the name, tags or note of an adapter; its files never change',
+    tags,
+    params,
+    body: DetailsChange,
+    response: { 200: answer('The changed adapter.', Adapter), ...errorAnswers(404, 422, 503, 507) },
+  },
+};
+
+const getAdapterRecord = {
+  schema: {
+    operationId: 'getAdapterRecord',
+    summary: 'One adapter as the list has it, with its present name, tags and note',
+    tags,
+    params,
+    response: { 200: answer('The adapter.', Adapter), ...errorAnswers(404, 422, 503) },
+  },
+};
+
+const getAdapterManifest = {
+  schema: {
+    operationId: 'getAdapterManifest',
+    summary: 'The manifest of an adapter: what it is and how it was made',
+    tags,
+    params,
+    response: { 200: answer('The manifest.', AdapterManifest), ...errorAnswers(404, 503) },
+  },
+};
+
+const deleteAdapter = {
+  schema: {
+    operationId: 'deleteAdapter',
+    summary: 'Delete an adapter',
+    tags,
+    params,
+    response: { 204: noBody('Deleted.'), ...errorAnswers(404, 409, 503) },
+  },
+};
+
 /**
  * The fast routes under `/adapters`, which transfer no adapter. They have their own connections to the registry, and their
  * answers are buffered, so that neither downloads nor slow clients block them.
@@ -20,82 +71,21 @@ export async function adapterRoutes(app: HttpApp, options: ForwardingOptions & A
   const forward = await createForwarding(app, options, { connections: CONNECTIONS, headersTimeout: ANSWER_TIMEOUT_MS });
   const forwardOptions = { buffered: true };
 
-  app.get(
-    '/adapters',
-    {
-      schema: {
-        operationId: 'listAdapters',
-        summary: 'Adapters, newest first unless sorted otherwise, with the number of those that match',
-        tags,
-        querystring: AdapterQuery,
-        response: { 200: answer('One page.', AdapterPage), ...errorAnswers(400, 503) },
-      },
-    },
-    (request, reply) => forward(request, reply, forwardOptions),
-  );
+  app.get('/adapters', listAdapters, (request, reply) => forward(request, reply, forwardOptions));
 
   // A scope of its own, because no other of these calls has a body.
   await app.register(async (scope) => {
-    scope.patch(
-      '/adapters/:id',
-      {
-        schema: {
-          operationId: 'changeAdapter',
-          summary: 'Change the name, tags or note of an adapter; its files never change',
-          tags,
-          params,
-          body: DetailsChange,
-          response: { 200: answer('The changed adapter.', Adapter), ...errorAnswers(404, 422, 503, 507) },
-        },
-      },
-      (request, reply) => forward(request, reply, forwardOptions),
-    );
+    scope.patch('/adapters/:id', changeAdapter, (request, reply) => forward(request, reply, forwardOptions));
   });
 
   app.removeContentTypeParser(['application/json', 'text/plain']);
 
-  app.get(
-    '/adapters/:id/record',
-    {
-      schema: {
-        operationId: 'getAdapterRecord',
-        summary: 'One adapter as the list has it, with its present name, tags and note',
-        tags,
-        params,
-        response: { 200: answer('The adapter.', Adapter), ...errorAnswers(404, 422, 503) },
-      },
-    },
-    (request, reply) => forward(request, reply, forwardOptions),
-  );
+  app.get('/adapters/:id/record', getAdapterRecord, (request, reply) => forward(request, reply, forwardOptions));
 
-  app.get(
-    '/adapters/:id/manifest',
-    {
-      schema: {
-        operationId: 'getAdapterManifest',
-        summary: 'The manifest of an adapter: what it is and how it was made',
-        tags,
-        params,
-        response: { 200: answer('The manifest.', AdapterManifest), ...errorAnswers(404, 503) },
-      },
-    },
-    (request, reply) => forward(request, reply, forwardOptions),
-  );
+  app.get('/adapters/:id/manifest', getAdapterManifest, (request, reply) => forward(request, reply, forwardOptions));
 
-  app.delete(
-    '/adapters/:id',
-    {
-      schema: {
-        operationId: 'deleteAdapter',
-        summary: 'Delete an adapter',
-        tags,
-        params,
-        response: { 204: noBody('Deleted.'), ...errorAnswers(404, 409, 503) },
-      },
-    },
-    async (request, reply) => {
-      await beginDeletionIfAllowed(options, request.params.id, request.caller);
-      return forward(request, reply, forwardOptions);
-    },
-  );
+  app.delete('/adapters/:id', deleteAdapter, async (request, reply) => {
+    await beginDeletionIfAllowed(options, request.params.id, request.caller);
+    return forward(request, reply, forwardOptions);
+  });
 }

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
@@ -15,12 +16,10 @@ import {
 } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Compile } from 'typebox/compile';
-import { endWhenStalled } from '../end-when-stalled.js';
-import { openFileAnswer, segmentBytes } from './file-answer.js';
-import { FileStream } from './file-stream.js';
-import type { RegistryAddress } from './registry-address.js';
-import { createRegistryCalls, type ForwardingPool } from './registry-calls.js';
-import { registryUnavailable } from './registry-client.js';
+import { Agent, type Dispatcher } from 'undici';
+import { endWhenStalled } from '../stalled-client.js';
+import { FileStream, openFileAnswer, segmentBytes } from './file-answer.js';
+import { type RegistryAddress, registryUnavailable } from './registry-client.js';
 
 export interface ForwardingOptions {
   address: RegistryAddress;
@@ -28,7 +27,7 @@ export interface ForwardingOptions {
 }
 
 export interface ForwardOptions {
-  /** Reads the complete answer before it is sent, so that a slow client does not hold a connection to the registry. */
+  /** Reads the complete answer before it is sent, so that a slow client does not keep a connection to the registry. */
   buffered?: boolean;
   /** Ends the answer if its client reads no bytes for this time. */
   stallMs?: number;
@@ -193,3 +192,40 @@ function registryError(cause: Error & { statusCode?: number }): ProductError {
   if (cause.statusCode === 504) return new ProductError('timeout', 'The registry did not answer in time.', { cause });
   return registryUnavailable(cause);
 }
+
+const BODY_TIMEOUT_MS = 120_000;
+const CONNECT_TIMEOUT_MS = 2_000;
+
+export interface ForwardingPool {
+  /** Maximum connections to the registry; null: no limit. */
+  connections: number | null;
+  /** Maximum time until the registry starts to answer. */
+  headersTimeout: number;
+}
+
+/** Connections to the registry, for reply-from. */
+interface RegistryCalls {
+  request: Dispatcher['request'];
+  destroy(): Promise<void>;
+  /** Aborts calls made by `work` when the signal is aborted, because reply-from has no such option. */
+  abortedBy<Result>(signal: AbortSignal, work: () => Result): Result;
+}
+
+function createRegistryCalls(pool: ForwardingPool): RegistryCalls {
+  const agent = new Agent({
+    ...pool,
+    pipelining: 1,
+    bodyTimeout: BODY_TIMEOUT_MS,
+    connect: { timeout: CONNECT_TIMEOUT_MS },
+  });
+  const signals = new AsyncLocalStorage<AbortSignal>();
+  const request = (options: Dispatcher.RequestOptions, callback: Callback) =>
+    agent.request({ ...options, signal: signals.getStore() ?? null }, callback);
+  return {
+    request: request as Dispatcher['request'],
+    destroy: () => agent.destroy(),
+    abortedBy: (signal, work) => signals.run(signal, work),
+  };
+}
+
+type Callback = (error: Error | null, answer: Dispatcher.ResponseData) => void;

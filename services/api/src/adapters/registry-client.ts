@@ -8,14 +8,30 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import { type Caller, callerHeaders, EVERYTHING, serviceSecretHeaders } from '@lorasmith/service-kit';
+import { readFolderToken } from '@lorasmith/storage';
 import type { Static, TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import type { StoredBytes } from '../access/byte-quota.js';
-import type { RegistryAddress } from './registry-address.js';
+
+/** The address of the registry, and the secret that it asks for. */
+export interface RegistryAddress {
+  url: string;
+  /** The secret of api and registry; null: the registry asks for none. Read for each call: a registry that restarts writes a new one. */
+  secret(): Promise<string | null>;
+}
+
+/**
+ * The address of a registry.
+ * @param serviceSecret - SERVICE_SECRET; null: the registry writes one into the data folder
+ * @param dataDir - the data folder that both share
+ */
+export function registryAt(url: string, serviceSecret: string | null, dataDir: string): RegistryAddress {
+  return { url, secret: async () => serviceSecret ?? (await readFolderToken(dataDir)) };
+}
 
 /** The api's own calls to the registry. Each throws ProductError `registry_unavailable`. */
 export interface RegistryClient {
-  /** Whether the registry answers. */
+  /** Resolves if the registry answers. */
   check(): Promise<void>;
   /** The bytes of the owner's adapters, and of all adapters. */
   storedBytes(owner: Owner): Promise<StoredBytes>;

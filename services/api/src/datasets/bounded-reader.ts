@@ -1,9 +1,9 @@
+import path from 'node:path';
 import { type ChildProgram, explainExit, readChild } from '@lorasmith/child-processes';
 import { type KeyId, ProductError } from '@lorasmith/contracts';
+import type { ColumnChoice } from '@lorasmith/row-files';
 import type { BundleStore } from '@lorasmith/storage';
-import { createConcurrencyQueue } from '../access/concurrency-queue.js';
-import type { FileReading } from './file-reading.js';
-import { fromStagedFile } from './staged-file.js';
+import { ConcurrencyQueue } from '../access/concurrency-limit.js';
 
 /** The heap of a process that reads a file. */
 const HEAP_MB = 1_024;
@@ -20,8 +20,19 @@ export const fileReadingLimits = {
   wait: { value: MAX_WAIT_MS, unit: 'ms', beyond: '429 `quota_exceeded`, or 503' },
 };
 
+/** The only request to a process that reads a file: it sends the rows of a Parquet file as JSONL, and the content of a zstd file. */
+export interface FileReading {
+  form: 'parquet' | 'zstd';
+  /** An absolute path. */
+  file: string;
+  columns: ColumnChoice;
+  maxRows: number;
+  /** The most bytes that it sends. */
+  maxBytes: number;
+}
+
 export interface BoundedReading extends Omit<FileReading, 'file'> {
-  /** The API key whose turn it is. */
+  /** The API key of the upload; keys alternate. */
   key: KeyId | null;
   /** Ends the wait and the reading. */
   signal: AbortSignal;
@@ -32,7 +43,7 @@ export interface BoundedReading extends Omit<FileReading, 'file'> {
  */
 export class BoundedReader {
   readonly #program: ChildProgram;
-  readonly #running = createConcurrencyQueue({ what: 'Parquet or zstd files that are read', waitMs: MAX_WAIT_MS });
+  readonly #running = new ConcurrencyQueue({ what: 'Parquet or zstd files that are read', waitMs: MAX_WAIT_MS });
 
   /** @param program - `read-file-main.js` */
   constructor(program: ChildProgram) {
@@ -74,4 +85,24 @@ function crashed(...[how, exit]: Parameters<Parameters<typeof readChild>[2]['cra
   // The engine of JavaScript ends in several ways when memory runs out.
   const message = `The file is damaged, or takes more than ${HEAP_MB} MiB of memory to read. Send its rows as JSONL.`;
   return new ProductError('invalid_dataset', message, { cause });
+}
+
+const UPLOADED = 'uploaded';
+
+/**
+ * The content of an uploaded file, which is staged meanwhile: its sender need not wait for the reading, and is noticed when it leaves. Errors of
+ * `chunks` and of `read`.
+ */
+export async function* fromStagedFile(
+  chunks: AsyncIterable<Buffer>,
+  store: Pick<BundleStore, 'stage'>,
+  read: (file: string) => AsyncIterable<Buffer>,
+): AsyncGenerator<Buffer> {
+  const staging = await store.stage();
+  try {
+    await staging.write(UPLOADED, chunks);
+    yield* read(path.join(staging.path, UPLOADED));
+  } finally {
+    await staging.discard();
+  }
 }

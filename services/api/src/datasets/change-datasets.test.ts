@@ -8,7 +8,7 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type ByteQuota, createByteQuota } from '../access/byte-quota.js';
 import type { AccessLimits } from '../access/limits.js';
 import { createDatasetChanges, type DatasetChangesOptions, type Uploader } from './change-datasets.js';
-import { createDatasetCatalog, type DatasetCatalog } from './dataset-catalog.js';
+import { DatasetCatalog } from './dataset-catalog.js';
 import { RowChecks } from './row-checks.js';
 import type { UploadSource } from './upload-source.js';
 
@@ -20,7 +20,7 @@ let warnings: string[];
 beforeEach(async () => {
   root = await mkdtemp(path.join(tmpdir(), 'lorasmith-changes-'));
   store = await openBundleStore({ root, kind: 'datasets' });
-  catalog = createDatasetCatalog({
+  catalog = new DatasetCatalog({
     store,
     limits: { maxBytes: 1_000, maxLineBytes: 100, maxRows: 10 },
     reader: noReader,
@@ -90,7 +90,7 @@ describe('an upload', () => {
       stored: (owner) => catalog.stored(owner),
     });
     const quota: ByteQuota = {
-      begin: (...of) => ({ ...byteQuota.begin(...of), end: () => Promise.reject(redisUnavailable) }),
+      begin: (...of) => Object.assign(byteQuota.begin(...of), { end: () => Promise.reject(redisUnavailable) }),
     };
     const changes = changesWith({ quota, allow: () => Promise.reject(redisUnavailable) });
     expect(await changes.upload(() => source('{"text":"a"}\n'), uploader())).toMatchObject({ created: true });

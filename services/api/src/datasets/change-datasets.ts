@@ -3,7 +3,7 @@ import type { JobStore } from '@lorasmith/job-store';
 import type { ExampleStore } from '@lorasmith/planning';
 import type { FastifyBaseLogger } from 'fastify';
 import type { ByteQuota } from '../access/byte-quota.js';
-import { createConcurrencyLimit } from '../access/concurrency-limit.js';
+import { ConcurrencyLimit } from '../access/concurrency-limit.js';
 import type { AccessLimits } from '../access/limits.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
 import type { UploadSource } from './upload-source.js';
@@ -41,7 +41,7 @@ export interface DatasetChanges {
 }
 
 export function createDatasetChanges({ catalog, jobs, examples, quota }: DatasetChangesOptions): DatasetChanges {
-  const uploads = createConcurrencyLimit('uploads of datasets');
+  const uploads = new ConcurrencyLimit('uploads of datasets');
   return {
     async upload(openSource, { owner, key, limits, log }) {
       const close = uploads.acquire(key, { own: limits.uploads, total: limits.totalUploads });

@@ -1,16 +1,15 @@
 import { on } from 'node:events';
 import type { MessagePort } from 'node:worker_threads';
 import { type ColumnMapping, linesOfText } from '@lorasmith/row-files';
-import { answering, type ThreadAnswer } from '../threads/thread-answer.js';
-import { DatasetChecker, type DatasetLimits, type DatasetSummary } from './dataset-checker.js';
-import { orNothingStored } from './nothing-stored.js';
+import { answering, type ThreadAnswer } from '../threads.js';
+import { DatasetChecker, type DatasetLimits, type DatasetSummary, orNothingStored } from './dataset-checker.js';
 
 // What the api runs in the threads that check rows: each function is a task, called by its name.
 
 export interface CheckTask {
   /**
-   * Brings the text of the file, piece by piece, and null after the last one. Takes the rows to store of each piece but the last: a
-   * message for each, once the piece is checked; and {@link LONG_RECORD}. Closed by the api if nobody waits for the answer any more.
+   * Brings the text of the file, block by block, and null after the last one. Takes the rows to store of each block but the last: a
+   * message for each, once the block is checked; and {@link LONG_RECORD}. Closed by the api if nobody waits for the answer any more.
    */
   port: MessagePort;
   limits: DatasetLimits;
@@ -30,7 +29,7 @@ export interface Checked {
 /** Does nothing: the thread has started. */
 export function ready(): void {}
 
-/** Checks the rows of an upload. Several are checked at once, a piece of each at a time. */
+/** Checks the rows of an upload. Several are checked at once, a block of each at a time. */
 export async function check({ port, limits, columns }: CheckTask): Promise<ThreadAnswer<Checked>> {
   const checker = new DatasetChecker(limits, columns);
   let stored: Buffer[] = [];
@@ -57,11 +56,11 @@ export async function check({ port, limits, columns }: CheckTask): Promise<Threa
   }
 }
 
-/** The pieces that the api sends. The next one is asked for when this one is checked. */
+/** The blocks that the api sends. The next one is asked for when this one is checked. */
 async function* contentFrom(port: MessagePort, onChecked: () => void): AsyncGenerator<Buffer> {
-  for await (const [piece] of on(port, 'message', { close: ['close'] })) {
-    if (piece === null) return;
-    yield Buffer.from((piece as Uint8Array).buffer);
+  for await (const [block] of on(port, 'message', { close: ['close'] })) {
+    if (block === null) return;
+    yield Buffer.from((block as Uint8Array).buffer);
     onChecked();
   }
   throw new Error('the api has ended the check');

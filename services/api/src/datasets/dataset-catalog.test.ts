@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import type { KeyId } from '@lorasmith/contracts';
 import { openBundleStore } from '@lorasmith/storage';
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest';
-import { createDatasetCatalog, type DatasetCatalog } from './dataset-catalog.js';
+import { DatasetCatalog } from './dataset-catalog.js';
 import { RowChecks } from './row-checks.js';
 
 let root: string;
@@ -32,7 +32,7 @@ async function* passed(chunks: AsyncIterable<Buffer>) {
 
 test('checking lines that have already arrived does not block the event loop', async () => {
   const store = await openBundleStore({ root, kind: 'datasets' });
-  const catalog = createDatasetCatalog({
+  const catalog = new DatasetCatalog({
     store,
     limits: { maxBytes: 2 ** 30, maxLineBytes: 1_000, maxRows: 10 },
     reader: noReader,
@@ -65,7 +65,7 @@ test('checking lines that have already arrived does not block the event loop', a
 test('few uploads have long rows of CSV at once, of a key and in all', async () => {
   const store = await openBundleStore({ root, kind: 'datasets' });
   const limits = { maxBytes: 2 ** 30, maxLineBytes: 2 ** 23, maxRows: 10 };
-  const catalog = createDatasetCatalog({ store, limits, reader: noReader, checks });
+  const catalog = new DatasetCatalog({ store, limits, reader: noReader, checks });
   const { signal } = new AbortController();
   const quota = { metered: passed, checkMore: () => {} };
   const row = `a,${'b'.repeat(2 ** 20)}\n`;
@@ -99,7 +99,7 @@ test('few uploads have long rows of CSV at once, of a key and in all', async () 
 test('a dataset that another api has deleted and stored again is as it is now', async () => {
   const limits = { maxBytes: 2 ** 20, maxLineBytes: 1_000, maxRows: 10 };
   const store = await openBundleStore({ root, kind: 'datasets' });
-  const [one, other] = [0, 1].map(() => createDatasetCatalog({ store, limits, reader: noReader, checks })) as [
+  const [one, other] = [0, 1].map(() => new DatasetCatalog({ store, limits, reader: noReader, checks })) as [
     DatasetCatalog,
     DatasetCatalog,
   ];

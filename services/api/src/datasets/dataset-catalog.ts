@@ -29,12 +29,9 @@ import { gunzip, textOfFile } from '@lorasmith/row-files';
 import { type Caller, visibleOwner } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, type HeldBundle, ListedRecords } from '@lorasmith/storage';
 import type { MeteredUpload, StoredBytes } from '../access/byte-quota.js';
-import type { BoundedReader } from './bounded-reader.js';
-import type { DatasetLimits, DatasetSummary } from './dataset-checker.js';
-import type { FileReading } from './file-reading.js';
-import { orNothingStored } from './nothing-stored.js';
+import { type BoundedReader, type FileReading, fromStagedFile } from './bounded-reader.js';
+import { type DatasetLimits, type DatasetSummary, orNothingStored } from './dataset-checker.js';
 import type { RowChecks } from './row-checks.js';
-import { fromStagedFile } from './staged-file.js';
 import type { UploadSource } from './upload-source.js';
 
 /** A page of datasets in the order of time. */
@@ -48,42 +45,7 @@ export interface ListDatasetsOptions {
 /** The part of a metered upload that the catalog uses. */
 export type StorageQuota = Pick<MeteredUpload, 'metered' | 'checkMore'>;
 
-/** The datasets of the store, with their records. */
-export interface DatasetCatalog {
-  /**
-   * Checks and stores an upload. Where the same rows of the same owner are stored, returns the existing dataset, with the warnings of
-   * this upload. Stores nothing if it throws.
-   * @param quota - Meters the bytes that are stored
-   * @throws ProductError `invalid_dataset`, `dataset_empty`, `body_too_large`, `storage_full`; errors of the source and of the quota
-   */
-  add(
-    source: UploadSource,
-    uploader: { owner: Owner; key: KeyId | null },
-    quota: StorageQuota,
-  ): Promise<{ dataset: Dataset; created: boolean }>;
-  /** @throws ProductError `dataset_not_found` */
-  get(id: string): Promise<Dataset>;
-  /** The dataset as it was uploaded: tags and notes take another look at the store. @throws ProductError `dataset_not_found` */
-  uploaded(id: string): Promise<UploadedDataset>;
-  /** The owner of the dataset; undefined if it does not exist. */
-  ownerOf(id: string): Promise<Owner | undefined>;
-  /** Number of datasets and bytes of their rows, of the owner and of all owners. */
-  stored(owner: Owner): Promise<StoredBytes>;
-  /** The datasets that the caller may use. @throws ProductError `invalid_request` if there is no dataset `after` */
-  list(options: ListDatasetsOptions, caller: Caller): Promise<Paged<Dataset>>;
-  /** The datasets that the caller may use and that match, newest first unless sorted otherwise. @throws ProductError `invalid_request` as `list`, and for a time that does not exist */
-  search(query: DatasetQuery & { limit: number }, caller: Caller): Promise<Counted<Dataset>>;
-  /** Changes name, tags and note, all at once. @throws ProductError `dataset_not_found`, `storage_full` */
-  changeDetails(id: string, change: DetailsChange): Promise<Dataset>;
-  /** @throws ProductError `dataset_not_found` */
-  delete(id: string): Promise<void>;
-  /** The dataset as a local folder, until it is released. @throws ProductError `dataset_not_found` */
-  hold(id: string): Promise<HeldBundle>;
-  /** The uploaded bytes. They can be read completely even if the dataset is deleted meanwhile. @throws ProductError `dataset_not_found` */
-  read(id: string): Promise<Readable>;
-}
-
-/** A compressed file has at most so many times its bytes, beyond some that it always may have. Text of JSON with long prompts that repeat has up to 100. */
+/** The most bytes of an unpacked file: a multiple of its compressed bytes, beyond some that it always may have. Text of JSON with long prompts that repeat has up to 100. */
 const GROWTH = { times: 200, beyondBytes: 2 ** 24 };
 /** Limits, for docs/limits.md. */
 export const growthLimits = {
@@ -98,83 +60,143 @@ export interface DatasetCatalogOptions {
   checks: Pick<RowChecks, 'check'>;
 }
 
-export function createDatasetCatalog({ store, limits, reader, checks }: DatasetCatalogOptions): DatasetCatalog {
-  const records = new ListedRecords<Dataset>({
-    store,
-    what: 'dataset',
-    read: async (id) => withDetails(await readDataset(store, id), null),
-    annotate: withDetails,
-  });
+/** The datasets of the store, with their records. */
+export class DatasetCatalog {
+  readonly #options: DatasetCatalogOptions;
+  readonly #records: ListedRecords<Dataset>;
 
-  // As it is now: its id follows from its rows, so another upload of them has the same id, with its own name and time.
-  const get = (id: string): Promise<Dataset> => records.annotated(id);
+  constructor(options: DatasetCatalogOptions) {
+    this.#options = options;
+    const { store } = options;
+    this.#records = new ListedRecords<Dataset>({
+      store,
+      what: 'dataset',
+      read: async (id) => withDetails(await readDataset(store, id), null),
+      annotate: withDetails,
+    });
+  }
 
-  const uploaded = (id: string): Promise<UploadedDataset> => records.current(id);
-
-  const storeRows: DatasetCatalog['add'] = async (source, { owner, key }, quota) => {
+  /**
+   * Checks and stores an upload. Where the same rows of the same owner are stored, returns the existing dataset, with the warnings of
+   * this upload. Stores nothing if it throws.
+   * @param quota - Meters the bytes that are stored
+   * @throws ProductError `invalid_dataset`, `dataset_empty`, `body_too_large`, `storage_full`; errors of the source and of the quota
+   */
+  async add(
+    source: UploadSource,
+    uploader: { owner: Owner; key: KeyId | null },
+    quota: StorageQuota,
+  ): Promise<{ dataset: Dataset; created: boolean }> {
+    const { store, limits, checks } = this.#options;
     const staging = await store.stage();
     try {
       const { columns, signal } = source;
-      const reading = { columns: columns ?? ('of-rows' as const), key, signal, ...limits };
-      const read = (form: FileReading['form']) => (chunks: AsyncIterable<Buffer>) =>
-        reader.read(quota.metered(chunks, source.declaredBytes), store, { form, ...reading });
-      const ungzip = (chunks: AsyncIterable<Buffer>) =>
-        fromStagedFile(quota.metered(chunks, source.declaredBytes), store, (file) => gunzip(createReadStream(file)));
-      const readers = { ungzip, unzstd: read('zstd'), linesOfParquet: read('parquet') };
-      const text = textOfFile(source.chunks, { ...limits, growth: GROWTH, ...readers });
+      const text = this.#textOf(source, uploader.key, quota);
       let summary: DatasetSummary | undefined;
       async function* checked() {
-        summary = yield* checks.check(orNothingStored(text), { limits, columns, key, signal });
+        summary = yield* checks.check(orNothingStored(text), { limits, columns, key: uploader.key, signal });
       }
       // Rows may become longer where they are mapped.
       const rows = bounded(checked(), limits.maxBytes, 'dataset');
       const digest = await staging.write(DATASET_FILES.rows, quota.metered(rows, source.declaredBytes));
-      const dataset = newRecord(digest, owner, await source.name(), summary!);
+      const dataset = newRecord(digest, uploader.owner, await source.name(), summary!);
       if (!(await store.has(dataset.id))) quota.checkMore(1);
       await writeDataset(staging, dataset);
-      if (await store.publish(staging, dataset.id, dataset))
+      if (await store.publish(staging, dataset.id, dataset)) {
         return { dataset: withDetails(dataset, null), created: true };
-      const stored = await sameDataset(await get(dataset.id), dataset.sha256);
+      }
+      const stored = await sameDataset(await this.get(dataset.id), dataset.sha256);
       return { dataset: { ...stored, warnings: dataset.warnings }, created: false };
     } finally {
       await staging.discard();
     }
-  };
+  }
 
-  return {
-    add: storeRows,
-    get,
-    uploaded,
-    async ownerOf(id) {
-      return (await uploaded(id).catch(nullIfMissing))?.owner;
-    },
-    stored: (owner) => records.stored(owner),
-    list: ({ after, limit, order }, caller) => records.page({ after, limit, order, owner: visibleOwner(caller) }),
-    async search({ after, limit, sha256, q, sort = 'created_at', order, ...query }, caller) {
-      const filter = detailsFilterOf(query);
-      const isFound = (dataset: Dataset) =>
-        matchesDetails(dataset, filter) && hasText([dataset.name, dataset.id, ...dataset.tags], q);
-      const isFiltered = q !== undefined || Object.keys(filter).length > 0;
-      return await records.search({
-        after,
-        limit,
-        owner: visibleOwner(caller),
-        // The id of a dataset follows from its digest and its owner.
-        matches: sha256 === undefined ? undefined : (entry) => entry.id === datasetIdOf(sha256, entry.owner),
-        isFound: isFiltered ? isFound : undefined,
-        sortBy: sort === 'created_at' ? undefined : (dataset) => dataset[sort],
-        order: orderOf(sort, order),
-      });
-    },
-    changeDetails: (id, change) => records.change(id, annotationChange(change)),
-    async delete(id) {
-      const deleted = await store.delete(id);
-      records.forget(id);
-      if (!deleted) throw datasetNotFound(id);
-    },
-    hold: (id) => store.hold(id).catch(missingDataset(id)),
-    read: (id) => store.read(id, DATASET_FILES.rows).catch(missingDataset(id)),
-  };
+  /** The dataset with its present name, tags and note. @throws ProductError `dataset_not_found` */
+  async get(id: string): Promise<Dataset> {
+    // As it is now: its id follows from its rows, so another upload of them has the same id, with its own name and time.
+    return await this.#records.annotated(id);
+  }
+
+  /** The dataset as it was uploaded: tags and notes take another look at the store. @throws ProductError `dataset_not_found` */
+  async uploaded(id: string): Promise<UploadedDataset> {
+    return await this.#records.current(id);
+  }
+
+  /** The owner of the dataset; undefined if it does not exist. */
+  async ownerOf(id: string): Promise<Owner | undefined> {
+    return (await this.uploaded(id).catch(nullIfMissing))?.owner;
+  }
+
+  /** Number of datasets and bytes of their rows, of the owner and of all owners. */
+  async stored(owner: Owner): Promise<StoredBytes> {
+    return await this.#records.stored(owner);
+  }
+
+  /** The datasets that the caller may use. @throws ProductError `invalid_request` if there is no dataset `after` */
+  async list({ after, limit, order }: ListDatasetsOptions, caller: Caller): Promise<Paged<Dataset>> {
+    return await this.#records.page({ after, limit, order, owner: visibleOwner(caller) });
+  }
+
+  /**
+   * The datasets that the caller may use and that match, newest first unless sorted otherwise.
+   * @throws ProductError `invalid_request` as `list`, and for a time that does not exist
+   */
+  async search(
+    { after, limit, sha256, q, sort = 'created_at', order, ...query }: DatasetQuery & { limit: number },
+    caller: Caller,
+  ): Promise<Counted<Dataset>> {
+    const filter = detailsFilterOf(query);
+    const isFound = (dataset: Dataset) =>
+      matchesDetails(dataset, filter) && hasText([dataset.name, dataset.id, ...dataset.tags], q);
+    const isFiltered = q !== undefined || Object.keys(filter).length > 0;
+    return await this.#records.search({
+      after,
+      limit,
+      owner: visibleOwner(caller),
+      // The id of a dataset follows from its digest and its owner.
+      matches: sha256 === undefined ? undefined : (entry) => entry.id === datasetIdOf(sha256, entry.owner),
+      isFound: isFiltered ? isFound : undefined,
+      sortBy: sort === 'created_at' ? undefined : (dataset) => dataset[sort],
+      order: orderOf(sort, order),
+    });
+  }
+
+  /** Changes name, tags and note, all at once. @throws ProductError `dataset_not_found`, `storage_full` */
+  async changeDetails(id: string, change: DetailsChange): Promise<Dataset> {
+    return await this.#records.change(id, annotationChange(change));
+  }
+
+  /** Deletes the dataset. @throws ProductError `dataset_not_found` */
+  async delete(id: string): Promise<void> {
+    const deleted = await this.#options.store.delete(id);
+    this.#records.forget(id);
+    if (!deleted) throw datasetNotFound(id);
+  }
+
+  /** The dataset as a local folder, until it is released. @throws ProductError `dataset_not_found` */
+  async lease(id: string): Promise<HeldBundle> {
+    return await this.#options.store.hold(id).catch(missingDataset(id));
+  }
+
+  /** The uploaded bytes. They can be read completely even if the dataset is deleted meanwhile. @throws ProductError `dataset_not_found` */
+  async read(id: string): Promise<Readable> {
+    return await this.#options.store.read(id, DATASET_FILES.rows).catch(missingDataset(id));
+  }
+
+  /** The text of an uploaded file, which may be compressed, or Parquet. */
+  #textOf(source: UploadSource, key: KeyId | null, quota: StorageQuota) {
+    const { store, limits, reader } = this.#options;
+    const { columns, signal } = source;
+    const metered = (chunks: AsyncIterable<Buffer>) => quota.metered(chunks, source.declaredBytes);
+    const reading = { columns: columns ?? ('of-rows' as const), key, signal, ...limits };
+    const read = (form: FileReading['form']) => (chunks: AsyncIterable<Buffer>) =>
+      reader.read(metered(chunks), store, { form, ...reading });
+    const ungzip = (chunks: AsyncIterable<Buffer>) =>
+      fromStagedFile(metered(chunks), store, (file) => gunzip(createReadStream(file)));
+    const readers = { ungzip, unzstd: read('zstd'), linesOfParquet: read('parquet') };
+    return textOfFile(source.chunks, { ...limits, growth: GROWTH, ...readers });
+  }
 }
 
 function withDetails(dataset: UploadedDataset, annotation: unknown): Dataset {

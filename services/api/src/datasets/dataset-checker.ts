@@ -1,9 +1,8 @@
+import { hash } from 'node:crypto';
 import { type Dataset, type DatasetFormat, type Fault, fileHint, ProductError } from '@lorasmith/contracts';
 import { checkRow, type Line, LineSplitter, lineTooLong, parseLine, textOfLine } from '@lorasmith/planning';
 import { type ColumnMapping, mappedJson } from '@lorasmith/row-files';
-import { mapRow } from './map-row.js';
-import { MappingReport } from './mapping-report.js';
-import { SeenRows } from './seen-rows.js';
+import { MappingReport, mapRow } from './map-row.js';
 
 export interface DatasetLimits {
   maxBytes: number;
@@ -14,7 +13,7 @@ export interface DatasetLimits {
 /** The properties of a valid dataset. */
 export type DatasetSummary = Pick<Dataset, 'format' | 'rows' | 'features' | 'warnings'>;
 
-/** Enough to see what is wrong with a file. Later lines are not checked. */
+/** Listed faults: enough to see what is wrong with a file. Later lines are not checked. */
 const MAX_LISTED_FAULTS = 100;
 /** Limits, for docs/limits.md. */
 export const datasetCheckLimits = {
@@ -40,11 +39,11 @@ export class DatasetChecker {
   #faultCount = 0;
   #faultyLines = 0;
   #rows = 0;
-  /** Whether all lines so far were blank. */
+  /** True if all lines so far were blank. */
   #isFirst = true;
   /** The last line that is checked, once the limit of faults is reached. */
   #lastLine: number | undefined;
-  /** Whether there are further lines. */
+  /** True if there are further lines. */
   #hasMore = false;
   #first: { format: DatasetFormat; width: number | null; line: number } | undefined;
   readonly #seen = new SeenRows();
@@ -61,17 +60,17 @@ export class DatasetChecker {
     this.#lines = new LineSplitter(limits.maxLineBytes);
   }
 
-  /** Whether there are faults, so that the bytes need not be stored. */
+  /** True if there are faults, so that the bytes need not be stored. */
   get hasFaults(): boolean {
     return this.#faultCount > 0;
   }
 
-  /** Whether the rest of the file changes nothing: there are too many faults, and further lines. */
+  /** True if the rest of the file changes nothing: there are too many faults, and further lines. */
   get isDecided(): boolean {
     return this.#lastLine !== undefined && this.#hasMore;
   }
 
-  /** @returns the bytes to store, none once there is a fault */
+  /** Checks the next bytes. @returns the bytes to store, none once there is a fault */
   push(chunk: Buffer): Buffer {
     if (this.#lastLine === undefined) return this.#checkAll(this.#lines.push(chunk));
     this.#hasMore ||= chunk.length > 0;
@@ -132,7 +131,7 @@ export class DatasetChecker {
     if (this.#faultCount >= MAX_LISTED_FAULTS) this.#lastLine = line;
   }
 
-  /** @returns the line as it is stored, or its faults */
+  /** Checks a line. @returns the line as it is stored, or its faults */
   #check({ number: line, bytes }: Line): Buffer | Fault[] {
     const { maxLineBytes } = this.#limits;
     if (bytes === null) return [lineTooLong(maxLineBytes)];
@@ -225,4 +224,52 @@ function isSpace(byte: number): boolean {
 
 function invalid(message: string): Fault {
   return { code: 'invalid_dataset', message };
+}
+
+/** Passes chunks of an upload on. Says of a file that cannot be read that nothing was stored. */
+export async function* orNothingStored(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  try {
+    yield* chunks;
+  } catch (error) {
+    if (!(error instanceof ProductError) || error.code !== 'invalid_dataset') throw error;
+    const { code, message, param, details } = error;
+    throw new ProductError(code, `${message} Nothing was stored.`, { param, details, cause: error });
+  }
+}
+
+/** Maximum stored rows. In a larger dataset, only repetitions of these first rows are found. */
+export const MAX_REMEMBERED_ROWS = 200_000;
+/** The number of slots. At most two fifths are used, so that a free slot is near. */
+const SLOTS = 2 ** 19;
+
+/** Recognizes repeated rows by 64 bits of their digest, in 4 MB for any number of rows. */
+export class SeenRows {
+  /** Two 32-bit halves of a digest per slot; a free slot has two zeros. */
+  readonly #digests = new Uint32Array(2 * SLOTS);
+  #count = 0;
+
+  /** Remembers a row. @returns true if it is a repetition */
+  seen(row: Uint8Array): boolean {
+    // In one call, and as a string of bytes: a Hash and a Buffer for each row take longer than the digest.
+    const digest = hash('sha1', row, 'binary');
+    const first = halfOf(digest, 0);
+    const second = halfOf(digest, 4) || 1;
+    for (let slot = first % SLOTS; ; slot = (slot + 1) % SLOTS) {
+      const known = this.#digests[2 * slot + 1];
+      if (known === 0) {
+        if (this.#count === MAX_REMEMBERED_ROWS) return false;
+        this.#digests[2 * slot] = first;
+        this.#digests[2 * slot + 1] = second;
+        this.#count++;
+        return false;
+      }
+      if (known === second && this.#digests[2 * slot] === first) return true;
+    }
+  }
+}
+
+function halfOf(digest: string, at: number): number {
+  const [a, b] = [digest.charCodeAt(at), digest.charCodeAt(at + 1)];
+  const [c, d] = [digest.charCodeAt(at + 2), digest.charCodeAt(at + 3)];
+  return (a | (b << 8) | (c << 16) | (d << 24)) >>> 0;
 }

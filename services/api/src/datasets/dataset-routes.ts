@@ -17,11 +17,10 @@ import { type HttpApp, untilClosed, uploadBroken } from '@lorasmith/service-kit'
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 import type { DatasetChanges } from './change-datasets.js';
-import { ColumnsParameter, columnsOf } from './columns-parameter.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
 import type { RowViews } from './row-views.js';
 import type { TokenPreparations } from './token-preparations.js';
-import { RAW_CONTENT_TYPES, uploadSourceOf, withCurlHint } from './upload-source.js';
+import { ColumnsParameter, columnsOf, RAW_CONTENT_TYPES, uploadSourceOf, withCurlHint } from './upload-source.js';
 
 export interface DatasetRoutesOptions {
   catalog: DatasetCatalog;
@@ -69,109 +68,120 @@ const UPLOAD_BODY = {
   },
 };
 
+const listDatasets = {
+  schema: {
+    operationId: 'listDatasets',
+    summary: 'Datasets, newest first unless sorted otherwise, with the number of those that match',
+    tags,
+    querystring: DatasetQuery,
+    response: { 200: answer('One page.', DatasetPage), ...errorAnswers(400, 503) },
+  },
+};
+
+const getDataset = {
+  schema: {
+    operationId: 'getDataset',
+    summary: 'One dataset',
+    tags,
+    params: DatasetParams,
+    response: { 200: answer('The dataset.', Dataset), ...errorAnswers(404) },
+  },
+};
+
+const changeDataset = {
+  schema: {
+    operationId: 'changeDataset',
+    summary: 'Change the name, tags or note of a dataset; its rows never change',
+    tags,
+    params: DatasetParams,
+    body: DetailsChange,
+    response: { 200: answer('The changed dataset.', Dataset), ...errorAnswers(404, 503, 507) },
+  },
+};
+
+const getDatasetTokens = {
+  schema: {
+    operationId: 'getDatasetTokens',
+    summary: 'Whether a dataset is stored as tokens of a base model',
+    tags,
+    params: DatasetParams,
+    querystring: TokensQuery,
+    response: { 200: answer('Its state.', DatasetTokens), ...errorAnswers(400, 404, 422, 503, 504) },
+  },
+};
+
+const listDatasetRows = {
+  schema: {
+    operationId: 'listDatasetRows',
+    summary: 'Rows of a dataset, as they were uploaded and as a model sees them',
+    description:
+      'With `base_model`: their tokens, and which of them a job with these settings trains. A page may have fewer ' +
+      'rows than `limit`: it ends with a row that is long.',
+    tags,
+    params: DatasetParams,
+    querystring: DatasetRowsQuery,
+    response: { 200: answer('A page of them.', DatasetRowPage), ...errorAnswers(400, 404, 422, 503, 504) },
+  },
+};
+
+const deleteDataset = {
+  schema: {
+    operationId: 'deleteDataset',
+    summary: 'Delete a dataset that no unfinished job uses',
+    tags,
+    params: DatasetParams,
+    response: { 204: noBody('Deleted.'), ...errorAnswers(404, 409, 503) },
+  },
+};
+
 export async function datasetRoutes(
   app: HttpApp,
   { catalog, changes, preparations, views, maxBytes }: DatasetRoutesOptions,
 ): Promise<void> {
   await app.register(uploadRoute, { changes, preparations, maxBytes });
 
-  app.get(
-    '/datasets',
-    {
-      schema: {
-        operationId: 'listDatasets',
-        summary: 'Datasets, newest first unless sorted otherwise, with the number of those that match',
-        tags,
-        querystring: DatasetQuery,
-        response: { 200: answer('One page.', DatasetPage), ...errorAnswers(400, 503) },
-      },
-    },
-    ({ query, caller }) => catalog.search({ ...query, limit: query.limit ?? 20 }, caller),
+  app.get('/datasets', listDatasets, ({ query, caller }) =>
+    catalog.search({ ...query, limit: query.limit ?? 20 }, caller),
   );
 
-  app.get(
-    '/datasets/:id',
-    {
-      schema: {
-        operationId: 'getDataset',
-        summary: 'One dataset',
-        tags,
-        params: DatasetParams,
-        response: { 200: answer('The dataset.', Dataset), ...errorAnswers(404) },
-      },
-    },
-    ({ params }) => catalog.get(params.id),
+  app.get('/datasets/:id', getDataset, ({ params }) => catalog.get(params.id));
+
+  app.patch('/datasets/:id', changeDataset, async ({ params, body, log }) => {
+    const dataset = await catalog.changeDetails(params.id, body);
+    log.info({ dataset: dataset.id, fields: Object.keys(body) }, 'dataset changed');
+    return dataset;
+  });
+
+  app.get('/datasets/:id/tokens', getDatasetTokens, ({ params, query }) =>
+    preparations.status(params.id, query.base_model),
   );
 
-  app.patch(
-    '/datasets/:id',
-    {
-      schema: {
-        operationId: 'changeDataset',
-        summary: 'Change the name, tags or note of a dataset; its rows never change',
-        tags,
-        params: DatasetParams,
-        body: DetailsChange,
-        response: { 200: answer('The changed dataset.', Dataset), ...errorAnswers(404, 503, 507) },
-      },
-    },
-    async ({ params, body, log }) => {
-      const dataset = await catalog.changeDetails(params.id, body);
-      log.info({ dataset: dataset.id, fields: Object.keys(body) }, 'dataset changed');
-      return dataset;
-    },
-  );
+  app.get('/datasets/:id/rows', listDatasetRows, ({ params, query }) => views.page(params.id, query));
 
-  app.get(
-    '/datasets/:id/tokens',
-    {
-      schema: {
-        operationId: 'getDatasetTokens',
-        summary: 'Whether a dataset is stored as tokens of a base model',
-        tags,
-        params: DatasetParams,
-        querystring: TokensQuery,
-        response: { 200: answer('Its state.', DatasetTokens), ...errorAnswers(400, 404, 422, 503, 504) },
-      },
-    },
-    ({ params, query }) => preparations.status(params.id, query.base_model),
-  );
-
-  app.get(
-    '/datasets/:id/rows',
-    {
-      schema: {
-        operationId: 'listDatasetRows',
-        summary: 'Rows of a dataset, as they were uploaded and as a model sees them',
-        description:
-          'With `base_model`: their tokens, and which of them a job with these settings trains. A page may have fewer ' +
-          'rows than `limit`: it ends with a row that is long.',
-        tags,
-        params: DatasetParams,
-        querystring: DatasetRowsQuery,
-        response: { 200: answer('A page of them.', DatasetRowPage), ...errorAnswers(400, 404, 422, 503, 504) },
-      },
-    },
-    ({ params, query }) => views.page(params.id, query),
-  );
-
-  app.delete(
-    '/datasets/:id',
-    {
-      schema: {
-        operationId: 'deleteDataset',
-        summary: 'Delete a dataset that no unfinished job uses',
-        tags,
-        params: DatasetParams,
-        response: { 204: noBody('Deleted.'), ...errorAnswers(404, 409, 503) },
-      },
-    },
-    async ({ params, log }, reply) => {
-      await changes.delete(params.id, log);
-      return reply.code(204).send();
-    },
-  );
+  app.delete('/datasets/:id', deleteDataset, async ({ params, log }, reply) => {
+    await changes.delete(params.id, log);
+    return reply.code(204).send();
+  });
 }
+
+const uploadDataset = {
+  config: { documentedBody: UPLOAD_BODY },
+  schema: {
+    operationId: 'uploadDataset',
+    summary: 'Upload a dataset',
+    description:
+      'JSONL, one row per line, a JSON array of rows, CSV or Parquet, also compressed with gzip or zstd: the body itself, ' +
+      'or the part `file` of a form. Its bytes say what it is. ' +
+      'The same bytes again, with the same key, are the same dataset (200 instead of 201).',
+    tags,
+    querystring: UploadQuery,
+    response: {
+      200: answer('It already existed.', Dataset),
+      201: answer('Stored.', Dataset),
+      ...errorAnswers(400, 404, 413, 415, 422, 503, 504, 507),
+    },
+  },
+};
 
 /** The upload in its own scope, because all other routes accept only JSON. */
 async function uploadRoute(
@@ -191,44 +201,22 @@ async function uploadRoute(
     done(new ProductError('unsupported_media_type', message));
   });
 
-  app.post(
-    '/datasets',
-    {
-      bodyLimit: maxBytes,
-      config: { documentedBody: UPLOAD_BODY },
-      schema: {
-        operationId: 'uploadDataset',
-        summary: 'Upload a dataset',
-        description:
-          'JSONL, one row per line, a JSON array of rows, CSV or Parquet, also compressed with gzip or zstd: the body itself, ' +
-          'or the part `file` of a form. Its bytes say what it is. ' +
-          'The same bytes again, with the same key, are the same dataset (200 instead of 201).',
-        tags,
-        querystring: UploadQuery,
-        response: {
-          200: answer('It already existed.', Dataset),
-          201: answer('Stored.', Dataset),
-          ...errorAnswers(400, 404, 413, 415, 422, 503, 504, 507),
-        },
-      },
-    },
-    async (request, reply) => {
-      const { caller, identity, limits, log, query } = request;
-      const { name = null } = query;
-      const columns = columnsOf(query);
-      const signal = untilClosed(reply.raw, uploadBroken());
-      const source = () => uploadSourceOf(request, { name, columns, signal }, maxBytes);
-      const uploader = { owner: caller.owner, key: identity.key?.id ?? null, limits, log };
-      const { base_model: baseModel } = query;
-      if (baseModel !== undefined) await preparations.checkModel(baseModel);
-      const { dataset, created } = await changes.upload(source, uploader).catch((error: unknown) => {
-        throw withCurlHint(error, request.headers['content-type']);
-      });
-      if (baseModel !== undefined) preparations.start(dataset, baseModel);
-      return await reply
-        .code(created ? 201 : 200)
-        .header('location', `/datasets/${dataset.id}`)
-        .send(dataset);
-    },
-  );
+  app.post('/datasets', { ...uploadDataset, bodyLimit: maxBytes }, async (request, reply) => {
+    const { caller, identity, limits, log, query } = request;
+    const { name = null } = query;
+    const columns = columnsOf(query);
+    const signal = untilClosed(reply.raw, uploadBroken());
+    const source = () => uploadSourceOf(request, { name, columns, signal }, maxBytes);
+    const uploader = { owner: caller.owner, key: identity.key?.id ?? null, limits, log };
+    const { base_model: baseModel } = query;
+    if (baseModel !== undefined) await preparations.checkModel(baseModel);
+    const { dataset, created } = await changes.upload(source, uploader).catch((error: unknown) => {
+      throw withCurlHint(error, request.headers['content-type']);
+    });
+    if (baseModel !== undefined) preparations.start(dataset, baseModel);
+    return await reply
+      .code(created ? 201 : 200)
+      .header('location', `/datasets/${dataset.id}`)
+      .send(dataset);
+  });
 }

@@ -1,12 +1,11 @@
 import type { Fault } from '@lorasmith/contracts';
 import { usedColumns } from '@lorasmith/planning';
 import { type ColumnMapping, mapColumns } from '@lorasmith/row-files';
-import { mapConversation } from './map-conversation.js';
 
 /** A row in one of our formats. */
 export interface MappedRow {
   row: unknown;
-  /** The changes of the row in words, besides columns that were left out. */
+  /** Descriptions of the changes of the row, without the columns that were left out. */
   mappings: readonly string[];
   /** Names of the columns that are not used. */
   leftOut: readonly string[];
@@ -67,7 +66,7 @@ function misleadingColumn(row: Record<string, unknown>): Fault | null {
   return isInputOutput ? invalid(INPUT_OUTPUT, 'instruction') : null;
 }
 
-/** Whether a row is an answer with a label, and nothing else that would be trained without it. */
+/** True if a row is an answer with a label, and nothing else that would be trained without it. */
 function isLabelled(row: Record<string, unknown>): boolean {
   const has = (name: string) => Object.hasOwn(row, name);
   return ['prompt', 'completion'].some(has) && !['messages', 'conversations', 'chosen', 'rejected'].some(has);
@@ -87,6 +86,121 @@ const INPUT_OUTPUT =
   'A row with "input" and "output" alone is no format. Send {"prompt": the input, "completion": the output}, or upload with ' +
   'columns=prompt:input,completion:output. With a task for every row, send {"instruction", "input", "output"}.';
 
+/** A conversation in the form of `messages`. */
+interface MappedConversation {
+  messages: object[];
+  /** Names of the fields of turns that are not used. */
+  leftOut: readonly string[];
+}
+
+/** Names of a sender, and the role that it has in `messages`. */
+const ROLES: ReadonlyMap<unknown, string> = new Map([
+  ['system', 'system'],
+  ['human', 'user'],
+  ['user', 'user'],
+  ['gpt', 'assistant'],
+  ['assistant', 'assistant'],
+]);
+const TOOL_SENDERS: ReadonlySet<unknown> = new Set([
+  'function_call',
+  'function_response',
+  'tool_call',
+  'tool_response',
+  'observation',
+  'tool',
+]);
+
+const COLUMN = 'conversations';
+
+/**
+ * The turns of a ShareGPT row, `{"from", "value"}` or `{"role", "content"}`, with the text of its column `system` before them.
+ * @returns the faults of a row that cannot be mapped
+ */
+function mapConversation(turns: unknown, system: unknown): MappedConversation | Fault[] {
+  if (!Array.isArray(turns)) return invalidConversation('conversations must be a list of {"from", "value"}.', COLUMN);
+  const messages: object[] = [];
+  const leftOut = new Set<string>();
+  for (const [index, turn] of turns.entries()) {
+    const at = `${COLUMN}.${index}`;
+    if (typeof turn !== 'object' || turn === null) return invalidConversation('A turn must be {"from", "value"}.', at);
+    const { from, value, role = from, content = value, weight, ...others } = turn as Record<string, unknown>;
+    const sender = Object.hasOwn(turn, 'from') ? 'from' : 'role';
+    if (TOOL_SENDERS.has(role)) return invalidConversation(`${JSON.stringify(role)}: ${SEND_CALLS}`, `${at}.${sender}`);
+    const mapped = ROLES.get(role);
+    if (mapped === undefined)
+      return invalidConversation(`from must be one of ${[...ROLES.keys()].join(', ')}.`, `${at}.${sender}`);
+    if (typeof content !== 'string') {
+      return invalidConversation(
+        'The text of a turn is missing: {"from", "value"}.',
+        `${at}.${sender === 'from' ? 'value' : 'content'}`,
+      );
+    }
+    for (const name of Object.keys(others)) leftOut.add(`${COLUMN}[].${name}`);
+    messages.push({ role: mapped, content, ...(weight == null ? {} : { weight }) });
+  }
+  if (system != null && typeof system !== 'string')
+    return invalidConversation('The column "system" must be text.', 'system');
+  if (system) {
+    if (messages.some((message) => 'role' in message && message.role === 'system')) {
+      return invalidConversation('The row has a system turn and the column "system". Leave one out.', 'system');
+    }
+    messages.unshift({ role: 'system', content: system });
+  }
+  return { messages, leftOut: [...leftOut] };
+}
+
+const SEND_CALLS =
+  'calls of tools are not mapped from ShareGPT. Send the row as {"messages": […], "tools"}, calls in "tool_calls" of an ' +
+  'assistant message, their answers as messages with the role "tool".';
+
+function invalidConversation(message: string, param: string): Fault[] {
+  return [invalid(message, param)];
+}
+
 function invalid(message: string, param: string): Fault {
   return { code: 'invalid_dataset', message, param };
+}
+
+/** Columns named in one warning. */
+const MAX_NAMED = 20;
+const MAX_NAME_LENGTH = 64;
+
+const CODES = { mapped: 'rows_mapped', leftOut: 'columns_left_out' };
+
+/** True if a warning with this code reports a change of the upload. */
+export function isRowChange(code: string): boolean {
+  return Object.values(CODES).includes(code);
+}
+
+/** The changes of an upload to the rows of a file, each with its first line. */
+export class MappingReport {
+  readonly #mappings = new Map<string, number>();
+  readonly #leftOut = new Map<string, number>();
+  #hasMoreColumns = false;
+
+  add(line: number, { mappings, leftOut }: MappedRow): void {
+    for (const mapping of mappings) {
+      if (!this.#mappings.has(mapping)) this.#mappings.set(mapping, line);
+    }
+    for (const fullName of leftOut) {
+      const name = fullName.slice(0, MAX_NAME_LENGTH);
+      if (this.#leftOut.has(name)) continue;
+      if (this.#leftOut.size < MAX_NAMED) this.#leftOut.set(name, line);
+      else this.#hasMoreColumns = true;
+    }
+  }
+
+  warnings(): Fault[] {
+    const warnings = [...this.#mappings].map(([mapping, line]) => ({
+      code: CODES.mapped,
+      message: `${mapping}.`,
+      line,
+    }));
+    const [first] = this.#leftOut.values();
+    if (first === undefined) return warnings;
+    const names = [...this.#leftOut.keys()].map((name) => JSON.stringify(name)).join(', ');
+    const more = this.#hasMoreColumns ? ' and others' : '';
+    const message = `Columns that are not used were left out: ${names}${more}.`;
+    return [...warnings, { code: CODES.leftOut, message, line: first }];
+  }
 }

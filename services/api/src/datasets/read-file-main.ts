@@ -4,7 +4,7 @@ import { pipeline } from 'node:stream/promises';
 import { answerParent, childOutput } from '@lorasmith/child-processes';
 import { bounded } from '@lorasmith/contracts';
 import { linesOfParquet, unzstd } from '@lorasmith/row-files';
-import type { FileReading } from './file-reading.js';
+import type { FileReading } from './bounded-reader.js';
 
 answerParent<FileReading, null>('reading of the file', async (reading) => {
   const content = bounded(contentOf(reading), reading.maxBytes, 'unpacked file');

@@ -3,11 +3,8 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { type KeyId, ProductError } from '@lorasmith/contracts';
 import type { ColumnMapping } from '@lorasmith/row-files';
 import { Piscina } from 'piscina';
-import { createConcurrencyLimit } from '../access/concurrency-limit.js';
-import { createConcurrencyQueue, placesOf } from '../access/concurrency-queue.js';
-import { resultOf } from '../jobs/tried.js';
-import { type ThreadAnswer, triedOf } from '../threads/thread-answer.js';
-import { THREAD_ARGUMENTS } from '../threads/thread-arguments.js';
+import { ConcurrencyLimit, ConcurrencyQueue, slotsOf } from '../access/concurrency-limit.js';
+import { resultOf, THREAD_ARGUMENTS, type ThreadAnswer, triedOf } from '../threads.js';
 import { type Checked, type CheckTask, LONG_RECORD } from './check-thread.js';
 import type { DatasetLimits, DatasetSummary } from './dataset-checker.js';
 
@@ -15,14 +12,14 @@ import type { DatasetLimits, DatasetSummary } from './dataset-checker.js';
 export interface CheckOptions {
   limits: DatasetLimits;
   columns: ColumnMapping | undefined;
-  /** The API key whose turn it is. */
+  /** The API key of the upload; keys alternate. */
   key: KeyId | null;
   /** Ends the check. */
   signal: AbortSignal;
 }
 
-/** Bytes that are checked in one turn: some 40 ms for the shortest rows. */
-const PIECE_BYTES = 2 ** 16;
+/** Bytes that are checked at once: some 40 ms for the shortest rows. */
+const BLOCK_BYTES = 2 ** 16;
 const MAX_THREADS = 4;
 /** A check gives way to the event loop of the api, and to a training on this machine, but not for long. */
 const NICE = 5;
@@ -45,20 +42,20 @@ export const longRecordLimits = {
 const ANY = Number.MAX_SAFE_INTEGER;
 
 /**
- * Checks the rows of uploads outside the event loop. Keys take turns, piece by piece: an upload that takes minutes keeps none of another key
- * waiting for longer than a turn.
+ * Checks the rows of uploads outside the event loop. Keys alternate, block by block: an upload that takes minutes keeps none of another key
+ * waiting for longer than a block.
  */
 export class RowChecks {
   readonly #threadFile: string;
   #threads: Piscina | null = null;
   /** One core stays for the api. */
   readonly #count = Math.min(MAX_THREADS, Math.max(1, availableParallelism() - 1));
-  readonly #turns = createConcurrencyQueue({
+  readonly #queue = new ConcurrencyQueue({
     what: 'checks of rows',
     waitMs: null,
     waiting: { own: ANY, total: ANY },
   });
-  readonly #longRecords = createConcurrencyLimit('uploads of CSV with long rows');
+  readonly #longRecords = new ConcurrencyLimit('uploads of CSV with long rows');
 
   /** @param threadFile - Path of the compiled `check-thread.js` */
   constructor(threadFile: string) {
@@ -120,13 +117,13 @@ export class RowChecks {
         }),
     );
     let workedMs = 0;
-    /** Has a piece checked; null: there is none after those before. @returns the rows to store, or how the check ended */
-    const turn = async (piece: Uint8Array<ArrayBuffer> | null): Promise<Uint8Array | Checked> => {
-      const release = await this.#turns.enter(key, placesOf(key, this.#count), signal);
+    /** Has a block checked; null: there is none after those before. @returns the rows to store, or how the check ended */
+    const checkBlock = async (block: Uint8Array<ArrayBuffer> | null): Promise<Uint8Array | Checked> => {
+      const release = await this.#queue.enter(key, slotsOf(key, this.#count), signal);
       const begin = performance.now();
       try {
         const reply = replies.next();
-        port.postMessage(piece, piece === null ? [] : [piece.buffer]);
+        port.postMessage(block, block === null ? [] : [block.buffer]);
         return await reply;
       } finally {
         workedMs += performance.now() - begin;
@@ -134,13 +131,13 @@ export class RowChecks {
       }
     };
     try {
-      for await (const piece of inPieces(content)) {
-        const checked = await turn(piece);
+      for await (const block of inBlocks(content)) {
+        const checked = await checkBlock(block);
         if ('summary' in checked) return yield* rest(checked);
         if (checked.length > 0) yield bufferOf(checked);
         if (workedMs > MAX_WORK_MS) throw tookTooLong();
       }
-      return yield* rest((await turn(null)) as Checked);
+      return yield* rest((await checkBlock(null)) as Checked);
     } finally {
       signal.removeEventListener('abort', leave);
       longRecords.release();
@@ -158,18 +155,18 @@ function bufferOf({ buffer, byteOffset, length }: Uint8Array): Buffer {
   return Buffer.from(buffer, byteOffset, length);
 }
 
-/** Copies of the chunks in memory of their own, which can go to another thread, none larger than a piece. */
-async function* inPieces(chunks: AsyncIterable<Buffer>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+/** Copies of the chunks in memory of their own, which can go to another thread, none larger than a block. */
+async function* inBlocks(chunks: AsyncIterable<Buffer>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   for await (const chunk of chunks) {
-    for (let at = 0; at < chunk.length; at += PIECE_BYTES) {
-      yield new Uint8Array(chunk.subarray(at, at + PIECE_BYTES));
+    for (let at = 0; at < chunk.length; at += BLOCK_BYTES) {
+      yield new Uint8Array(chunk.subarray(at, at + BLOCK_BYTES));
     }
   }
 }
 
 /**
- * The replies of a thread to the pieces of a check. Nothing of one stays once it is taken: a race with the end of the check would keep the rows of
- * every piece until then.
+ * The replies of a thread to the blocks of a check. Nothing of one stays once it is taken: a race with the end of the check would keep the rows of
+ * every block until then.
  */
 class Replies {
   readonly #signal: AbortSignal;
@@ -195,13 +192,13 @@ class Replies {
     port.once('close', () => signal.removeEventListener('abort', onAbort));
   }
 
-  /** Ends the check: its result, or what that throws, is the reply to this piece and to every later one. */
+  /** Ends the check: its result, or what that throws, is the reply to this block and to every later one. */
   end(result: () => Checked): void {
     this.#result = result;
     this.#settle(result);
   }
 
-  /** @throws ProductError that of a long record, or of the check; the reason of the signal */
+  /** The next reply. @throws ProductError that of a long record, or of the check; the reason of the signal */
   async next(): Promise<Uint8Array | Checked> {
     return await new Promise((resolve, reject) => {
       this.#resolve = resolve;

@@ -9,11 +9,11 @@ import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
 import type { Preflight } from '../jobs/preflight.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
-import { type RowSources, withFile, withRows } from './hold-rows.js';
+import { type LeaseSources, withLeases, withRows } from './file-leases.js';
 import type { TokenPreparations } from './token-preparations.js';
 
-export interface RowViewsOptions extends RowSources {
-  catalog: Pick<DatasetCatalog, 'uploaded' | 'hold'>;
+export interface RowViewsOptions extends LeaseSources {
+  catalog: Pick<DatasetCatalog, 'uploaded' | 'lease'>;
   preflight: Pick<Preflight, 'viewRows'>;
   preparations: Pick<TokenPreparations, 'checkModel'>;
 }
@@ -31,18 +31,21 @@ const DEFAULT_LIMIT = 20;
 const { max_seq_length, on_overflow, completion_format } = TrainingSettings.properties;
 const RowSettings = Type.Object({ max_seq_length, on_overflow, completion_format });
 type RowSettings = Static<typeof RowSettings>;
-type RowPlace = Required<Pick<DatasetRowsQuery, 'after' | 'limit'>>;
+type Page = Required<Pick<DatasetRowsQuery, 'after' | 'limit'>>;
 
 export function createRowViews(options: RowViewsOptions): RowViews {
   const { catalog, preflight, preparations } = options;
 
-  const asUploaded = (dataset: UploadedDataset, place: RowPlace) =>
-    withFile(options, dataset, (rowsFile) => preflight.viewRows({ dataset, rowsFile, ...place, encoding: null }));
+  const asUploaded = (dataset: UploadedDataset, page: Page) =>
+    withLeases(options, async (leases) => {
+      const rowsFile = await leases.rowsFile(dataset);
+      return await preflight.viewRows({ dataset, rowsFile, ...page, encoding: null });
+    });
 
-  const asTokens = async (dataset: UploadedDataset, place: RowPlace, baseModel: string, settings: RowSettings) => {
+  const asTokens = async (dataset: UploadedDataset, page: Page, baseModel: string, settings: RowSettings) => {
     await preparations.checkModel(baseModel);
     return await withRows(options, { dataset, baseModel }, ({ modelsDir, rowsFile }) =>
-      preflight.viewRows({ dataset, rowsFile, ...place, encoding: { modelsDir, baseModel, settings } }),
+      preflight.viewRows({ dataset, rowsFile, ...page, encoding: { modelsDir, baseModel, settings } }),
     );
   };
 
@@ -54,11 +57,11 @@ export function createRowViews(options: RowViewsOptions): RowViews {
         throw new ProductError('invalid_request', message, { param: unused });
       }
       const dataset = await catalog.uploaded(id);
-      const place = { after, limit };
+      const rows = { after, limit };
       const viewed =
         baseModel === undefined
-          ? await asUploaded(dataset, place)
-          : await asTokens(dataset, place, baseModel, Value.Default(RowSettings, settings) as RowSettings);
+          ? await asUploaded(dataset, rows)
+          : await asTokens(dataset, rows, baseModel, Value.Default(RowSettings, settings) as RowSettings);
       const next = viewed.has_more ? viewed.data.at(-1)!.line : null;
       return { object: 'dataset_rows', dataset: id, base_model: baseModel ?? null, ...viewed, next };
     },

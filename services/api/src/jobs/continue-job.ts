@@ -12,7 +12,7 @@ import type { JobStore } from '@lorasmith/job-store';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { AdapterReservation } from './adapter-reservation.js';
-import { inValidation } from './job-datasets.js';
+import { inValidation } from './job-inputs.js';
 
 export interface JobContinuationOptions {
   jobs: Pick<JobStore, 'getJob' | 'resumeJob' | 'checkpoints' | 'createJob' | 'repeatedJob' | 'adapterBytes'>;
@@ -26,79 +26,82 @@ export interface PublishOptions extends PublishCheckpointRequest {
 }
 
 /** Resumes jobs that have ended or are paused, and publishes checkpoints of ended ones. */
-export interface JobContinuation {
+export class JobContinuation {
+  readonly #options: JobContinuationOptions;
+
+  constructor(options: JobContinuationOptions) {
+    this.#options = options;
+  }
+
   /**
+   * Queues a job again.
    * @throws ProductError `job_not_found`, `job_not_resumable`, `dataset_not_found`, `quota_exceeded`, `queue_full`,
    * `storage_full`
    */
-  resume(id: JobId, limits: AccessLimits): Promise<Job>;
+  async resume(id: JobId, limits: AccessLimits): Promise<Job> {
+    const { jobs, catalog, adapterReservation } = this.#options;
+    const job = await this.#existingJob(id);
+    // Publishing a checkpoint reads no dataset.
+    if (job.kind === 'train' && ENDED_STATUSES.includes(job.status)) {
+      await catalog.uploaded(job.dataset);
+      if (job.validation.dataset !== null) await catalog.uploaded(job.validation.dataset).catch(inValidation);
+    }
+    const resume = () => jobs.resumeJob(id, jobLimitsOf(limits));
+    // A paused job still has its quota. Any other status is refused by the job store.
+    if (job.status !== 'failed' && job.status !== 'cancelled') return await resume();
+    return await adapterReservation.within(job.owner, await jobs.adapterBytes.of(id), limits, resume);
+  }
+
   /**
    * Queues a job that publishes a checkpoint as an adapter.
    * @param step - `best`, `last`, or a number
    * @throws ProductError `job_not_found`, `job_still_active`, `checkpoint_not_found`, `idempotency_conflict`,
    * `quota_exceeded`, `queue_full`, `storage_full`
    */
-  publish(id: JobId, step: string, options: PublishOptions): Promise<Job>;
-}
+  async publish(id: JobId, step: string, { name, idempotencyKey, limits }: PublishOptions): Promise<Job> {
+    const { jobs, adapterReservation } = this.#options;
+    const job = await this.#existingJob(id);
+    const { owner } = job;
+    const requestHash = createHash('sha256')
+      .update(JSON.stringify([id, step, name ?? null]))
+      .digest('hex');
+    if (idempotencyKey !== undefined) {
+      // Before checks whose outcome may have changed since: the checkpoint, the status of the job, the quota.
+      const repeated = await jobs.repeatedJob({ idempotencyKey, requestHash, owner });
+      if (repeated !== null) return repeated;
+    }
+    if (!ENDED_STATUSES.includes(job.status)) {
+      throw new ProductError(
+        'job_still_active',
+        'The job has not ended, so its checkpoints still change. Wait for it, or cancel it first.',
+      );
+    }
+    const checkpoint = chosen(await jobs.checkpoints.list(id), step);
+    const adapterBytes = await jobs.adapterBytes.of(id);
+    const { job: publishing } = await adapterReservation.within(owner, adapterBytes, limits, () =>
+      jobs.createJob(
+        { ...specOf(job), name: name ?? job.name },
+        {
+          task: { kind: 'publish-checkpoint', checkpoint: { job: id, step: checkpoint.step } },
+          idempotencyKey,
+          requestHash,
+          owner,
+          adapterBytes,
+          ...jobLimitsOf(limits),
+        },
+      ),
+    );
+    return publishing;
+  }
 
-export function createJobContinuation({ jobs, catalog, adapterReservation }: JobContinuationOptions): JobContinuation {
-  const existingJob = async (id: JobId): Promise<Job> => {
-    const job = await jobs.getJob(id);
+  async #existingJob(id: JobId): Promise<Job> {
+    const job = await this.#options.jobs.getJob(id);
     if (job === null) throw new ProductError('job_not_found', `There is no job ${id}.`);
     return job;
-  };
-
-  return {
-    async resume(id, limits) {
-      const job = await existingJob(id);
-      // Publishing a checkpoint reads no dataset.
-      if (job.kind === 'train' && ENDED_STATUSES.includes(job.status)) {
-        await catalog.uploaded(job.dataset);
-        if (job.validation.dataset !== null) await catalog.uploaded(job.validation.dataset).catch(inValidation);
-      }
-      const resume = () => jobs.resumeJob(id, jobLimitsOf(limits));
-      // A paused job still has its quota. Any other status is refused by the job store.
-      if (job.status !== 'failed' && job.status !== 'cancelled') return await resume();
-      return await adapterReservation.within(job.owner, await jobs.adapterBytes.of(id), limits, resume);
-    },
-
-    async publish(id, step, { name, idempotencyKey, limits }) {
-      const job = await existingJob(id);
-      const { owner } = job;
-      const requestHash = createHash('sha256')
-        .update(JSON.stringify([id, step, name ?? null]))
-        .digest('hex');
-      if (idempotencyKey !== undefined) {
-        // Before checks whose outcome may have changed since: the checkpoint, the status of the job, the quota.
-        const repeated = await jobs.repeatedJob({ idempotencyKey, requestHash, owner });
-        if (repeated !== null) return repeated;
-      }
-      if (!ENDED_STATUSES.includes(job.status)) {
-        throw new ProductError(
-          'job_still_active',
-          'The job has not ended, so its checkpoints still change. Wait for it, or cancel it first.',
-        );
-      }
-      const checkpoint = chosen(await jobs.checkpoints.list(id), step);
-      const adapterBytes = await jobs.adapterBytes.of(id);
-      const { job: publishing } = await adapterReservation.within(owner, adapterBytes, limits, () =>
-        jobs.createJob(
-          { ...specOf(job), name: name ?? job.name },
-          {
-            task: { kind: 'publish-checkpoint', checkpoint: { job: id, step: checkpoint.step } },
-            idempotencyKey,
-            requestHash,
-            owner,
-            adapterBytes,
-            ...jobLimitsOf(limits),
-          },
-        ),
-      );
-      return publishing;
-    },
-  };
+  }
 }
 
+/** The checkpoint of a step, of `best` or of `last`. @throws ProductError `checkpoint_not_found` */
 function chosen(checkpoints: Checkpoint[], step: string): Checkpoint {
   const found = checkpoints.find(
     (one) => (step === 'best' && one.is_best) || (step === 'last' && one.is_last) || String(one.step) === step,

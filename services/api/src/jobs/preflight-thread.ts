@@ -1,6 +1,5 @@
 import { join } from 'node:path';
-import type { MessagePort } from 'node:worker_threads';
-import { DEFAULT_COMPLETION_FORMAT, type JobSpec, ProductError, type Report } from '@lorasmith/contracts';
+import { DEFAULT_COMPLETION_FORMAT, type JobSpec, ProductError } from '@lorasmith/contracts';
 import {
   type ModelFolder,
   ModelTexts,
@@ -10,41 +9,32 @@ import {
 } from '@lorasmith/model-folder';
 import {
   type ExampleStoreOptions,
-  type JobOutline,
   openExampleStore,
-  outlineJob,
+  type PlanWithoutRows,
   planJob,
+  planWithoutRows,
   prepareTokens,
   storedTokens,
   type ViewedRows,
   viewRows,
 } from '@lorasmith/planning';
-import { answering, type ThreadAnswer } from '../threads/thread-answer.js';
-import { datasetsOf } from './job-datasets.js';
-import type { PlannedJobs, PreflightRows, RowsToView } from './preflight-tasks.js';
+import { answering, type ThreadAnswer } from '../threads.js';
+import {
+  datasetsOf,
+  type Outlines,
+  type OutlineTask,
+  type Planned,
+  type PlannedJobs,
+  type PrepareTask,
+  type ReportTask,
+  type TokensTask,
+  type ViewTask,
+} from './preflight-tasks.js';
 
 // What the api runs in worker threads: each function is a task, called by its name.
 
-interface Shared {
-  /** Where datasets are stored as tokens. */
-  tokens: ExampleStoreOptions;
-}
-
 /** Does nothing: the thread has started. */
 export function ready(): void {}
-
-export interface ReportTask extends Shared {
-  jobs: PlannedJobs;
-  threads: number;
-  /** Planning gives up at this time (`Date.now()`); null: it takes as long as it needs. */
-  deadlineMs: number | null;
-}
-
-/** The report of a planned job, and the memory of a machine with which it would just fit; null: unknown. */
-export interface Planned {
-  report: Report;
-  leastMemory: number | null;
-}
 
 /**
  * Plans jobs as their trainers will, one after the other: what they have in common is read once.
@@ -83,26 +73,15 @@ export async function report({
   });
 }
 
-export interface OutlineTask extends Shared {
-  jobs: PlannedJobs;
-  /** The most bytes of rows, or of stored tokens, that are planned before the answer. */
-  quick: { rowBytes: number; tokenBytes: number };
-}
-
-/** The facts about each of the jobs that are known without their rows, and whether planning them completely is quick. */
-export interface Outlines {
-  outlines: ThreadAnswer<JobOutline>[];
-  isQuick: boolean;
-}
-
+/** The facts about each job that are known without its rows, and whether planning it completely is quick. */
 export async function outline({ jobs, tokens, quick }: OutlineTask): Promise<ThreadAnswer<Outlines>> {
   return await answering(async () => {
     const { specs, modelsDir, dataset, validation, initial, machine } = jobs;
     const model = await openBaseModel(modelsDir, specs[0]!.base_model);
     const weightsSha256 = await knownWeights(model, jobs, tokens);
     const known = { model, dataset, validation, initial, weightsSha256, machine };
-    const outlines: ThreadAnswer<JobOutline>[] = [];
-    for (const spec of specs) outlines.push(await answering(() => outlineJob({ spec, ...known })));
+    const outlines: ThreadAnswer<PlanWithoutRows>[] = [];
+    for (const spec of specs) outlines.push(await answering(() => planWithoutRows({ spec, ...known })));
     const examples = await openExampleStore(tokens);
     const { completion_format: completionFormat } = specs[0]!.training;
     let shareOfBudget = 0;
@@ -114,11 +93,7 @@ export async function outline({ jobs, tokens, quick }: OutlineTask): Promise<Thr
   });
 }
 
-export interface TokensTask extends Shared {
-  rows: PreflightRows;
-}
-
-/** Whether the rows are stored as tokens, in the form of a job that names none. */
+/** True if the rows are stored as tokens, in the form of a job that names none. */
 export async function hasTokens({ rows, tokens }: TokensTask): Promise<ThreadAnswer<boolean>> {
   return await answering(async () => {
     const model = await openBaseModel(rows.modelsDir, rows.baseModel);
@@ -126,12 +101,6 @@ export async function hasTokens({ rows, tokens }: TokensTask): Promise<ThreadAns
     const options = { model, dataset: rows.dataset, completionFormat: DEFAULT_COMPLETION_FORMAT, examples };
     return (await storedTokens(options).catch(nullIfNotTrainable)) !== null;
   });
-}
-
-export interface PrepareTask extends TokensTask {
-  threads: number;
-  /** Receives the progress. */
-  port: MessagePort;
 }
 
 /** Stores the rows as tokens, before a job says how they are written. */
@@ -153,8 +122,6 @@ export async function prepare({ rows, tokens, threads, port }: PrepareTask): Pro
   });
 }
 
-export type ViewTask = RowsToView;
-
 /** The texts of the last base model whose rows were shown. */
 const viewedTexts = new ModelTexts();
 
@@ -167,7 +134,7 @@ export async function view({ encoding, ...rows }: ViewTask): Promise<ThreadAnswe
   });
 }
 
-/** Only where it is remembered: the trainer compares it, too, once it has read the weights. */
+/** The digest of the weights, only where it is remembered: the trainer compares it, too, once it has read the weights. */
 async function knownWeights(
   model: ModelFolder,
   { initial }: PlannedJobs,

@@ -1,25 +1,23 @@
 import { availableParallelism } from 'node:os';
-import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { MessageChannel } from 'node:worker_threads';
 import { inTime } from '@lorasmith/concurrency';
 import { type ErrorCode, type Owner, ProductError, type Report, type UploadedDataset } from '@lorasmith/contracts';
 import type { PlannedWork } from '@lorasmith/job-store';
-import type { ExampleStoreOptions, JobOutline, TokenizingProgress, ViewedRows } from '@lorasmith/planning';
-import { Piscina } from 'piscina';
-import { type ConcurrencyQueue, createConcurrencyQueue, placesOf } from '../access/concurrency-queue.js';
-import { type ThreadAnswer, triedOf } from '../threads/thread-answer.js';
-import { THREAD_ARGUMENTS } from '../threads/thread-arguments.js';
-import { datasetsOf } from './job-datasets.js';
-import type { PlannedJobs, PreflightRows, RowsToView } from './preflight-tasks.js';
-import type {
-  Outlines,
-  OutlineTask,
-  Planned,
-  PrepareTask,
-  ReportTask,
-  TokensTask,
-  ViewTask,
-} from './preflight-thread.js';
-import { resultOf, type Tried } from './tried.js';
+import type { ExampleStoreOptions, PlanWithoutRows, TokenizingProgress, ViewedRows } from '@lorasmith/planning';
+import { type ThreadAnswer, type Tried, triedOf } from '../threads.js';
+import {
+  datasetsOf,
+  type Outlines,
+  type OutlineTask,
+  type Planned,
+  type PlannedJobs,
+  type PreflightRows,
+  type PrepareTask,
+  type ReportTask,
+  type TokensTask,
+  type ViewTask,
+} from './preflight-tasks.js';
+import { MAX_HEAP_MB, MAX_WAIT_MS, type PreflightThreads, TaskQueue } from './preflight-threads.js';
 
 export interface PreflightOptions {
   threads: PreflightThreads;
@@ -27,60 +25,25 @@ export interface PreflightOptions {
   maxWaiting: number;
   /** Limit for planning, without waiting for a thread, plus a time that depends on the size of the datasets. Then the thread is ended. */
   timeoutMs: number;
-  /** How long {@link Preflight.check} may tokenize rows. 0: never. */
+  /** Time in which {@link Preflight.check} may tokenize rows. 0: never. */
   budgetMs: number;
-  /** Where datasets are stored as tokens. */
+  /** The store of datasets as tokens. */
   tokens: ExampleStoreOptions;
 }
 
-/** Plans jobs outside the event loop: a chat template is code of a model, and may loop forever. Keys take turns. */
-export interface Preflight {
-  /**
-   * Plans jobs completely. Those that take long keep none waiting that do not.
-   * @returns a report of each, or the errors of planning it
-   * @throws ProductError faults that all have in common; `timeout`; `quota_exceeded`, `service_unavailable` if too many tasks wait
-   */
-  report(jobs: PlannedJobs, owner: Owner): Promise<Tried<Report>[]>;
-  /**
-   * Checks jobs in a short time, whatever the size of their datasets: completely if their rows are few or stored as tokens.
-   * Otherwise without the rows, which their trainers check first.
-   *
-   * @returns for each whether it may be queued; `planned` is known only if it was checked completely
-   * @throws ProductError as {@link report}
-   */
-  check(jobs: PlannedJobs, owner: Owner): Promise<Tried<Checked>[]>;
-  /** Whether the rows are stored as tokens. @throws as {@link check} */
-  hasTokens(rows: PreflightRows): Promise<boolean>;
-  /**
-   * Stores the rows as tokens, unless they are stored. One dataset at a time.
-   * @throws ProductError the faults of the rows; `timeout`
-   */
-  prepare(rows: PreflightRows, onProgress: (progress: TokenizingProgress) => void): Promise<void>;
-  /** Shows rows, in a thread of its own. @throws the errors of planning that concern no row; `timeout`; `service_unavailable` */
-  viewRows(view: RowsToView): Promise<ViewedRows>;
-}
-
 /** The facts about a job that may be queued. */
-export interface Checked extends JobOutline {
+export interface Checked extends PlanWithoutRows {
   planned: PlannedWork | undefined;
 }
 
-/** Limit for JavaScript objects of a thread that plans. The tokens do not count. */
-export const MAX_HEAP_MB = 2_048;
-/** The same of a thread that outlines jobs or prepares tokens. */
-const OTHER_HEAP_MB = 1_024;
-/** Tokens are prepared with what others leave of the processor, and nobody waits for them: they get so many times the limit of a plan. */
-const PREPARING_NICE = 10;
+/** The limit for preparing tokens, as a multiple of that of a plan: nobody waits for them. */
 const PREPARING_LIMITS = 10;
-const IDLE_MS = 60_000;
 /** Short rows in a chat template are tokenized at 0.25 MB/s. Below half of that, the thread counts as hanging. */
 const MS_PER_MEGABYTE = 10_000;
 /** Each further variant of a sweep adds this to the time limit of the first. */
 const MS_PER_VARIANT = 1_000;
-/** Variants of a sweep are planned before they are queued for up to so many times the budget of a job. */
+/** The time in which the variants of a sweep are planned before they are queued, as a multiple of the budget of a job. */
 const MOST_BUDGETS = 5;
-/** The longest wait for a thread. */
-const MAX_WAIT_MS = 600_000;
 /** Limits, for docs/limits.md. */
 export const preflightLimits = {
   perMegabyte: { value: MS_PER_MEGABYTE, unit: 'ms', beyond: '504 `timeout`' },
@@ -89,203 +52,141 @@ export const preflightLimits = {
   heap: { value: MAX_HEAP_MB, unit: 'MB', beyond: '422 `does_not_fit`' },
   wait: { value: MAX_WAIT_MS, unit: 'ms', beyond: '503 `service_unavailable`' },
 };
-/** Threads for what takes a short time. */
-const QUICK_THREADS = 2;
 /** The errors of a task that could not begin. */
 const BUSY: readonly ErrorCode[] = ['service_unavailable', 'quota_exceeded', 'timeout'];
-/** Rows that a core tokenizes in a millisecond, beside loading the tokenizer. */
+/** Bytes of rows that a core tokenizes in a millisecond, once the tokenizer is loaded. */
 const ROW_BYTES_PER_MS = 1_000;
-/** Stored tokens that are checked and read in a millisecond. */
+/** Bytes of stored tokens that are checked and read in a millisecond. */
 const TOKEN_BYTES_PER_MS = 200_000;
-/** Each thread that tokenizes holds a tokenizer, up to some hundred MB. */
+/** The most threads that tokenize: each has a tokenizer in memory, up to some hundred MB. */
 const MAX_TOKENIZING_THREADS = 4;
 
-/**
- * The threads in which jobs are planned, of each kind of task its own. One starts with its first task, and ends when it has had none for a
- * while.
- */
-export class PreflightThreads {
-  readonly large: TaskThreads;
-  readonly quick: TaskThreads;
-  readonly outlining: TaskThreads;
-  readonly viewing: TaskThreads;
-  readonly preparing: TaskThreads;
-  readonly #pools: Piscina[] = [];
+/** A report or an error for each job; null for one that takes longer than its budget, or could not begin. */
+type Reports = (ThreadAnswer<Planned> | null)[];
 
-  /**
-   * @param threadFile - Path of the compiled `preflight-thread.js`
-   * @param large - Large dry runs that are planned at once
-   */
-  constructor(threadFile: string, large: number) {
-    const threadsOf = (heapMb: number, size: PoolSize): TaskThreads => ({
-      count: size.maxThreads,
-      pool: lazily(() => {
-        const pool = new Piscina({
-          filename: threadFile,
-          minThreads: 0,
-          ...size,
-          idleTimeout: IDLE_MS,
-          execArgv: THREAD_ARGUMENTS,
-          resourceLimits: { maxOldGenerationSizeMb: heapMb },
-        });
-        this.#pools.push(pool);
-        return pool;
-      }),
-    });
-    this.large = threadsOf(MAX_HEAP_MB, { maxThreads: large });
-    this.quick = threadsOf(MAX_HEAP_MB, { minThreads: 1, maxThreads: QUICK_THREADS });
-    // No task of it reads a dataset.
-    this.outlining = threadsOf(OTHER_HEAP_MB, { minThreads: 1, maxThreads: 1 });
-    // A slow chat template keeps nobody waiting but those who look at rows.
-    this.viewing = threadsOf(OTHER_HEAP_MB, { maxThreads: 1 });
-    this.preparing = threadsOf(OTHER_HEAP_MB, { maxThreads: 1, niceIncrement: PREPARING_NICE });
+/** Plans jobs outside the event loop: a chat template is code of a model, and may loop forever. Keys alternate. */
+export class Preflight {
+  readonly #timeoutMs: number;
+  readonly #budgetMs: number;
+  readonly #tokens: ExampleStoreOptions;
+  readonly #cores = Math.min(availableParallelism(), MAX_TOKENIZING_THREADS);
+  readonly #large: TaskQueue;
+  readonly #quick: TaskQueue;
+  readonly #outlining: TaskQueue;
+  readonly #viewing: TaskQueue;
+  readonly #preparing: TaskQueue;
+
+  constructor({ threads, maxWaiting, timeoutMs, budgetMs, tokens }: PreflightOptions) {
+    this.#timeoutMs = timeoutMs;
+    this.#budgetMs = budgetMs;
+    this.#tokens = tokens;
+    this.#large = new TaskQueue(threads.large, maxWaiting);
+    this.#quick = new TaskQueue(threads.quick, maxWaiting);
+    this.#outlining = new TaskQueue(threads.outlining, maxWaiting);
+    this.#viewing = new TaskQueue(threads.viewing, maxWaiting);
+    this.#preparing = new TaskQueue(threads.preparing, maxWaiting);
   }
 
-  /** Starts the threads that answers wait for, before the first request comes: one takes longer to start than an answer may take. */
-  start(): void {
-    for (const { pool } of [this.quick, this.outlining]) {
-      pool()
-        .run(null, { name: 'ready' })
-        .catch(() => {});
+  /**
+   * Plans jobs completely. Large jobs have threads of their own, so that no small one waits for them.
+   * @returns a report of each, or the errors of planning it
+   * @throws ProductError faults that all have in common; `timeout`; `quota_exceeded`, `service_unavailable` if too many tasks wait
+   */
+  async report(jobs: PlannedJobs, owner: Owner): Promise<Tried<Report>[]> {
+    const { isQuick } = await this.#outlinesOf(jobs, owner);
+    const task: ReportTask = { jobs, tokens: this.#tokens, deadlineMs: null, threads: isQuick ? 1 : this.#cores };
+    const queue = isQuick ? this.#quick : this.#large;
+    const reports = await queue.run<Reports>(task, { name: 'report', owner, limitMs: this.#limitOfJobs(jobs) });
+    return reports.map((report) => reportOf(triedOf(report!)));
+  }
+
+  /**
+   * Checks jobs in a short time, whatever the size of their datasets: completely if their rows are few or stored as tokens.
+   * Otherwise without the rows, which their trainers check first.
+   *
+   * @returns for each the facts if it may be queued, or its error; `planned` is known only if it was checked completely
+   * @throws ProductError as {@link report}
+   */
+  async check(jobs: PlannedJobs, owner: Owner): Promise<Tried<Checked>[]> {
+    const { outlines, isQuick } = await this.#outlinesOf(jobs, owner);
+    const reports = isQuick ? await this.#reportInBudget(jobs, owner) : null;
+    return outlines.map((outline, index) => checkedOf(triedOf(outline), reports?.[index]));
+  }
+
+  /** True if the rows are stored as tokens. @throws as {@link check} */
+  async hasTokens(rows: PreflightRows): Promise<boolean> {
+    const task: TokensTask = { rows, tokens: this.#tokens };
+    return await this.#outlining.run(task, { name: 'hasTokens', limitMs: this.#timeoutMs });
+  }
+
+  /**
+   * Stores the rows as tokens, unless they are stored. One dataset at a time.
+   * @throws ProductError the faults of the rows; `timeout`
+   */
+  async prepare(rows: PreflightRows, onProgress: (progress: TokenizingProgress) => void): Promise<void> {
+    const { port1, port2 } = new MessageChannel();
+    port1.on('message', onProgress);
+    const task: PrepareTask = { rows, tokens: this.#tokens, threads: this.#cores, port: port2 };
+    try {
+      const limitMs = PREPARING_LIMITS * this.#limitOf([rows.dataset]);
+      await this.#preparing.run<null>(task, { name: 'prepare', limitMs, transferList: [port2] });
+    } finally {
+      port1.close();
     }
   }
 
-  async close(): Promise<void> {
-    await Promise.all(this.#pools.map((pool) => pool.destroy()));
+  /** Shows rows, in a thread of its own. @throws the errors of planning that concern no row; `timeout`; `service_unavailable` */
+  async viewRows(view: ViewTask): Promise<ViewedRows> {
+    return await this.#viewing.run(view, { name: 'view', limitMs: this.#timeoutMs });
   }
-}
 
-export function createPreflight({ threads, maxWaiting, timeoutMs, budgetMs, tokens }: PreflightOptions): Preflight {
-  const lineOf = (of: TaskThreads): Line => ({
-    threads: of,
-    turns: createConcurrencyQueue({
-      what: 'jobs that are planned',
-      waitMs: null,
-      waiting: { own: Math.ceil(maxWaiting / 2), total: maxWaiting },
-    }),
-  });
-  const large = lineOf(threads.large);
-  const quick = lineOf(threads.quick);
-  const outlining = lineOf(threads.outlining);
-  const viewing = lineOf(threads.viewing);
-  const preparing = lineOf(threads.preparing);
+  async #outlinesOf(jobs: PlannedJobs, owner: Owner): Promise<Outlines> {
+    const quick = {
+      rowBytes: this.#budgetMs * ROW_BYTES_PER_MS,
+      tokenBytes: this.#budgetMs * TOKEN_BYTES_PER_MS,
+    };
+    const task: OutlineTask = { jobs, tokens: this.#tokens, quick };
+    const limitMs = this.#timeoutMs + limitOfMore(jobs);
+    return await this.#outlining.run(task, { name: 'outline', owner, limitMs });
+  }
 
-  const cores = Math.min(availableParallelism(), MAX_TOKENIZING_THREADS);
-  const limitOf = (datasets: readonly UploadedDataset[]) => {
-    const bytes = datasets.reduce((sum, dataset) => sum + dataset.bytes, 0);
-    return timeoutMs + Math.ceil((bytes / 1e6) * MS_PER_MEGABYTE);
-  };
-  const limitOfMore = ({ specs }: PlannedJobs) => (specs.length - 1) * MS_PER_VARIANT;
-
-  const sizes = { rowBytes: budgetMs * ROW_BYTES_PER_MS, tokenBytes: budgetMs * TOKEN_BYTES_PER_MS };
-  const outlinesOf = (jobs: PlannedJobs, owner: Owner): Promise<Outlines> => {
-    const task: OutlineTask = { jobs, tokens, quick: sizes };
-    return run(outlining, 'outline', task, { owner, limitMs: timeoutMs + limitOfMore(jobs) });
-  };
-  type Answers = (ThreadAnswer<Planned> | null)[];
-  const report = async (jobs: PlannedJobs, owner: Owner): Promise<Answers> => {
-    const { isQuick } = await outlinesOf(jobs, owner);
-    const task: ReportTask = { jobs, tokens, deadlineMs: null, threads: isQuick ? 1 : cores };
-    const limitMs = limitOf(datasetsOf(jobs)) + limitOfMore(jobs);
-    return await run(isQuick ? quick : large, 'report', task, { owner, limitMs });
-  };
-  /** Null for what takes longer, or could not begin. */
-  const reportInBudget = async (jobs: PlannedJobs, owner: Owner): Promise<Answers> => {
+  async #reportInBudget(jobs: PlannedJobs, owner: Owner): Promise<Reports> {
     const none = jobs.specs.map(() => null);
-    const ms = budgetMs * Math.min(jobs.specs.length, MOST_BUDGETS);
-    const task: ReportTask = { jobs, tokens, deadlineMs: Date.now() + ms, threads: 1 };
-    const limitMs = limitOf(datasetsOf(jobs)) + limitOfMore(jobs);
-    const waiting = AbortSignal.timeout(ms);
-    const reporting = run<Answers>(quick, 'report', task, { owner, limitMs, waiting }).catch((error: unknown) => {
+    const ms = this.#budgetMs * Math.min(jobs.specs.length, MOST_BUDGETS);
+    const task: ReportTask = { jobs, tokens: this.#tokens, deadlineMs: Date.now() + ms, threads: 1 };
+    const options = { name: 'report', owner, limitMs: this.#limitOfJobs(jobs), waiting: AbortSignal.timeout(ms) };
+    const reporting = this.#quick.run<Reports>(task, options).catch((error: unknown) => {
       if (error instanceof ProductError && BUSY.includes(error.code)) return none;
       throw error;
     });
     // What it finds later, the trainer finds, too.
     return await inTime(reporting, ms, () => none);
-  };
-
-  return {
-    report: async (jobs, owner) => (await report(jobs, owner)).map((answer) => reportOf(triedOf(answer!))),
-    async check(jobs, owner) {
-      const { outlines, isQuick } = await outlinesOf(jobs, owner);
-      const reports = isQuick ? await reportInBudget(jobs, owner) : null;
-      return outlines.map((outline, index) => checkedOf(triedOf(outline), reports?.[index]));
-    },
-    hasTokens: (rows) => run(outlining, 'hasTokens', { rows, tokens } satisfies TokensTask, { limitMs: timeoutMs }),
-    async prepare(rows, onProgress) {
-      const { port1, port2 } = new MessageChannel();
-      port1.on('message', onProgress);
-      const task: PrepareTask = { rows, tokens, threads: cores, port: port2 };
-      try {
-        const limitMs = PREPARING_LIMITS * limitOf([rows.dataset]);
-        await run<null>(preparing, 'prepare', task, { limitMs, transferList: [port2] });
-      } finally {
-        port1.close();
-      }
-    },
-    viewRows: (view) => run(viewing, 'view', view satisfies ViewTask, { limitMs: timeoutMs }),
-  };
-}
-
-interface PoolSize {
-  minThreads?: number;
-  maxThreads: number;
-  niceIncrement?: number;
-}
-
-/** The threads for a kind of task. */
-interface TaskThreads {
-  /** Tasks that run at once. */
-  count: number;
-  pool: () => Piscina;
-}
-
-/** Threads, and the tasks that wait for them. */
-interface Line {
-  threads: TaskThreads;
-  turns: ConcurrencyQueue;
-}
-
-interface RunOptions {
-  /** The key whose turn it is. @defaultValue none: in the order in which the tasks came */
-  owner?: Owner;
-  /** Limit for the work, without waiting for it. */
-  limitMs: number;
-  /** Ends the waiting. @defaultValue after ten minutes */
-  waiting?: AbortSignal;
-  transferList?: MessagePort[];
-}
-
-/** @throws ProductError of the task; `timeout`, `quota_exceeded`, `service_unavailable`, `does_not_fit` */
-async function run<Result>(
-  { threads, turns }: Line,
-  name: string,
-  task: object,
-  { owner = null, limitMs, waiting, transferList = [] }: RunOptions,
-): Promise<Result> {
-  let release = () => {};
-  try {
-    release = await turns
-      .enter(owner, placesOf(owner, threads.count), waiting ?? AbortSignal.timeout(MAX_WAIT_MS))
-      .catch((error: unknown) => {
-        throw (error as Error).name === 'TimeoutError' ? othersArePlanned(error) : error;
-      });
-    const signal = AbortSignal.timeout(limitMs);
-    const answer: ThreadAnswer<Result> = await threads.pool().run(task, { name, signal, transferList });
-    return resultOf(triedOf(answer));
-  } catch (error) {
-    throw poolError(error as Error, limitMs);
-  } finally {
-    release();
   }
+
+  #limitOfJobs(jobs: PlannedJobs): number {
+    return this.#limitOf(datasetsOf(jobs)) + limitOfMore(jobs);
+  }
+
+  #limitOf(datasets: readonly UploadedDataset[]): number {
+    const bytes = datasets.reduce((sum, dataset) => sum + dataset.bytes, 0);
+    return this.#timeoutMs + Math.ceil((bytes / 1e6) * MS_PER_MEGABYTE);
+  }
+}
+
+/** The time limit of the variants of a sweep beyond that of the first, in milliseconds. */
+function limitOfMore({ specs }: PlannedJobs): number {
+  return (specs.length - 1) * MS_PER_VARIANT;
 }
 
 function reportOf(planned: Tried<Planned>): Tried<Report> {
   return 'error' in planned ? planned : { result: planned.result.report };
 }
 
-/** @param planned - null or undefined: the job was not planned completely */
-function checkedOf(outline: Tried<JobOutline>, planned: ThreadAnswer<Planned> | null | undefined): Tried<Checked> {
+/**
+ * The facts about a job, from its outline and its report.
+ * @param planned - null or undefined: the job was not planned completely
+ */
+function checkedOf(outline: Tried<PlanWithoutRows>, planned: ThreadAnswer<Planned> | null | undefined): Tried<Checked> {
   if (planned == null) return 'error' in outline ? outline : { result: { ...outline.result, planned: undefined } };
   const tried = triedOf(planned);
   if ('error' in tried) return tried;
@@ -293,30 +194,4 @@ function checkedOf(outline: Tried<JobOutline>, planned: ThreadAnswer<Planned> | 
   const { adapter_bytes: adapterBytes, tokens, estimate } = report;
   const work = { tokens: tokens.total, seconds: estimate?.total_seconds ?? null, memory: leastMemory };
   return { result: { adapterBytes, planned: work } };
-}
-
-/** A value that is made when it is first asked for. */
-function lazily<Made>(make: () => Made): () => Made {
-  let made: Made | undefined;
-  return () => {
-    made ??= make();
-    return made;
-  };
-}
-
-function othersArePlanned(cause: unknown): ProductError {
-  const message = 'Other jobs are being planned, and take long. Try again later.';
-  return new ProductError('service_unavailable', message, { cause });
-}
-
-function poolError(error: Error & { code?: string }, limitMs: number): unknown {
-  if (error.name === 'AbortError') {
-    const message = `Planning the job took longer than ${limitMs / 1000} s and was stopped. Check the chat template of the base model, or raise PREFLIGHT_TIMEOUT_MS.`;
-    return new ProductError('timeout', message, { cause: error });
-  }
-  if (error.code === 'ERR_WORKER_OUT_OF_MEMORY') {
-    const message = `Planning the job needed more than ${MAX_HEAP_MB} MB of memory. Use a smaller dataset or shorter rows.`;
-    return new ProductError('does_not_fit', message, { cause: error });
-  }
-  return error;
 }

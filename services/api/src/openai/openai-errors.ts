@@ -23,6 +23,7 @@ export const openaiErrors: ErrorForm = {
   bodyOf: openaiErrorBody,
 };
 
+/** The body of an answer with an error. */
 export function openaiErrorBody(error: ProductError): OpenaiErrorBody {
   const { param = null } = publicText(error);
   const type =
@@ -33,7 +34,7 @@ export function openaiErrorBody(error: ProductError): OpenaiErrorBody {
 /** More faults of a file would hide what the first ones say. */
 const MAX_LINES_NAMED = 10;
 
-/** The faults, with every place, as far as a message can say it: clients show only the message. */
+/** The text of an error with its faults and their lines, because clients show only the message. */
 function messageOf(error: ProductError): string {
   const { details } = error;
   const [first] = details;
@@ -48,8 +49,8 @@ function messageOf(error: ProductError): string {
 }
 
 function messageOfLine({ line, dataset, param, message }: Fault): string {
-  const place = `Line ${line}${dataset === undefined ? '' : ` of ${dataset}`}${param === undefined ? '' : `, ${param}`}`;
-  return `${place}: ${message}`;
+  const where = `Line ${line}${dataset === undefined ? '' : ` of ${dataset}`}${param === undefined ? '' : `, ${param}`}`;
+  return `${where}: ${message}`;
 }
 
 function more(count: number): string {
@@ -57,6 +58,7 @@ function more(count: number): string {
   return count === 1 ? ' There is one more fault.' : ` There are ${count} more faults.`;
 }
 
+/** The answers with errors that a call documents. */
 export function openaiErrorAnswers<Status extends Parameters<typeof errorAnswersWith>[1][number]>(
   ...statuses: Status[]
 ) {

@@ -6,9 +6,9 @@ import { createLogger, NO_TRACING } from '@lorasmith/service-kit';
 import { openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { OPEN_ACCESS } from '../access/access.js';
-import { registryAt } from '../adapters/registry-address.js';
+import { registryAt } from '../adapters/registry-client.js';
+import { createApiMetrics, NO_WORKER_CLASSES } from '../api-metrics.js';
 import { buildApp } from '../app.js';
-import { createApiMetrics, NO_WORKER_CLASSES } from '../metrics/api-metrics.js';
 import { NO_WEBHOOKS } from '../webhooks/webhook-config.js';
 
 const absent = () => Promise.reject(new Error('not available'));

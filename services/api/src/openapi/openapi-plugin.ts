@@ -2,11 +2,9 @@ import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import { type HttpApp, PRODUCT_VERSION } from '@lorasmith/service-kit';
 import type { FastifySchema } from 'fastify';
-import { accessOf } from '../access/route-access.js';
-import { PAGE_HEADERS } from '../page/page-plugin.js';
-import { type Answer, errorAnswers } from './answers.js';
-import { NamedSchemas } from './named-schemas.js';
-import { withSharedErrors } from './shared-answers.js';
+import { accessOf } from '../access/access.js';
+import { PAGE_HEADERS } from '../page-plugin.js';
+import { type Answer, errorAnswers, errorDescription } from './answers.js';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -90,4 +88,93 @@ async function browsableDocument(app: HttpApp, { publicPath }: { publicPath: str
   // Without a last slash in the address, its files are named by their whole path.
   const at = publicPath === '' ? {} : { indexPrefix: publicPath };
   await app.register(swaggerUi, { routePrefix: '/docs', ...at, uiConfig: { docExpansion: 'list' } });
+}
+
+/** A JSON Schema or a part of one. */
+type Node = unknown;
+
+/** Replaces a named schema until the document is complete. */
+const MARK = 'x-named-schema';
+
+/**
+ * Moves schemas with a name (`$id`) into the components of an OpenAPI document. @fastify/swagger does so only for shared and
+ * nested ones, and Fastify's shared schemas would have to be written as references everywhere.
+ */
+export class NamedSchemas {
+  readonly #components = new Map<string, Node>();
+
+  /** Replaces each named schema by a placeholder. @throws Error if two different schemas have the same name */
+  marked(node: Node): Node {
+    if (Array.isArray(node)) return node.map((item) => this.marked(item));
+    if (typeof node !== 'object' || node === null) return node;
+    const { $id: name, ...schema } = node as { $id?: unknown };
+    const content = Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, this.marked(value)]));
+    // A property called $id is not a name.
+    if (typeof name !== 'string') return name === undefined ? content : { $id: this.marked(name), ...content };
+    const known = this.#components.get(name);
+    if (known !== undefined && JSON.stringify(known) !== JSON.stringify(content)) {
+      throw new Error(`OpenAPI: two different schemas are named ${name}`);
+    }
+    this.#components.set(name, content);
+    return { [MARK]: name };
+  }
+
+  /** Replaces the placeholders in a document by references, and adds the schemas. */
+  completed<Document extends object>(document: Document): Document {
+    const schemas = Object.fromEntries([...this.#components].sort(([one], [other]) => (one < other ? -1 : 1)));
+    const components = { ...('components' in document ? (document.components as object) : {}), schemas };
+    return withReferences({ ...document, components }) as Document;
+  }
+}
+
+function withReferences(node: Node): Node {
+  if (Array.isArray(node)) return node.map(withReferences);
+  if (typeof node !== 'object' || node === null) return node;
+  const name = (node as Record<string, unknown>)[MARK];
+  if (typeof name === 'string') return { $ref: `#/components/schemas/${name}` };
+  return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, withReferences(value)]));
+}
+
+interface Reference {
+  $ref: string;
+}
+
+interface Response {
+  description: string;
+  content?: Record<string, { schema?: Partial<Reference> }>;
+}
+
+interface Document {
+  paths?: Record<string, Record<string, { responses?: Record<string, Response | Reference> }>>;
+  components?: { responses?: Record<string, Response> };
+}
+
+/** Moves the answers with errors, which most calls have in common, into the components of a document: one for each status and form of the body. */
+export function withSharedErrors<Given extends object>(document: Given): Given {
+  const { paths = {}, components = {} } = document as Document;
+  const shared: Record<string, Response> = {};
+  const sharedOf = (status: string, response: Response | Reference): Response | Reference => {
+    const body = '$ref' in response ? undefined : response.content?.['application/json']?.schema?.$ref;
+    // One with a description of its own stays where it is.
+    if (body === undefined || (response as Response).description !== errorDescription(status)) return response;
+    const name = `${body.slice(body.lastIndexOf('/') + 1)}${status}`;
+    shared[name] = response as Response;
+    return { $ref: `#/components/responses/${name}` };
+  };
+  const mapped = mapValues(paths, (methods) =>
+    mapValues(methods, ({ responses, ...operation }) =>
+      responses === undefined
+        ? operation
+        : { ...operation, responses: mapValues(responses, (response, status) => sharedOf(status, response)) },
+    ),
+  );
+  const responses = Object.fromEntries(Object.entries(shared).sort(([one], [other]) => (one < other ? -1 : 1)));
+  return { ...document, paths: mapped, components: { ...components, responses } };
+}
+
+function mapValues<Value>(
+  values: Record<string, Value>,
+  map: (value: Value, key: string) => Value,
+): Record<string, Value> {
+  return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, map(value, key)]));
 }

@@ -123,7 +123,7 @@ async function climb(
       const { job } = variants[index]!;
       const state = states[index] ?? null;
       if (kept.includes(index)) {
-        // One that another process has seen here, and this one not yet, goes on at the next call.
+        // One that another process has seen here, and this one not yet, continues at the next call.
         if (state?.heldAtStep === step) await jobs.sweeps.continueHeld(id, job, step, next);
       } else if (!hasEnded(state)) {
         await jobs.requestCancel(job, { stoppedAtRung: step }).catch(ignoreIfNothingToDo);

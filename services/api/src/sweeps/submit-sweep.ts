@@ -15,7 +15,7 @@ import { jobLimitsOf } from '../access/limits.js';
 import type { AdapterReservation } from '../jobs/adapter-reservation.js';
 import { detailsOf, digestOf, requestHash } from '../jobs/job-spec.js';
 import type { JobSubmission, SubmitOptions } from '../jobs/submit-job.js';
-import type { Tried } from '../jobs/tried.js';
+import type { Tried } from '../threads.js';
 import { checkWebhooksOf, type WebhookConfig } from '../webhooks/webhook-config.js';
 
 export interface SweepSubmissionOptions {
@@ -26,41 +26,77 @@ export interface SweepSubmissionOptions {
   tracing: Tracing;
 }
 
-export interface SweepSubmission {
+/** The outcome for a variant: a result, or why it cannot run. */
+type TriedVariant<Result> = { variant: Variant } & Tried<Result>;
+
+/** Plans sweeps, checks them and queues their jobs. */
+export class SweepSubmission {
+  readonly #options: SweepSubmissionOptions;
+  // Impatient clients repeat slow requests.
+  readonly #dryRuns = new SingleFlight<SweepPlan>();
+
+  constructor(options: SweepSubmissionOptions) {
+    this.#options = options;
+  }
+
   /**
    * Plans every variant completely, without queuing any.
    * @throws ProductError `invalid_sweep`; the error of a job, if it is that of all variants
    */
-  dryRun(request: SweepRequest, caller: Caller): Promise<SweepPlan>;
+  async dryRun(request: SweepRequest, caller: Caller): Promise<SweepPlan> {
+    const { submission } = this.#options;
+    return await this.#dryRuns.run(JSON.stringify([caller, digestOf(request)]), async () => {
+      const tried = await this.#tryAll(request, (jobs) => submission.planVariants(jobs, caller));
+      return planOf(tried, request.halving?.first_steps ?? null);
+    });
+  }
+
   /**
    * Queues a job for each variant, or none.
    * @throws ProductError `invalid_sweep`; `idempotency_conflict`; the errors of a job
    */
-  submit(request: SweepRequest, options: SubmitOptions): Promise<SweepRecord>;
-}
-
-/** The outcome for a variant: a result, or why it cannot run. */
-type TriedVariant<Result> = { variant: Variant } & Tried<Result>;
-
-export function createSweepSubmission(options: SweepSubmissionOptions): SweepSubmission {
-  const { sweeps, submission, adapterReservation, tracing, webhooks } = options;
-  // Impatient clients repeat slow requests.
-  const dryRuns = new SingleFlight<SweepPlan>();
-
-  /** @throws ProductError a fault that all variants have, as that of a job */
-  const tryAll = async <Result>(
+  async submit(
     request: SweepRequest,
-    caller: Caller,
-    plan: (jobs: readonly JobRequest[], caller: Caller) => Promise<Tried<Result>[]>,
-  ): Promise<TriedVariant<Result>[]> => {
+    { idempotencyKey, requestId, caller, limits }: SubmitOptions,
+  ): Promise<SweepRecord> {
+    const { sweeps, submission, adapterReservation, tracing } = this.#options;
+    const { owner } = caller;
+    const hash = digestOf({ ...request, job: requestHash(request.job) });
+    if (idempotencyKey !== undefined) {
+      const repeated = await sweeps.repeated({ idempotencyKey, requestHash: hash, owner });
+      if (repeated !== null) return repeated;
+    }
+    const tried = await this.#tryAll(request, (jobs) => submission.checkVariants(jobs, caller));
+    throwIfSomeCannotRun(tried);
+    const holdAtStep = request.halving === undefined ? null : stepOfRung(request.halving.first_steps, 0);
+    const variants = tried.map(({ variant, result }): NewVariant => {
+      const { spec, adapterBytes, planned } = result;
+      return { values: variant.values, spec, adapterBytes, planned, holdAtStep, details: detailsOf(variant.job) };
+    });
+    const bytes = variants.reduce((sum, { adapterBytes }) => sum + adapterBytes, 0);
+    const create = async () => {
+      const { sweep } = await sweeps.create(request, variants, {
+        idempotencyKey,
+        requestHash: hash,
+        owner,
+        origin: { requestId, trace: tracing.carry() },
+        ...jobLimitsOf(limits),
+      });
+      return sweep;
+    };
+    return await adapterReservation.within(owner, bytes, limits, create, variants.length);
+  }
+
+  /** Plans all variants. @throws ProductError a fault that all variants have, as that of a job */
+  async #tryAll<Result>(
+    request: SweepRequest,
+    plan: (jobs: readonly JobRequest[]) => Promise<Tried<Result>[]>,
+  ): Promise<TriedVariant<Result>[]> {
     metricOf(request);
     const variants = variantsOf(request);
     // Its message may go elsewhere than those of its jobs.
-    checkWebhooksOf({ webhook: request.webhook ?? null }, webhooks);
-    const tried = await plan(
-      variants.map(({ job }) => job),
-      caller,
-    ).catch((error: unknown) => {
+    checkWebhooksOf({ webhook: request.webhook ?? null }, this.#options.webhooks);
+    const tried = await plan(variants.map(({ job }) => job)).catch((error: unknown) => {
       if (error instanceof ProductError) throw ofTemplate(error);
       throw error;
     });
@@ -71,43 +107,7 @@ export function createSweepSubmission(options: SweepSubmissionOptions): SweepSub
     }
     throwIfSameForAll(all);
     return all;
-  };
-
-  return {
-    dryRun: (request, caller) =>
-      dryRuns.run(JSON.stringify([caller, digestOf(request)]), async () => {
-        const tried = await tryAll(request, caller, submission.planVariants);
-        return planOf(tried, request.halving?.first_steps ?? null);
-      }),
-
-    async submit(request, { idempotencyKey, requestId, caller, limits }) {
-      const { owner } = caller;
-      const hash = digestOf({ ...request, job: requestHash(request.job) });
-      if (idempotencyKey !== undefined) {
-        const repeated = await sweeps.repeated({ idempotencyKey, requestHash: hash, owner });
-        if (repeated !== null) return repeated;
-      }
-      const tried = await tryAll(request, caller, submission.checkVariants);
-      throwIfSomeCannotRun(tried);
-      const holdAtStep = request.halving === undefined ? null : stepOfRung(request.halving.first_steps, 0);
-      const variants = tried.map(({ variant, result }): NewVariant => {
-        const { spec, adapterBytes, planned } = result;
-        return { values: variant.values, spec, adapterBytes, planned, holdAtStep, details: detailsOf(variant.job) };
-      });
-      const bytes = variants.reduce((sum, { adapterBytes }) => sum + adapterBytes, 0);
-      const create = async () => {
-        const { sweep } = await sweeps.create(request, variants, {
-          idempotencyKey,
-          requestHash: hash,
-          owner,
-          origin: { requestId, trace: tracing.carry() },
-          ...jobLimitsOf(limits),
-        });
-        return sweep;
-      };
-      return await adapterReservation.within(owner, bytes, limits, create, variants.length);
-    },
-  };
+  }
 }
 
 type Failed = Extract<TriedVariant<never>, { error: ProductError }>;

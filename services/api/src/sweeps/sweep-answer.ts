@@ -77,12 +77,12 @@ function statusOf({ outcome, wanted }: SweepRecord): SweepStatus {
   return wanted === 'pause' ? 'paused' : 'running';
 }
 
-/** Whether the job does nothing more by itself. */
+/** True if the job does nothing more by itself. */
 export function hasEnded(job: JobOfSweep | null): boolean {
   return job === null || ENDED_STATUSES.includes(job.status);
 }
 
-/** Whether the adapter of a variant stays. One without a rank whose job has a result was resumed after the sweep had ended. */
+/** True if the adapter of a variant stays. One without a rank whose job has a result was resumed after the sweep had ended. */
 export function keepsAdapter(
   { request }: Pick<SweepRecord, 'request'>,
   outcome: SweepOutcome | null,

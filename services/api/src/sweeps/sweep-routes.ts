@@ -31,6 +31,52 @@ const CreateSweepQuery = Type.Object(
   closed,
 );
 
+const createSweep = {
+  schema: {
+    operationId: 'createSweep',
+    summary: 'Queue a job for each variant of a sweep, or plan them with dry_run',
+    tags,
+    querystring: CreateSweepQuery,
+    headers: IdempotencyHeaders,
+    body: SweepRequest,
+    response: {
+      200: answer('With dry_run: what the sweep would do.', SweepPlan),
+      202: answer('Queued. `Location` is its address.', Sweep),
+      ...errorAnswers(400, 404, 409, 413, 422, 503, 504, 507),
+    },
+  },
+};
+
+const listSweeps = {
+  schema: {
+    operationId: 'listSweeps',
+    summary: 'Sweeps, newest first',
+    tags,
+    querystring: PageQuery,
+    response: { 200: answer('A page of them.', SweepPage), ...errorAnswers(400, 503) },
+  },
+};
+
+const getSweep = {
+  schema: {
+    operationId: 'getSweep',
+    summary: 'One sweep with its variants',
+    tags,
+    params,
+    response: { 200: answer('The sweep.', Sweep), ...errorAnswers(404, 503) },
+  },
+};
+
+const deleteSweep = {
+  schema: {
+    operationId: 'deleteSweep',
+    summary: 'Delete the record of a sweep that has ended; its jobs and adapters stay',
+    tags,
+    params,
+    response: { 204: noBody('Deleted.'), ...errorAnswers(404, 409, 503) },
+  },
+};
+
 export async function sweepRoutes(app: HttpApp, { sweeps, submission, advance }: SweepRoutesOptions): Promise<void> {
   const sweepOf = async (id: SweepId): Promise<Sweep> => {
     const record = await sweeps.get(id);
@@ -45,67 +91,25 @@ export async function sweepRoutes(app: HttpApp, { sweeps, submission, advance }:
     return await sweepOf(id);
   };
 
-  app.post(
-    '/sweeps',
-    {
-      schema: {
-        operationId: 'createSweep',
-        summary: 'Queue a job for each variant of a sweep, or plan them with dry_run',
-        tags,
-        querystring: CreateSweepQuery,
-        headers: IdempotencyHeaders,
-        body: SweepRequest,
-        response: {
-          200: answer('With dry_run: what the sweep would do.', SweepPlan),
-          202: answer('Queued. `Location` is its address.', Sweep),
-          ...errorAnswers(400, 404, 409, 413, 422, 503, 504, 507),
-        },
-      },
-    },
-    async ({ id, log, body, query, headers, caller, limits }, reply) => {
-      if (query.dry_run === true) return await submission.dryRun(body, caller);
-      const idempotencyKey = headers['idempotency-key'];
-      const record = await submission.submit(body, { idempotencyKey, requestId: id, caller, limits });
-      log.info({ sweep: record.id, jobs: record.variants.length }, 'sweep accepted');
-      const [sweep] = await sweepAnswers(sweeps, [record]);
-      return await reply.code(202).header('location', `/sweeps/${record.id}`).send(sweep!);
-    },
-  );
+  app.post('/sweeps', createSweep, async ({ id, log, body, query, headers, caller, limits }, reply) => {
+    if (query.dry_run === true) return await submission.dryRun(body, caller);
+    const idempotencyKey = headers['idempotency-key'];
+    const record = await submission.submit(body, { idempotencyKey, requestId: id, caller, limits });
+    log.info({ sweep: record.id, jobs: record.variants.length }, 'sweep accepted');
+    const [sweep] = await sweepAnswers(sweeps, [record]);
+    return await reply.code(202).header('location', `/sweeps/${record.id}`).send(sweep!);
+  });
 
-  app.get(
-    '/sweeps',
-    {
-      schema: {
-        operationId: 'listSweeps',
-        summary: 'Sweeps, newest first',
-        tags,
-        querystring: PageQuery,
-        response: { 200: answer('A page of them.', SweepPage), ...errorAnswers(400, 503) },
-      },
-    },
-    async ({ query, caller }) => {
-      if (query.after !== undefined && !Value.Check(SweepId, query.after)) {
-        throw new ProductError('invalid_request', 'after is not the id of a sweep.', { param: 'after' });
-      }
-      const owner = caller.sees === 'all' ? undefined : caller.owner;
-      const page = await sweeps.list({ owner, after: query.after, limit: query.limit });
-      return { ...page, data: await sweepAnswers(sweeps, page.data) };
-    },
-  );
+  app.get('/sweeps', listSweeps, async ({ query, caller }) => {
+    if (query.after !== undefined && !Value.Check(SweepId, query.after)) {
+      throw new ProductError('invalid_request', 'after is not the id of a sweep.', { param: 'after' });
+    }
+    const owner = caller.sees === 'all' ? undefined : caller.owner;
+    const page = await sweeps.list({ owner, after: query.after, limit: query.limit });
+    return { ...page, data: await sweepAnswers(sweeps, page.data) };
+  });
 
-  app.get(
-    '/sweeps/:id',
-    {
-      schema: {
-        operationId: 'getSweep',
-        summary: 'One sweep with its variants',
-        tags,
-        params,
-        response: { 200: answer('The sweep.', Sweep), ...errorAnswers(404, 503) },
-      },
-    },
-    (request) => sweepOf(sweepIdOf(request.params.id)),
-  );
+  app.get('/sweeps/:id', getSweep, (request) => sweepOf(sweepIdOf(request.params.id)));
 
   for (const [name, wanted, summary] of [
     ['cancel', 'cancel', 'Cancel all unfinished jobs of a sweep'],
@@ -130,25 +134,13 @@ export async function sweepRoutes(app: HttpApp, { sweeps, submission, advance }:
     );
   }
 
-  app.delete(
-    '/sweeps/:id',
-    {
-      schema: {
-        operationId: 'deleteSweep',
-        summary: 'Delete the record of a sweep that has ended; its jobs and adapters stay',
-        tags,
-        params,
-        response: { 204: noBody('Deleted.'), ...errorAnswers(404, 409, 503) },
-      },
-    },
-    async (request, reply) => {
-      const id = sweepIdOf(request.params.id);
-      // It has ended for its user, although adapters of its losers may be left to delete.
-      if ((await sweeps.get(id))?.outcome != null) await advance(id);
-      await sweeps.remove(id);
-      return await reply.code(204).send();
-    },
-  );
+  app.delete('/sweeps/:id', deleteSweep, async (request, reply) => {
+    const id = sweepIdOf(request.params.id);
+    // It has ended for its user, although adapters of its losers may be left to delete.
+    if ((await sweeps.get(id))?.outcome != null) await advance(id);
+    await sweeps.remove(id);
+    return await reply.code(204).send();
+  });
 }
 
 /** Answers an invalid id like one that does not exist. @throws ProductError `sweep_not_found` */

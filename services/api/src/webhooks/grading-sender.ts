@@ -1,14 +1,11 @@
 import type { LookupFunction } from 'node:net';
-import { type GradingOutcome, MAX_REWARDS_BYTES, ProductError } from '@lorasmith/contracts';
+import { type GradingAnswer, type GradingOutcome, MAX_REWARDS_BYTES, ProductError } from '@lorasmith/contracts';
 import { GRADING_DELAYS_MS, type Gradings, type PendingGrading } from '@lorasmith/job-store';
 import type { FastifyBaseLogger } from 'fastify';
-import { startClaiming } from './claiming.js';
-import { postWebhook } from './post-webhook.js';
-import { rewardsIn } from './rewards-in.js';
-import { secretOfOwner, webhookHeaders } from './signature.js';
 import type { WebhookConfig } from './webhook-config.js';
+import { postWebhook, secretOfOwner, startClaiming, webhookHeaders } from './webhook-delivery.js';
 
-/** How often gradings are looked for without a notice. */
+/** The interval at which gradings are looked for without a notice. */
 const LOOK_MS = 1_000;
 /** Requests of an api process that are under way. They are of many jobs, each of which has a few, and most of the time they wait. */
 const AT_ONCE = 256;
@@ -115,4 +112,28 @@ async function send(
     const kind = error instanceof ProductError ? 'wrong' : 'try-again';
     return { kind, why: (error as Error).message };
   }
+}
+
+/**
+ * The rewards in what the webhook of a grader has answered ({@link GradingAnswer}), or what is wrong with it. That does not quote the answer,
+ * which may be from a service of this network.
+ * @param count of the answers that were to be graded
+ */
+function rewardsIn(text: string, count: number): ({ kind: 'graded' } & GradingAnswer) | { kind: 'wrong'; why: string } {
+  const wrong = (why: string) => ({
+    kind: 'wrong' as const,
+    why: `${why} It must answer {"rewards": […]} with ${count} numbers.`,
+  });
+  let answer: unknown;
+  try {
+    answer = JSON.parse(text);
+  } catch {
+    return wrong('its answer is no JSON.');
+  }
+  const { rewards } = (answer ?? {}) as { rewards?: unknown };
+  if (!Array.isArray(rewards)) return wrong('its answer has no list of rewards.');
+  if (rewards.length !== count) return wrong(`it answered ${rewards.length} rewards to ${count} answers.`);
+  const wrongIndex = rewards.findIndex((reward) => typeof reward !== 'number' || !Number.isFinite(reward));
+  if (wrongIndex >= 0) return wrong(`its reward ${wrongIndex + 1} of ${count} is no finite number.`);
+  return { kind: 'graded', rewards: rewards as number[] };
 }

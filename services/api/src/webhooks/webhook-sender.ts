@@ -2,10 +2,8 @@ import type { LookupFunction } from 'node:net';
 import { pause } from '@lorasmith/concurrency';
 import type { PendingWebhook, WebhookOutbox } from '@lorasmith/job-store';
 import type { FastifyBaseLogger } from 'fastify';
-import { startClaiming } from './claiming.js';
-import { postWebhook } from './post-webhook.js';
-import { secretOfOwner, webhookHeaders } from './signature.js';
 import type { WebhookConfig } from './webhook-config.js';
+import { postWebhook, secretOfOwner, startClaiming, webhookHeaders } from './webhook-delivery.js';
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -45,7 +43,7 @@ export interface WebhookSenderOptions {
   pollMs?: number;
   /** The time for an attempt. @defaultValue 15 s */
   timeoutMs?: number;
-  /** How long a webhook is claimed for an attempt. @defaultValue 60 s */
+  /** The time for which a webhook is claimed for an attempt. @defaultValue 60 s */
   leaseMs?: number;
 }
 

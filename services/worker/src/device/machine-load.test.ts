@@ -4,7 +4,7 @@ import path from 'node:path';
 import { MachineLoad } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { afterEach, expect, test } from 'vitest';
-import { busyShare, type LoadWatch, watchLoad, readGpus, gpuInUse, parseGpus } from './machine-load.js';
+import { busyShare, gpuInUse, type LoadWatch, parseGpus, readGpus, watchLoad } from './machine-load.js';
 
 const UUID = 'GPU-8f6b2c1e-5d0a-4a6e-9c3e-1f2d3c4b5a69';
 let watch: LoadWatch | undefined;

@@ -1,7 +1,7 @@
-import { cpus, totalmem } from 'node:os';
-import type { Card, MachineLoad } from '@lorasmith/contracts';
 import { execFile } from 'node:child_process';
+import { cpus, totalmem } from 'node:os';
 import { promisify } from 'node:util';
+import type { Card, MachineLoad } from '@lorasmith/contracts';
 
 export interface WatchLoadOptions {
   /** The GPU that trainers compute with; null: none. */

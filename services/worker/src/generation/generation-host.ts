@@ -14,7 +14,7 @@ import {
   BaseModelCache,
   checkEngineHere,
   engineError,
-  type HeldBase,
+  type LeasedBase,
   precisionHere,
   type TextGenerator,
 } from '@lorasmith/training';
@@ -146,7 +146,7 @@ export class GenerationHost implements TextGenerator {
   }
 
   /** The context of answers, on the base model in memory or on the one that is then loaded. One call at a time. */
-  #open(folder: ModelFolder, order: GenerationOrder): Promise<{ context: GenerationContext; base: HeldBase }> {
+  #open(folder: ModelFolder, order: GenerationOrder): Promise<{ context: GenerationContext; base: LeasedBase }> {
     return this.#openings.run(() => this.#openNow(folder, order));
   }
 
@@ -166,7 +166,7 @@ export class GenerationHost implements TextGenerator {
       this.#releaseOwnModel = this.#options.ledger.reserve(weightMemory(folder, dtype, machine?.kernels), machine);
     }
     const digests = new WeightDigests(weightDigests);
-    const base = await slot.cache.hold(folder, dtype, { digests, onProgress: this.#options.onLoading });
+    const base = await slot.cache.lease(folder, dtype, { digests, onProgress: this.#options.onLoading });
     try {
       if (!(base.model instanceof Decoder)) {
         throw new ProductError('model_not_supported', `${folder.name} generates no text.`, { param: 'model' });

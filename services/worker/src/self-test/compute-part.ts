@@ -1,7 +1,14 @@
+import {
+  type ChildExit,
+  type ChildProgram,
+  cudaErrorIn,
+  type ExitExplanation,
+  endsCudaContext,
+  explainExit,
+  startChild,
+} from '@lorasmith/child-processes';
 import type { KernelSource } from '@lorasmith/contracts';
 import type { CaseSizes, ComputedCase, SelfTestPart } from '@lorasmith/training';
-import { type ChildExit, type ChildProgram, cudaErrorIn, type ExitExplanation, endsCudaContext, explainExit, startChild } from '@lorasmith/child-processes';
-
 
 /** The order to a process of the self-test. It has an engine of its own, which its environment decides. */
 export interface SelfTestOrder {

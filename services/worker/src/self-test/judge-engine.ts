@@ -1,5 +1,5 @@
 import type { KernelSource } from '@lorasmith/contracts';
-import type { SelfTestPart, CaseTolerance, ComputedCase } from '@lorasmith/training';
+import type { CaseTolerance, ComputedCase, SelfTestPart } from '@lorasmith/training';
 import type { PartResult } from './compute-part.js';
 
 /** The kernels that a part of the self-test is computed with. */
@@ -140,7 +140,11 @@ function compareElements(
   return { fault, excess: worst };
 }
 
-function compareVectors(actual: Float32Array, expected: Float32Array, { relative }: Tolerance<'vector'>): CaseJudgement {
+function compareVectors(
+  actual: Float32Array,
+  expected: Float32Array,
+  { relative }: Tolerance<'vector'>,
+): CaseJudgement {
   let difference = 0;
   let length = 0;
   for (let i = 0; i < expected.length; i++) {

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
-import { expect, test, afterEach, vi } from 'vitest';
-import { runSelfTest, SELF_TEST_LIMITS, type SelfTestLimits, TestLimit } from './run-self-test.js';
+import { afterEach, expect, test, vi } from 'vitest';
 import { SelfTestError } from './compute-part.js';
+import { runSelfTest, SELF_TEST_LIMITS, type SelfTestLimits, TestLimit } from './run-self-test.js';
 
 // A fixture answers in the place of the engine's processes. services/worker/test/self-test.test.ts has the engine.
 

@@ -2,8 +2,8 @@ import type { ChildProgram } from '@lorasmith/child-processes';
 import type { SelfTest } from '@lorasmith/contracts';
 import type { CaseSizes, ComputedCase, SelfTestPart } from '@lorasmith/training';
 import { trainerEnvironment } from '../trainer/trainer-program.js';
-import { type CaseVerdict, judgeCase, failuresIn, judgeEngine, type TestedKernels } from './judge-engine.js';
-import { computePart, type PartResult, TooManyDeathsError, SelfTestError } from './compute-part.js';
+import { computePart, type PartResult, SelfTestError, TooManyDeathsError } from './compute-part.js';
+import { type CaseVerdict, failuresIn, judgeCase, judgeEngine, type TestedKernels } from './judge-engine.js';
 
 export interface SelfTestRunOptions {
   /** The compiled `self-test-main`. */

@@ -6,10 +6,10 @@ import { writeFileAtomic } from '@lorasmith/storage';
 import { cudaInstallation } from '@lorasmith/training/cuda-installation';
 import { cardOf, engineEnvironment } from '../device/choose-engine.js';
 import { cudaFaults } from '../device/gpu-faults.js';
-import { lookAtDriver, gpuDeviceFiles } from '../device/gpu-probes.js';
+import { gpuDeviceFiles, lookAtDriver } from '../device/gpu-probes.js';
+import { SelfTestError } from './compute-part.js';
 import type { CaseVerdict } from './judge-engine.js';
 import { runSelfTest } from './run-self-test.js';
-import { SelfTestError } from './compute-part.js';
 import { storeSelfTest } from './stored-self-test.js';
 
 // The self-test of a worker as a command, for a look at a card without a worker: self-test-cli --out FILE [--sizes small]
@@ -32,9 +32,7 @@ const installation = cudaInstallation(process.env.CUDA_KERNEL_DIR);
 const driver =
   installation === null
     ? null
-    : await lookAtDriver(programIn('device/gpu-probes-main'), installation, environment).catch(
-        (error: Error) => error,
-      );
+    : await lookAtDriver(programIn('device/gpu-probes-main'), installation, environment).catch((error: Error) => error);
 const { CUDA_VISIBLE_DEVICES: visibleDevices } = process.env;
 const faults = cudaFaults({ installation, driver, deviceFiles: await gpuDeviceFiles(), visibleDevices });
 const card = cardOf(driver);

@@ -7,7 +7,7 @@ import { writeFileAtomic } from '@lorasmith/storage';
 import type { CaseSizes } from '@lorasmith/training';
 import type { Logger } from 'pino';
 import { Value } from 'typebox/value';
-import { type JudgedEngine, type SelfTestedCard, engineEnvironment } from '../device/choose-engine.js';
+import { engineEnvironment, type JudgedEngine, type SelfTestedCard } from '../device/choose-engine.js';
 import { runSelfTest, type SelfTestRunOptions } from './run-self-test.js';
 
 export interface RememberedSelfTestOptions extends Required<Pick<SelfTestRunOptions, 'program' | 'sizes'>> {

@@ -37,7 +37,7 @@ const generation = new GenerationHost({
   ledger: memory,
   onLoading,
   onWork: () => scheduler.wake(),
-  whileTraining: (work) => scheduler.beside(work, PREPARING_ANSWER_MS),
+  whileTraining: (work) => scheduler.concurrently(work, PREPARING_ANSWER_MS),
 });
 scheduler.generator = generation;
 
@@ -52,12 +52,20 @@ export async function executeOrder(
   switch (order.kind) {
     case 'train': {
       const { spec, dataset, validation, machine, tokens, holdAtStep, paths } = order;
-      const examples = await scheduler.beside(() => openExampleStore(tokens), OPENING_EXAMPLES_MS);
+      const examples = await scheduler.concurrently(() => openExampleStore(tokens), OPENING_EXAMPLES_MS);
       const admit = (needs: MemoryNeeds | null) => {
         generation.yieldMemory();
         return memory.admit(needs, machine);
       };
-      const callbacks = { signal, pause: recycle, holdAtStep, onEvent, onLoading, admit, gradeByWebhook: grade };
+      const callbacks = {
+        signal,
+        pause: recycle,
+        pauseAtStep: holdAtStep,
+        onEvent,
+        onLoading,
+        admit,
+        gradeByWebhook: grade,
+      };
       return await train({ spec, dataset, validation, machine, examples, ...paths, ...callbacks, ...shared });
     }
     case 'publish-checkpoint': {

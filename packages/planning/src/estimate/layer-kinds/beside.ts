@@ -1,7 +1,7 @@
 import type { BesideMlp, DenseMlp } from '@lorasmith/model-folder';
 import { denseEstimate } from './dense.js';
-import { expertOperations, passedByExperts, passingInExperts, savedByExperts } from './experts.js';
-import type { MlpEstimate } from './mlp-estimate.js';
+import type { MlpEstimate } from './mlp-estimates.js';
+import { expertOperations, passedByExperts, passingInExperts, savedByExperts } from './sparse.js';
 
 /** The MLP that is beside the experts. */
 function mlpOf({ intermediateSize }: BesideMlp): DenseMlp {

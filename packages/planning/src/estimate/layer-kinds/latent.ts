@@ -1,6 +1,6 @@
 import type { DecoderArchitecture, LatentAttention } from '@lorasmith/model-folder';
-import { isAdapted, type MixerEstimate } from './mixer-estimate.js';
-import { repeatedScores, savedScores, scoreOperations } from './scores.js';
+import { repeatedScores, savedScores, scoreOperations } from './attention.js';
+import { isAdapted, type MixerEstimate } from './mixer-estimates.js';
 
 /** The numbers of a token that attention gives, padded. */
 function attendedOf({ headCount, headDim }: DecoderArchitecture): number {

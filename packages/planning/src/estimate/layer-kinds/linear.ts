@@ -1,6 +1,6 @@
 import { type LinearAttention, linearAttentionSizes } from '@lorasmith/model-folder';
 import type { EngineMemory } from '../engine-memory.js';
-import { isAdapted, type MixerEstimate } from './mixer-estimate.js';
+import { isAdapted, type MixerEstimate } from './mixer-estimates.js';
 
 /** Tokens between two states that are kept: DELTA_CHUNK of packages/tensor. */
 const STATE_TOKENS = 64;
@@ -9,7 +9,7 @@ const STATE_TOKENS = 64;
 const CUDA_HEAD_SIZES = [64, 128] as const;
 const CUDA_TAPS = 8;
 
-/** The size of the CUDA kernels that hold a head; undefined where it is too wide. */
+/** The size of the CUDA kernels that fit a head; undefined where it is too wide. */
 function cudaHeadSize({ keyHeadDim, valueHeadDim }: LinearAttention): number | undefined {
   return CUDA_HEAD_SIZES.find((size) => Math.max(keyHeadDim, valueHeadDim) <= size);
 }
@@ -17,7 +17,7 @@ function cudaHeadSize({ keyHeadDim, valueHeadDim }: LinearAttention): number | u
 /** Bytes per token of the states that are kept. */
 function keptStates(own: LinearAttention, engine: EngineMemory): number {
   const { keyHeadDim, valueHeadDim, valueHeadCount } = own;
-  const size = engine.holdsDeltaGradients ? cudaHeadSize(own)! ** 2 : keyHeadDim * valueHeadDim;
+  const size = engine.keepsStateGradients ? cudaHeadSize(own)! ** 2 : keyHeadDim * valueHeadDim;
   return (4 * valueHeadCount * size) / STATE_TOKENS;
 }
 
@@ -38,7 +38,7 @@ export const linearEstimate: MixerEstimate<LinearAttention> = {
     const { mixed, values } = linearAttentionSizes(own);
     const { keyHeadCount, valueHeadCount, keyHeadDim } = own;
     const passing = width * (4 * mixed + 4 * values);
-    if (engine.holdsDeltaGradients) {
+    if (engine.keepsStateGradients) {
       const vectors = (2 * keyHeadCount + 3 * valueHeadCount) * cudaHeadSize(own)!;
       return 4 * (vectors + 2 * valueHeadCount) + keptStates(own, engine) + passing;
     }

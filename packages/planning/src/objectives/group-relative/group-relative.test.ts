@@ -17,7 +17,7 @@ import { markedText, viewedRow } from '../../../test/viewed-row.js';
 import { checkRow } from '../../dataset-row.js';
 import { openExampleStore } from '../../example-file/example-store.js';
 import { planJob } from '../../plan-job.js';
-import type { PromptExamples } from './prompt-examples.js';
+import type { PromptExamples } from './prompt-rows.js';
 
 const user = (content: string) => ({ role: 'user', content });
 const assistant = (content: string) => ({ role: 'assistant', content });

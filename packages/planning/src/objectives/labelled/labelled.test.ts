@@ -11,8 +11,8 @@ import { checkRow } from '../../dataset-row.js';
 import { openExampleStore } from '../../example-file/example-store.js';
 import { planJob } from '../../plan-job.js';
 import type { RowEncoding } from '../../view-rows.js';
-import { balanceWarnings } from './label-balance.js';
-import { answerOfCodes, codesOfAnswer, type LabelledExamples } from './labelled-examples.js';
+import { balanceWarnings } from './labelled.js';
+import { answerOfCodes, codesOfAnswer, type LabelledExamples } from './labelled-rows.js';
 
 const user = (content: string) => ({ role: 'user', content });
 const assistant = (content: string) => ({ role: 'assistant', content });

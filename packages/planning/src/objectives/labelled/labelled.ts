@@ -1,19 +1,20 @@
-import { isLabelLoss, LABEL_LOSSES } from '@lorasmith/contracts';
-import type { CodedFault } from '../../fault-list.js';
+import { type Fault, isLabelLoss, LABEL_LOSSES, type PreferenceObjective, type Report } from '@lorasmith/contracts';
+import { type CodedFault, yieldToEvents } from '../../fault-list.js';
 import { type ExampleLoad, type NamedObjective, ONE_SEQUENCE } from '../example-load.js';
-import { LengthLimit } from '../next-token/length-limit.js';
+import { fitted, LengthLimit, tokensOf } from '../next-token/length-limit.js';
 import { createPromptEncoder, lengthsOf, lengthWarnings, tokensDependOn } from '../next-token/next-token.js';
-import { fitted, tokensOf } from '../next-token/row-tokens.js';
 import { codesOfSequence } from '../next-token/token-examples.js';
 import { REMARK_WARNINGS } from '../next-token/token-row-converter.js';
 import type { Objective, ObjectiveJob } from '../objective.js';
 import { answerEncoder } from '../preference/answer-encoder.js';
-import { readsReference } from '../preference/preference.js';
-import { answerSettingsFaults } from '../preference/preference-faults.js';
-import { balanceWarnings, countLabels } from './label-balance.js';
-import { answerOfCodes, type LabelledExamples, StoredAnswers } from './labelled-examples.js';
-import { LABELLED_FORMAT } from './labelled-format.js';
-import { LabelledRowConverter } from './labelled-row-converter.js';
+import { answerSettingsFaults, readsReference } from '../preference/preference.js';
+import {
+  answerOfCodes,
+  LABELLED_FORMAT,
+  type LabelledExamples,
+  LabelledRowConverter,
+  StoredAnswers,
+} from './labelled-rows.js';
 
 /** Answers with the label true become more likely, those with false less. */
 export const labelled: Objective<LabelledExamples> = {
@@ -55,7 +56,7 @@ function answerLoad(objective: NamedObjective): ExampleLoad<LabelledExamples> {
   };
 }
 
-/** How many tokens a prompt and its answer may have. They are not split. */
+/** The limit of tokens of a prompt with its answer. They are not split. */
 class AnswerLimit extends LengthLimit {
   protected override readonly outcomes = 'drop or truncate';
 }
@@ -78,4 +79,49 @@ function settingsFaults(job: ObjectiveJob): CodedFault[] {
     faults.push(fault('training.batch_size', message));
   }
   return faults;
+}
+
+export type LabelCounts = NonNullable<Report['labels']>;
+
+/** Examples between two turns of the event loop. */
+const LABELS_PER_TURN = 20_000;
+
+/** The counts of answers with each label. @throws ProductError `cancelled` */
+export async function countLabels(examples: LabelledExamples, signal: AbortSignal | undefined): Promise<LabelCounts> {
+  let desirable = 0;
+  for (let index = 0; index < examples.count; index++) {
+    if (examples.label(index)) desirable++;
+    if (index % LABELS_PER_TURN === 0) await yieldToEvents(signal);
+  }
+  return { desirable, undesirable: examples.count - desirable };
+}
+
+/** The warnings of answers that are mostly of one label, where no weight makes up for it: as in TRL, by equation 8 of arXiv:2402.01306. */
+export function balanceWarnings(
+  { desirable, undesirable }: LabelCounts,
+  { desirable_weight: ofTrue, undesirable_weight: ofFalse }: PreferenceObjective,
+): Fault[] {
+  const warning = (message: string): Fault[] => [
+    { code: 'unbalanced_labels', message, param: 'objective.desirable_weight' },
+  ];
+  if (desirable === 0 || undesirable === 0) {
+    const [all, missing] = desirable === 0 ? ['false', 'true'] : ['true', 'false'];
+    return warning(`All answers have the label ${all}. Add some with the label ${missing}: only then are both learnt.`);
+  }
+  if (desirable === undesirable) return [];
+  const rangeOfTrue = [1, 1.33].map((factor) => hundredths((undesirable * ofFalse * factor) / desirable));
+  const rangeOfFalse = [1 / 1.33, 1].map((factor) => hundredths((desirable * ofTrue * factor) / undesirable));
+  if (isWithin(ofTrue, rangeOfTrue) || isWithin(ofFalse, rangeOfFalse)) return [];
+  return warning(
+    `${desirable} answers have the label true and ${undesirable} the label false, and no weight makes up for it. Choose ` +
+      `objective.desirable_weight from ${rangeOfTrue.join(' to ')}, or objective.undesirable_weight from ${rangeOfFalse.join(' to ')}, not both.`,
+  );
+}
+
+function hundredths(value: number): number {
+  return Math.round(100 * value) / 100;
+}
+
+function isWithin(value: number, range: readonly number[]): boolean {
+  return value >= range[0]! && value <= range[1]!;
 }

@@ -10,12 +10,12 @@ import {
   type ChatTemplate,
   conversationOf,
   type TemplateConversation,
+  type TemplateMessage,
   type Tokenizer,
   type TokensAround,
 } from '@lorasmith/model-folder';
-import { concatenate } from '../../concatenate.js';
-import { type EncodedRow, encodeSegments } from './encode-segments.js';
-import { refuseMissingAnswer, refuseMissingCalls, rendersWhole } from './rendered-message.js';
+import { concatenate } from '../../example-file/example-format.js';
+import { type EncodedRow, encodeSegments } from './token-examples.js';
 import { turnSegments } from './turn-segments.js';
 
 export interface RowEncoderOptions {
@@ -170,7 +170,7 @@ export class RowEncoder {
     return { ...row, ids, trained };
   }
 
-  /** Whether a mark that is no text is among the tokens of the trained stretch that ends here. */
+  /** True if a mark that is no text is among the tokens of the trained stretch that ends here. */
   #endsTurn({ ids, trained }: EncodedRow, end: number): boolean {
     for (let index = end - 1; index >= 0 && trained[index] === 1; index--) {
       const id = ids[index]!;
@@ -209,4 +209,63 @@ function instructionPrompt(row: { instruction: string; input?: string }, asPlain
     'Write a response that appropriately completes the request.\n\n' +
     `### Instruction:\n${instruction}\n\n### Input:\n${input}\n\n### Response:\n`
   );
+}
+
+/**
+ * True if a rendered conversation has content and reasoning of a message and the name of who speaks, apart from white space.
+ * @param turn - The text of its turn, in which its reasoning is looked for: models repeat what they think.
+ */
+export function rendersWhole(text: string, message: TemplateMessage, turn = text): boolean {
+  const { role, content, name, reasoning_content: reasoning = '' } = message;
+  // What a tool answered is found by its place; few templates repeat its name.
+  return (
+    hasWords(text, content) &&
+    hasWords(turn, reasoning) &&
+    (name === undefined || role === 'tool' || text.includes(name))
+  );
+}
+
+/**
+ * A turn whose calls are missing teaches the model not to call. Some templates write calls only of messages without content, or only one.
+ * @param text of this turn
+ * @throws ProductError `chat_template_failed`
+ */
+export function refuseMissingCalls({ tool_calls: calls }: TemplateMessage, text: string, index: number): void {
+  for (const [number, { function: called }] of (calls ?? []).entries()) {
+    const missing = [called.name, ...stringsOf(called.arguments)].find((part) => !hasText(text, part));
+    if (missing === undefined) continue;
+    const message =
+      `The chat template of the base model does not write the whole call: ${JSON.stringify(missing.slice(0, 64))} is missing. ` +
+      'Some templates write only one call of a message, or none beside a content.';
+    throw new ProductError('chat_template_failed', message, { param: `messages.${index}.tool_calls.${number}` });
+  }
+}
+
+/**
+ * Refuses a template that leaves out a tool's answer: the model learns to make it up.
+ * @param text of the whole conversation
+ * @throws ProductError `chat_template_failed`
+ */
+export function refuseMissingAnswer({ role, content }: TemplateMessage, text: string, index: number): void {
+  if (role !== 'tool' || hasText(text, content)) return;
+  const message = 'The chat template of the base model does not write what the tool answered in this message.';
+  throw new ProductError('chat_template_failed', message, { param: `messages.${index}` });
+}
+
+/** True if it is there, apart from white space. */
+function hasWords(text: string, content: string): boolean {
+  const words = (all: string) => all.replace(/\s+/g, '');
+  return text.includes(content) || words(text).includes(words(content));
+}
+
+/** True if every word of it is there: templates quote texts in ways of their own. */
+function hasText(text: string, part: string): boolean {
+  return text.includes(part) || (part.match(/[\p{L}\p{N}]+/gu) ?? []).every((word) => text.includes(word));
+}
+
+function stringsOf(value: unknown): string[] {
+  if (typeof value === 'string') return [value];
+  if (typeof value !== 'object' || value === null) return [];
+  const keys = Array.isArray(value) ? [] : Object.keys(value);
+  return [...keys, ...Object.values(value).flatMap(stringsOf)];
 }

@@ -10,7 +10,7 @@ function limitOf(onOverflow: 'error' | 'drop' | 'truncate' | 'split', maxPositio
   return new LengthLimit({ maxLength: 4, maxPositions, onOverflow });
 }
 
-const dropped = { outcome: 'dropped', pieces: [], leftOut: [] };
+const dropped = { outcome: 'dropped', sequences: [], leftOut: [] };
 
 describe('LengthLimit', () => {
   it('refuses or drops a row that is too long', () => {
@@ -29,15 +29,15 @@ describe('LengthLimit', () => {
   });
 
   it('truncates at the end, and drops what is left without a trained token', () => {
-    const pieces = [{ start: 0, tokens: 4, trained: 2 }];
-    expect(limitOf('truncate').fit(codesOf('001111'))).toEqual({ outcome: 'truncated', pieces, leftOut: [] });
+    const sequences = [{ start: 0, tokens: 4, trained: 2 }];
+    expect(limitOf('truncate').fit(codesOf('001111'))).toEqual({ outcome: 'truncated', sequences, leftOut: [] });
     expect(limitOf('truncate').fit(codesOf('000011'))).toEqual(dropped);
   });
 
   it('splits into pieces whose first token is not trained, and counts those that have none', () => {
     expect(limitOf('split').fit(codesOf('0000' + '1111' + '0000' + '11'))).toEqual({
       outcome: 'split',
-      pieces: [
+      sequences: [
         { start: 4, tokens: 4, trained: 3 },
         { start: 12, tokens: 2, trained: 1 },
       ],

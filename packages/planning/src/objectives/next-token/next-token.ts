@@ -17,11 +17,9 @@ import {
   refuseObjective,
   type ScoredRow,
 } from '../objective.js';
-import { commonBeginning } from './common-beginning.js';
 import { RowEncoder } from './encode-row.js';
-import { LengthLimit } from './length-limit.js';
+import { LengthLimit, viewSequence } from './length-limit.js';
 import { TEXT_FORMATS } from './row-formats.js';
-import { viewSequence } from './row-tokens.js';
 import { StoredTokens, type TokenExamples } from './token-examples.js';
 import { REMARK_WARNINGS, TokenRowConverter, tokenOutside } from './token-row-converter.js';
 
@@ -83,7 +81,7 @@ export async function createPromptEncoder(
   };
 }
 
-/** Whether the rows have a prompt and a completion, or an instruction and an output. */
+/** True if the rows have a prompt and a completion, or an instruction and an output. */
 function isOfPairs({ format }: RowsOfModel['dataset']): boolean {
   return format === 'prompt_completion' || format === 'instruction';
 }
@@ -137,4 +135,24 @@ export function lengthWarnings({ spec, model }: ObjectiveJob, { longest }: RowCo
 export function decoderOf({ architecture }: ModelFolder): DecoderArchitecture {
   if (architecture.kind !== 'decoder') throw new Error('next-token trains decoders');
   return architecture;
+}
+
+/** So many rows, evenly spread, represent the others where what all begin with is asked. */
+const ROWS_COMPARED = 64;
+
+/**
+ * Tokens that all rows begin with, up to the first that predicts a label of one: those of a template, or of instructions that all have.
+ * Rows may share more with some others; that is not known before.
+ */
+export function commonBeginning(examples: TokenExamples): number {
+  const { ids: first } = examples.sequence(0);
+  let common = first.length;
+  for (let index = 0; index < examples.count && common > 0; index += Math.ceil(examples.count / ROWS_COMPARED)) {
+    const { ids, trained } = examples.sequence(index);
+    const label = trained.indexOf(1, 1);
+    common = Math.min(common, label === -1 ? ids.length : label - 1);
+    const other = ids.subarray(0, common).findIndex((id, token) => id !== first[token]);
+    if (other !== -1) common = other;
+  }
+  return common;
 }

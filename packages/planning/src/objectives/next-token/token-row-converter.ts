@@ -4,15 +4,14 @@ import {
   MAX_RENDERED_TOKENS,
   type RenderedRow,
   type TextualRow,
+  textsOfConversation,
 } from '@lorasmith/contracts';
 import type { Tokenizer } from '@lorasmith/model-folder';
 import type { CodedFault } from '../../fault-list.js';
-import type { RemarkCount, RowRemark } from '../../row-conversion/row-remarks.js';
+import type { RemarkCount, RowRemark } from '../../row-conversion/batch-converter.js';
 import type { ConvertedRow, RowConverter } from '../objective.js';
 import type { RowEncoder } from './encode-row.js';
-import type { EncodedRow } from './encode-segments.js';
-import { codesOfSequence, sequenceOfCodes, trainedOf } from './token-examples.js';
-import { TypedSpecialTokens } from './typed-special-tokens.js';
+import { codesOfSequence, type EncodedRow, sequenceOfCodes, trainedOf } from './token-examples.js';
 
 export interface TokenRowSettings {
   encoder: RowEncoder;
@@ -88,3 +87,29 @@ export const REMARK_WARNINGS = {
     return { code: 'message_content_dropped', message, line };
   },
 };
+
+/**
+ * Finds special tokens that are written out in the text of rows. They are encoded as those tokens, as other trainers do.
+ * That may be intended, or may let the text end its own turn, so the report warns of it.
+ */
+export class TypedSpecialTokens {
+  readonly #pattern: RegExp | null;
+
+  constructor(tokenizer: Tokenizer) {
+    const tokens = [...tokenizer.specialTokens.values()].filter((token) => token !== '');
+    const escaped = tokens.map((token) => token.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'));
+    this.#pattern = escaped.length > 0 ? new RegExp(escaped.join('|')) : null;
+  }
+
+  /** The first in a row; null if there is none. */
+  firstIn(row: TextualRow): string | null {
+    if (this.#pattern === null) return null;
+    const texts =
+      'messages' in row ? textsOfConversation(row.messages, row.tools).map(([, text]) => text) : Object.values(row);
+    for (const text of texts) {
+      const match = this.#pattern.exec(text);
+      if (match !== null) return match[0];
+    }
+    return null;
+  }
+}

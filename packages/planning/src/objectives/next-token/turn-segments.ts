@@ -133,7 +133,7 @@ function rendering(render: Render, messages: readonly TemplateMessage[], addGene
   };
 }
 
-/** Where the prompt for a turn ends; null when that is not known. */
+/** The index at which the prompt for a turn ends; null when that is not known. */
 function startOfTurn(render: Render, whole: Rendering, index: number, marks: readonly string[]): number | null {
   const before = whole.messages.slice(0, index);
   const asked = rendering(render, before, true);
@@ -153,7 +153,7 @@ function startOfTurn(render: Render, whole: Rendering, index: number, marks: rea
   return outsideMarks(whole.text, followed.inWhole + length, marks);
 }
 
-/** Where what the template writes of an answer begins, its reasoning included. */
+/** The index at which the text of an answer begins, its reasoning included. */
 function startOfAnswer(whole: Rendering, index: number): number | null {
   const { reasoning_content: reasoning, ...turn } = whole.messages[index]!;
   const thought = reasoning === undefined ? {} : { reasoning_content: PROBE };
@@ -183,7 +183,7 @@ const PROBE = '0';
 
 const alwaysAsking = new WeakMap<ChatTemplate, boolean>();
 
-/** Whether the template writes the prompt for a turn behind every conversation, be it asked for one or not (Nemotron-Mini). */
+/** True if the template writes the prompt for a turn behind every conversation, be it asked for one or not (Nemotron-Mini). */
 function asksAlways(template: ChatTemplate): boolean {
   const known = alwaysAsking.get(template);
   if (known !== undefined) return known;
@@ -214,7 +214,7 @@ function endBeforePrompt(render: Render, whole: Rendering, index: number, marks:
   return end + markAt(whole.text, end, marks).length;
 }
 
-/** How far the conversation and its beginning agree from the end of a message on. Null if that end cannot be located. */
+/** The count of characters, from the end of a message on, in which the conversation and its beginning agree. Null if that end cannot be located. */
 function follow(whole: Rendering, beginning: Rendering, index: number) {
   for (const probed of probedEnds(whole.messages[index]!)) {
     const inWhole = positionOf(whole, index, probed);
@@ -249,7 +249,7 @@ function probedEnds(message: TemplateMessage): TemplateMessage[] {
   return [...ofCalls, ...ofContent];
 }
 
-/** Where the text differs once a message is replaced by one with one more character. */
+/** The index at which the text differs once a message is replaced by one with one more character. */
 function positionOf({ text, withMessage }: Rendering, index: number, message: TemplateMessage): number | null {
   const probed = withMessage(index, message);
   if (probed === null) return null;

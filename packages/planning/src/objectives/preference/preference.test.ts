@@ -11,7 +11,7 @@ import { checkRow } from '../../dataset-row.js';
 import { openExampleStore } from '../../example-file/example-store.js';
 import { planJob } from '../../plan-job.js';
 import type { RowEncoding } from '../../view-rows.js';
-import { codesOfPair, longerOf, type PairExamples, pairOfCodes } from './pair-examples.js';
+import { codesOfPair, longerOf, type PairExamples, pairOfCodes } from './pair-rows.js';
 
 const user = (content: string) => ({ role: 'user', content });
 const assistant = (content: string) => ({ role: 'assistant', content });

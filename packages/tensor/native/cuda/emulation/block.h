@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "fiber.h"
+#include "cuda/emulation/fiber.h"
 
 struct uint3 {
   unsigned x, y, z;

@@ -36,10 +36,10 @@
 #include <string>
 #include <vector>
 
-#include "cubin.h"
-#include "fragments.h"
-#include "registry.h"
-#include "work.h"
+#include "cuda/emulation/cubin.h"
+#include "cuda/emulation/fragments.h"
+#include "cuda/emulation/registry.h"
+#include "cuda/emulation/work.h"
 
 namespace {
 

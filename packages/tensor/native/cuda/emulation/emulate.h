@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <cstring>
 
-#include "block.h"
-#include "registry.h"
-#include "warp.h"
+#include "cuda/emulation/block.h"
+#include "cuda/emulation/registry.h"
+#include "cuda/emulation/warp.h"
 
 #define __global__
 #define __device__

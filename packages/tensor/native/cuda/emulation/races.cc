@@ -5,7 +5,7 @@
 // It looks at shared memory, and at what watch_memory is given. A shuffle orders nothing, as on a GPU.
 #include <map>
 
-#include "block.h"
+#include "cuda/emulation/block.h"
 
 namespace emulation {
 namespace {

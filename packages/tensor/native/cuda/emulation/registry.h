@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "block.h"
+#include "cuda/emulation/block.h"
 
 namespace emulation {
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "block.h"
+#include "cuda/emulation/block.h"
 
 namespace emulation {
 

@@ -1,8 +1,8 @@
-#include "cublas_lt.h"
+#include "cuda/host/cublas_lt.h"
 
 #include <dlfcn.h>
 
-#include "driver.h"
+#include "cuda/host/driver.h"
 
 namespace lorasmith::cuda::cublas {
 namespace {

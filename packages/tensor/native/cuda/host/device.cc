@@ -1,4 +1,4 @@
-#include "device.h"
+#include "cuda/host/device.h"
 
 #include <algorithm>
 #include <cstdlib>

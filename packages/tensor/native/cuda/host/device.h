@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "driver.h"
-#include "staging.h"
+#include "cuda/host/driver.h"
+#include "cuda/host/staging.h"
 
 namespace lorasmith::cuda {
 

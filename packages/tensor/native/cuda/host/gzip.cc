@@ -1,4 +1,4 @@
-#include "gzip.h"
+#include "cuda/host/gzip.h"
 
 #include <dlfcn.h>
 

@@ -1,6 +1,6 @@
-#include "launch.h"
+#include "cuda/host/launch.h"
 
-#include "modules.h"
+#include "cuda/host/modules.h"
 
 namespace lorasmith::cuda {
 namespace {

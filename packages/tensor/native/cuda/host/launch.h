@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "device.h"
-#include "kernel.h"
+#include "cpu/kernel.h"
+#include "cuda/host/device.h"
 
 namespace lorasmith::cuda {
 

@@ -1,9 +1,9 @@
-// Launches of kernels that have a table among their parameters: kernels/launch_table.h.
+// Launches of kernels that have a table among their parameters: cuda/kernels/launch_table.h.
 #pragma once
 
 #include <vector>
 
-#include "../kernels/launch_table.h"
+#include "cuda/kernels/launch_table.h"
 
 namespace lorasmith::cuda {
 

@@ -2,11 +2,11 @@
 // lists its devices once.
 #include <node_api.h>
 
-#include "cublas_lt.h"
-#include "device.h"
-#include "launch.h"
-#include "multiply.h"
-#include "plugin.h"
+#include "cuda/host/cublas_lt.h"
+#include "cuda/host/device.h"
+#include "cuda/host/launch.h"
+#include "cuda/host/plugin.h"
+#include "ops/product/multiply.h"
 
 namespace lorasmith::cuda {
 namespace {

@@ -1,4 +1,4 @@
-#include "modules.h"
+#include "cuda/host/modules.h"
 
 #include <dlfcn.h>
 
@@ -9,8 +9,8 @@
 #include <mutex>
 #include <vector>
 
-#include "device.h"
-#include "gzip.h"
+#include "cuda/host/device.h"
+#include "cuda/host/gzip.h"
 
 namespace lorasmith::cuda {
 namespace {

@@ -1,4 +1,4 @@
-#include "move.h"
+#include "cuda/host/move.h"
 
 namespace lorasmith::cuda {
 namespace {

@@ -1,8 +1,8 @@
-// Copies of boxes of elements on the GPU, whatever the elements mean: kernels/copy.cu.
+// Copies of boxes of elements on the GPU, whatever the elements mean: ops/layout/copy.cu.
 #pragma once
 
-#include "launch.h"
-#include "strides.h"
+#include "cuda/host/launch.h"
+#include "cuda/host/strides.h"
 
 namespace lorasmith::cuda {
 

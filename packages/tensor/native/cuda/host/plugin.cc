@@ -3,14 +3,14 @@
 // All of TensorFlow's streams are the device's one stream. TensorFlow ends the process when a copy reports an error
 // (pluggable_device_util.cc), so a failure is kept by the device instead, every later op reports it, and what is read
 // is filled with NaN.
-#include "plugin.h"
+#include "cuda/host/plugin.h"
 
 #include <dlfcn.h>
 
 #include <chrono>
 #include <cstring>
 
-#include "device.h"
+#include "cuda/host/device.h"
 #include "tensorflow/c/c_api_experimental.h"
 #include "tensorflow/c/experimental/stream_executor/stream_executor.h"
 

@@ -1,4 +1,4 @@
-#include "staging.h"
+#include "cuda/host/staging.h"
 
 #include <algorithm>
 #include <cstring>

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <mutex>
 
-#include "driver.h"
+#include "cuda/host/driver.h"
 
 namespace lorasmith::cuda {
 

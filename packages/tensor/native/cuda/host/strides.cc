@@ -1,4 +1,4 @@
-#include "strides.h"
+#include "cuda/host/strides.h"
 
 #include <algorithm>
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "../kernels/strided.h"
+#include "cuda/kernels/strided.h"
 
 namespace lorasmith {
 

@@ -2,7 +2,7 @@
 // only file that distinguishes the two.
 #pragma once
 
-#include "portable.h"
+#include "cuda/kernels/portable.h"
 
 #if defined(__CUDACC_RTC__)
 
@@ -15,7 +15,7 @@
 
 #else
 
-#include "../emulation/emulate.h"
+#include "cuda/emulation/emulate.h"
 
 #endif
 

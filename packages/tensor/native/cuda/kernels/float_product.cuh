@@ -2,7 +2,7 @@
 // rows; a thread has the rows y + 16 i and the columns x + 16 j of each product.
 #pragma once
 
-#include "row_tile.cuh"
+#include "cuda/kernels/row_tile.cuh"
 
 namespace float_product {
 

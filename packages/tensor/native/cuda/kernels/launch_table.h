@@ -2,7 +2,7 @@
 // `first_block` on, in the order of the table.
 #pragma once
 
-#include "portable.h"
+#include "cuda/kernels/portable.h"
 
 // The most bytes of parameters that every driver takes.
 constexpr int kParameterBytes = 4096;

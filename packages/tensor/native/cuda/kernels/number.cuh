@@ -1,7 +1,7 @@
 // More element types than models compute in, and packs of elements that are loaded and stored at once.
 #pragma once
 
-#include "device.h"
+#include "cuda/kernels/device.h"
 
 // float16; only conversions have it, so they are by bits.
 struct f16 {

@@ -2,7 +2,7 @@
 // [0, 1), bit for bit as TensorFlow's StatelessRandomUniform has them on a CPU.
 #pragma once
 
-#include "portable.h"
+#include "cuda/kernels/portable.h"
 
 struct PhiloxNumbers {
   uint32_t at[4];

@@ -1,8 +1,8 @@
 // Where rows of a stream and their tiles are.
 #pragma once
 
-#include "device.h"
-#include "row_tile.h"
+#include "cuda/kernels/device.h"
+#include "cuda/kernels/row_tile.h"
 
 // Tokens of a row: kSize of them, or fewer at its end.
 struct Tile {

@@ -2,7 +2,7 @@
 // offsets[i] … offsets[i + 1] - 1.
 #pragma once
 
-#include "portable.h"
+#include "cuda/kernels/portable.h"
 
 // Tokens of a tile, where a kernel has no other number.
 constexpr int kRowTile = 64;

@@ -1,8 +1,8 @@
 // Where element i of a pair of strided tensors is in both.
 #pragma once
 
-#include "device.h"
-#include "strided.h"
+#include "cuda/kernels/device.h"
+#include "cuda/kernels/strided.h"
 
 template <typename Index>
 __device__ __forceinline__ void LocateBy(const StridedPair& pair, int64_t i, int64_t* left, int64_t* right) {

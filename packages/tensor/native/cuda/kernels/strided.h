@@ -1,7 +1,7 @@
 // What host and kernels agree on for tensors that are walked along axes with strides.
 #pragma once
 
-#include "portable.h"
+#include "cuda/kernels/portable.h"
 
 constexpr int kMaxAxes = 8;
 

@@ -1,5 +1,5 @@
 // Sums of gathered rows, and the clamped unit of gpt-oss.
-#include "guarded.h"
+#include "cuda/test/guarded.h"
 
 using namespace kernel_test;
 

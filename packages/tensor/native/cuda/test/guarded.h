@@ -1,8 +1,8 @@
 // Memory and comparisons of single numbers for tests of kernels.
 #pragma once
 
-#include "../kernels/number.cuh"
-#include "kernel_test.h"
+#include "cuda/kernels/number.cuh"
+#include "cuda/test/kernel_test.h"
 
 namespace kernel_test {
 

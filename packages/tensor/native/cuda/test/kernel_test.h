@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "../kernels/device.h"
+#include "cuda/kernels/device.h"
 
 namespace kernel_test {
 

@@ -2,7 +2,7 @@
 // threads.
 #include <chrono>
 
-#include "kernel_test.h"
+#include "cuda/test/kernel_test.h"
 
 namespace {
 

@@ -1,13 +1,13 @@
 // Gated units, activations, dropout, LoRA's matrices, AdamW and the square sum of its gradient.
 #include <memory>
 
-#include "../kernels/activation_kind.h"
-#include "../kernels/adamw_step.h"
-#include "../kernels/lora_matrix.h"
-#include "../kernels/philox.h"
-#include "../kernels/quantized_moment.h"
-#include "../kernels/square_sum.h"
-#include "guarded.h"
+#include "cuda/kernels/philox.h"
+#include "cuda/test/guarded.h"
+#include "ops/activation/activation_kind.h"
+#include "ops/adamw/adamw_step.h"
+#include "ops/adamw/quantized_moment.h"
+#include "ops/adamw/square_sum.h"
+#include "ops/lora/lora_matrix.h"
 
 using namespace kernel_test;
 

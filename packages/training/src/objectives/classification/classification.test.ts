@@ -48,10 +48,10 @@ function withBias(group: LinearGroup) {
 }
 
 describe.each(['relu', 'gelu', 'silu', 'tanh', 'sigmoid'] as const)('with %s', (activation) => {
-  test.each([0, 1, 2])('gradient by a bias of layer %i against finite differences', (place) => {
+  test.each([0, 1, 2])('gradient by a bias of layer %i against finite differences', (index) => {
     const model = tinyClassifier(activation);
     const objective = new Classification(model);
-    const group = model.groups[place]!;
+    const group = model.groups[index]!;
     const { bias, options } = withBias(group);
     const width = group.linear.outFeatures;
     const numeric = centralDifferences((values) => {

@@ -23,7 +23,7 @@ import { optimizerStep, type StepResult } from '../../optimizer-step.js';
 import { PassScheduler } from '../../shared-pass/pass-scheduler.js';
 import type { NextToken } from '../next-token/next-token.js';
 import { objectiveOn } from '../objectives.js';
-import type { GradedAnswer } from './graded-answer.js';
+import type { GradedAnswer } from './group-loss.js';
 import { type AnswerSource, SampledGroups } from './sampled-groups.js';
 
 const FIXTURES = new URL('../../../../../test/fixtures/groups/', import.meta.url).pathname;
@@ -71,12 +71,12 @@ describe.each(TESTED_KERNELS)('with %s kernels', (source) => {
   function answersOf({ decoder, groups }: Given, adapter: LoraAdapter, index: number): GradedAnswer[] {
     const { prompt, answers, rewards } = groups[index]!;
     const objective = objectiveOn(decoder, 'next-token') as NextToken;
-    return answers.map((ids, place) => {
+    return answers.map((ids, position) => {
       const logProbabilities = Float32Array.from(ids, (_, token) => {
         const batch = tokenBatchOf([sequenceOf(prompt, ids.slice(0, token + 1))]);
         return objective.tokenLogProbabilities(batch, { adapters: [{ adapter }] }).at(-1)!;
       });
-      return { ids: Int32Array.from(ids), logProbabilities, hasEnded: ids.at(-1) === END, reward: rewards[place]! };
+      return { ids: Int32Array.from(ids), logProbabilities, hasEnded: ids.at(-1) === END, reward: rewards[position]! };
     });
   }
 
@@ -111,7 +111,7 @@ describe.each(TESTED_KERNELS)('with %s kernels', (source) => {
         if (!sampled.has(lines[0]!)) {
           const groups = lines.map((line) => answersOf(given, adapter, line - 1));
           await read(groups);
-          for (const [place, line] of lines.entries()) sampled.set(line, groups[place]!);
+          for (const [position, line] of lines.entries()) sampled.set(line, groups[position]!);
         }
         return lines.map((line) => sampled.get(line)!);
       },
@@ -128,7 +128,7 @@ describe.each(TESTED_KERNELS)('with %s kernels', (source) => {
     let gradients: Awaited<ReturnType<typeof gradientOf>> | null = null;
     for (let step = 0; step < losses.length; step++) {
       const first = Math.floor(step / settings.updates_per_batch) * given.prompts_per_step;
-      const ofStep = Array.from({ length: given.prompts_per_step }, (_, place) => first + place);
+      const ofStep = Array.from({ length: given.prompts_per_step }, (_, position) => first + position);
       const microBatches = cut(ofStep, sizes);
       const reference = name === 'continued' ? [{ adapter: before }] : [];
       const batches = () => source.batches(microBatches, { adapters: [{ adapter }], passes, step, reference });

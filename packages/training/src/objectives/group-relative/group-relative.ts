@@ -1,16 +1,25 @@
+import { type GroupRelativeObjective, MAX_ANSWER_ROUNDS } from '@lorasmith/contracts';
+import { compileGrader } from '@lorasmith/graders';
 import { type Decoder, type JoinedBatch, joinTokenBatches, rangesOf, tokensOfRows } from '@lorasmith/models';
-import { groupsOf, type PromptExamples } from '@lorasmith/planning';
+import { type Examples, GradedRows, groupsOf, type PromptExamples } from '@lorasmith/planning';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
-import { FORWARD_SHARE } from '../../turn.js';
-import { type JudgedLosses, judgedMetrics, judgedPass } from '../judged-pass.js';
-import { labelLosses } from '../label-losses.js';
-import type { BatchLoss, EvaluationMetrics, Objective, OwnMetrics, PassLoss, PassOptions } from '../objective.js';
-import type { ForwardRun, StepContext } from '../step-context.js';
-import { ofKind, type TrainedObjective } from '../trained-objective.js';
-import { type AnswerFigures, groupMetrics } from './answer-figures.js';
-import { rolloutsOfSides } from './rollouts-of-sides.js';
+import { FORWARD_SHARE } from '../../shared-pass/time-slice.js';
+import { type JudgedLosses, judgedMetrics, judgedPass, labelLosses } from '../label-losses.js';
+import type {
+  BatchLoss,
+  EvaluationMetrics,
+  ForwardRun,
+  Objective,
+  OwnMetrics,
+  PassLoss,
+  PassOptions,
+  StepContext,
+} from '../objective.js';
+import { type ObjectiveRun, ofKind, type TrainedObjective } from '../trained-objective.js';
+import { type AnswerFigures, groupMetrics, tokenLoss } from './group-loss.js';
+import { calculatedRewards, type RewardSource, webhookRewards } from './reward-source.js';
+import { Rollouts } from './rollouts.js';
 import { type AnswerBatch, type AnswerTokens, SampledGroups } from './sampled-groups.js';
-import { tokenLoss } from './token-loss.js';
 
 /**
  * The loss of sampled answers by their rewards: of each, the losses of its tokens times its scale. It depends on the model through the
@@ -25,7 +34,9 @@ export class GroupRelative implements Objective<AnswerBatch, SampledGroups, Answ
 
   async context(examples: SampledGroups, batches: readonly ArrayLike<number>[], run: ForwardRun): Promise<StepContext> {
     const groups = await examples.context(batches, run, (answers, { passes }, adapters) =>
-      passes.turn(FORWARD_SHARE * answers.tokens.ids.length, () => this.#logProbabilities(answers, { adapters })),
+      passes.inTimeSlice(FORWARD_SHARE * answers.tokens.ids.length, () =>
+        this.#logProbabilities(answers, { adapters }),
+      ),
     );
     return { likelihoodShare: 0, divergence: 0, ...groups };
   }
@@ -101,7 +112,7 @@ export const groupRelative: TrainedObjective<PromptExamples, GroupRelative> = {
   async prepare(run) {
     const settings = groupsOf(run.options.spec)!;
     const { alike, plan } = run;
-    const rollouts = await rolloutsOfSides(run, settings);
+    const rollouts = await rolloutsOfSplits(run, settings);
     return {
       examplesOf: (examples) => new SampledGroups({ examples, settings, source: rollouts.of(examples), alike }),
       readsStart: settings.kl_weight > 0,
@@ -110,11 +121,53 @@ export const groupRelative: TrainedObjective<PromptExamples, GroupRelative> = {
   },
 };
 
+/** The rollouts of the examples to train on, and of those to evaluate on. */
+interface RolloutsOfSplits {
+  /** @param examples those of one split of the plan */
+  of(examples: Examples): Rollouts;
+}
+
+/** @throws ProductError `dataset_not_found`, `cancelled` */
+export async function rolloutsOfSplits(
+  { options, plan, model, base: loaded, texts, id, passes }: ObjectiveRun,
+  settings: GroupRelativeObjective,
+): Promise<RolloutsOfSplits> {
+  const { spec, rowsFile, validation = null, checkpointFolder, signal, gradeByWebhook, onEvent } = options;
+  const base = ofKind(loaded, 'decoder');
+  const text = await texts.of(model.path);
+  const grader = compileGrader(settings.grader);
+  const rewardsWith = (rows: GradedRows): RewardSource => {
+    if (grader.kind === 'here') return calculatedRewards(grader, { text, rows });
+    if (gradeByWebhook === undefined) throw new Error('a job with a webhook, and nothing that calls it');
+    return webhookRewards(gradeByWebhook, { text, rows, signal });
+  };
+  const readBefore = plan.graded;
+  const rows = readBefore.training ?? (await GradedRows.read(rowsFile, signal));
+  const ofValidation = validation && (readBefore.validation ?? (await GradedRows.read(validation.rowsFile, signal)));
+  const { seed, batch_size: batchSize, gradient_accumulation_steps: accumulation } = spec.training;
+  const rolloutsOn = (graded: GradedRows) =>
+    new Rollouts({
+      base,
+      text,
+      settings,
+      rewards: rewardsWith(graded),
+      seed,
+      promptsAtOnce: batchSize * accumulation,
+      kept: { folder: checkpointFolder, run: id },
+      passes,
+      shownEvery: Math.ceil(plan.steps.total / settings.updates_per_batch / MAX_ANSWER_ROUNDS),
+      onAnswers: (data) => onEvent({ type: 'answers-graded', data }),
+    });
+  const training = rolloutsOn(rows);
+  const ofHeldOut = ofValidation === null ? training : rolloutsOn(ofValidation);
+  return { of: (examples) => (examples === plan.validation ? ofHeldOut : training) };
+}
+
 /** @param losses `[labels]` cross entropies */
 function judge(answers: AnswerBatch['answers'], losses: Float32Array): JudgedLosses<AnswerFigures> {
   const ofAnswers = new Float32Array(answers.length);
   const weights = new Float32Array(losses.length);
-  const figures = answers.map(({ answer, first, settings }, place): AnswerFigures => {
+  const figures = answers.map(({ answer, first, settings }, position): AnswerFigures => {
     const { advantage, scale, ids } = answer;
     let [loss, clipped, divergence] = [0, 0, 0];
     for (let token = 0; token < ids.length; token++) {
@@ -132,7 +185,7 @@ function judge(answers: AnswerBatch['answers'], losses: Float32Array): JudgedLos
       if (found.isClipped) clipped++;
       divergence += found.divergence;
     }
-    ofAnswers[place] = scale * loss;
+    ofAnswers[position] = scale * loss;
     return { ...figuresOf(answer), trained: { clipped, divergence: answer.reference === null ? null : divergence } };
   });
   const correct = Float32Array.from(figures, ({ hasEnded }) => (hasEnded ? 1 : 0));

@@ -12,10 +12,10 @@ import {
 import type { CompiledGrader } from '@lorasmith/graders';
 import type { ModelText } from '@lorasmith/model-folder';
 import type { GradedRows } from '@lorasmith/planning';
-import { textOfIds } from '../../answer-text.js';
-import { throwIfStopped } from '../../stop.js';
-import type { ForwardRun } from '../step-context.js';
-import type { SampledAnswer } from './graded-answer.js';
+import { textOfIds } from '../../sampler.js';
+import { throwIfStopped } from '../../shared-pass/time-slice.js';
+import type { ForwardRun } from '../objective.js';
+import type { SampledAnswer } from './group-loss.js';
 
 /** The sampled answers to the prompt of a line. */
 export interface AnsweredPrompt {
@@ -48,7 +48,9 @@ export function calculatedRewards(grader: CompiledGrader, { text, rows }: Answer
         const item = rows.at(line);
         // Graders may take some milliseconds of each answer.
         rewards.push(
-          await passes.turn(0, () => answers.map(({ ids }) => grader.grade({ item, text: textOfIds(ids, text) }))),
+          await passes.inTimeSlice(0, () =>
+            answers.map(({ ids }) => grader.grade({ item, text: textOfIds(ids, text) })),
+          ),
         );
       }
       return rewards;
@@ -80,7 +82,7 @@ export function webhookRewards(
   return {
     async of(prompts, { step = null, passes }) {
       const items: string[] = [];
-      for (const prompt of prompts) items.push(...(await passes.turn(0, () => itemsOf(prompt, { text, rows }))));
+      for (const prompt of prompts) items.push(...(await passes.inTimeSlice(0, () => itemsOf(prompt, { text, rows }))));
       const batches = batchesOf(items).map((some) => ({ step: step === null ? null : step + 1, items: some }));
       const rewards = (await mapWithConcurrency(batches, AT_ONCE, rewardsOf)).flat();
       let next = 0;

@@ -10,11 +10,10 @@ import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
 import type { Decoder, ModelAdapter } from '@lorasmith/models';
 import { rolloutLoad, sampleCacheTokens } from '@lorasmith/planning';
 import { SeededRandom } from '@lorasmith/seeded-random';
-import { shownAnswer, textOfIds } from '../../answer-text.js';
-import { generateAnswers } from '../../generate-answers.js';
+import { generateAnswers, shownAnswer, textOfIds } from '../../sampler.js';
 import type { Participant } from '../../shared-pass/pass-scheduler.js';
-import type { ForwardRun } from '../step-context.js';
-import type { GradedAnswer, RolloutPrompt, SampledAnswer } from './graded-answer.js';
+import type { ForwardRun } from '../objective.js';
+import type { GradedAnswer, RolloutPrompt, SampledAnswer } from './group-loss.js';
 import type { RewardSource } from './reward-source.js';
 import type { ReadAnswers } from './sampled-groups.js';
 
@@ -27,16 +26,16 @@ export interface RolloutOptions {
   seed: number;
   /** Prompts whose answers are sampled at once. */
   promptsAtOnce: number;
-  /** Where the answers of the present step are kept, under the identity of the run. */
+  /** The folder of the answers of the present step, and the identity of the run that they are kept under. */
   kept: { folder: string; run: string };
-  passes: Pick<Participant, 'beside'>;
+  passes: Pick<Participant, 'concurrently'>;
   /** Batches of answers of which some are shown: one of so many. */
   shownEvery: number;
   /** Called with them, before they are trained on. */
   onAnswers(round: AnswerRound): void;
 }
 
-/** More would be added to others as noise, or nothing beside it. */
+/** The largest reward. Next to a larger one, others would be lost in rounding. */
 const MAX_REWARD = 1e6;
 
 /** Samples answers to prompts, and has them graded. */
@@ -57,7 +56,7 @@ export class Rollouts {
   async known(step: number): Promise<Rollout | null> {
     const { settings, kept, passes } = this.#options;
     const batch = Math.floor(step / settings.updates_per_batch);
-    const written = await passes.beside(() => readRollout(kept.folder, { run: kept.run, batch }));
+    const written = await passes.concurrently(() => readRollout(kept.folder, { run: kept.run, batch }));
     return written ?? (this.#resumed?.batch === batch ? this.#resumed : null);
   }
 
@@ -75,7 +74,7 @@ export class Rollouts {
     const known = await this.known(step);
     if (known?.kind === 'graded') return known.groups.map((group) => group.map(gradedOf));
     const keep = (groups: RolloutGroups) =>
-      passes.beside(() => writeRollout(kept.folder, { run: kept.run, batch, ...groups }));
+      passes.concurrently(() => writeRollout(kept.folder, { run: kept.run, batch, ...groups }));
     const sampled =
       known?.groups.map((group) => group.map(sampledOf)) ?? (await this.#answered(prompts, run, `batch ${batch}`));
     if (known === null) {
@@ -112,7 +111,7 @@ export class Rollouts {
       prompts.map(({ ids }) => ids),
     );
     const memory = { cacheTokens: sampleCacheTokens(load), maxTexts: choices * prompts.length };
-    const answers = await generateAnswers(base, requests, { ...memory, turn: run.passes.turn });
+    const answers = await generateAnswers(base, requests, { ...memory, inTimeSlice: run.passes.inTimeSlice });
     return answers.map((group) =>
       group.map(({ ids, logProbabilities, hasEnded }) => ({
         ids: Int32Array.from(ids),
@@ -128,11 +127,11 @@ export class Rollouts {
     run: ForwardRun,
   ): Promise<GradedAnswer[][]> {
     const { text, rewards: source } = this.#options;
-    const answered = groups.map((answers, place) => ({ line: prompts[place]!.line, answers }));
+    const answered = groups.map((answers, position) => ({ line: prompts[position]!.line, answers }));
     const rewards = await source.of(answered, run);
-    return answered.map(({ line, answers }, place) =>
+    return answered.map(({ line, answers }, position) =>
       answers.map((answer, choice) => {
-        const reward = rewards[place]![choice]!;
+        const reward = rewards[position]![choice]!;
         if (Math.abs(reward) <= MAX_REWARD) return { ...answer, reward };
         const said = JSON.stringify(textOfIds(answer.ids, text).slice(0, 200));
         const message = `The grader gives the reward ${reward} to an answer to line ${line}: ${said}. A reward is a number from -${MAX_REWARD} to ${MAX_REWARD}. Correct the grader: a formula must divide by nothing that may be 0.`;

@@ -8,9 +8,14 @@ import {
   tokenBatchOf,
 } from '@lorasmith/models';
 import type { PromptExamples } from '@lorasmith/planning';
-import type { ForwardRun, StepContext } from '../step-context.js';
-import { advantagesOf } from './advantages.js';
-import type { GradedAnswer, JudgedAnswer, RolloutPrompt, SampledAnswer } from './graded-answer.js';
+import type { ForwardRun, StepContext } from '../objective.js';
+import {
+  advantagesOf,
+  type GradedAnswer,
+  type JudgedAnswer,
+  type RolloutPrompt,
+  type SampledAnswer,
+} from './group-loss.js';
 
 /** Answers in one stream, with the labels of each. */
 export interface AnswerBatch {
@@ -77,20 +82,22 @@ export class SampledGroups {
       if (this.#settings.updates_per_batch === 1) return;
       for (const { first, count } of rangesOf(batches.map(({ length }) => length))) {
         const ofBatch = sampled.slice(first, first + count);
-        const answers = ofBatch.flatMap((group, place) => this.#growing(prompts[first + place]!.ids, group));
+        const answers = ofBatch.flatMap((group, position) => this.#growing(prompts[first + position]!.ids, group));
         if (answers.length === 0) continue;
         const found = await logProbabilitiesOf(tokensOf(answers, this.#alike), run, run.adapters);
-        for (const [place, { answer }] of answers.entries()) answer.logProbabilities = found[place]!;
+        for (const [position, { answer }] of answers.entries()) answer.logProbabilities = found[position]!;
       }
     };
     const judged = this.#judged(prompts, await this.#source.of(prompts, run, read));
-    for (const [place, index] of indices.entries()) groups.set(index, judged[place]!);
+    for (const [position, index] of indices.entries()) groups.set(index, judged[position]!);
     if (run.step == null || this.#settings.kl_weight === 0) return { groups };
     for (const batch of batches) {
       const { tokens, answers } = this.batch(batch, { groups });
       const labels = answers.map(({ answer, first }) => ({ first, count: answer.ids.length }));
-      for (const [place, found] of (await logProbabilitiesOf({ tokens, labels }, run, run.reference ?? [])).entries()) {
-        answers[place]!.answer.reference = found;
+      for (const [position, found] of (
+        await logProbabilitiesOf({ tokens, labels }, run, run.reference ?? [])
+      ).entries()) {
+        answers[position]!.answer.reference = found;
       }
     }
     return { groups };
@@ -124,12 +131,12 @@ export class SampledGroups {
       this.#settings,
     );
     let next = 0;
-    return groups.map((group, place) =>
+    return groups.map((group, position) =>
       group.map((answer) => ({
         ...answer,
-        prompt: prompts[place]!.ids,
+        prompt: prompts[position]!.ids,
         advantage: values[next++]!,
-        isFlat: isFlat[place]!,
+        isFlat: isFlat[position]!,
         sampled: updates > 1 ? answer.logProbabilities : null,
         reference: null,
         scale: { dapo: all.length / tokens, grpo: 1 / answer.ids.length, dr_grpo: 1 / most }[normalization],
@@ -146,7 +153,7 @@ function answerBatchOf(
     given.map(({ answer }) => answer),
     alike,
   );
-  return { tokens, answers: given.map((one, place) => ({ ...one, first: labels[place]!.first })) };
+  return { tokens, answers: given.map((one, position) => ({ ...one, first: labels[position]!.first })) };
 }
 
 function tokensOf(given: readonly { prompt: Int32Array; ids: Int32Array }[], alike: RowsAlike): AnswerTokens {
@@ -159,8 +166,8 @@ function tokensOf(given: readonly { prompt: Int32Array; ids: Int32Array }[], ali
     }),
     alike,
   );
-  const ranges = rangesOf(tokens.order.map((place) => given[place]!.ids.length));
+  const ranges = rangesOf(tokens.order.map((position) => given[position]!.ids.length));
   const labels: LabelRange[] = [];
-  for (const [place, sequence] of tokens.order.entries()) labels[sequence] = ranges[place]!;
+  for (const [position, sequence] of tokens.order.entries()) labels[sequence] = ranges[position]!;
   return { tokens, labels };
 }

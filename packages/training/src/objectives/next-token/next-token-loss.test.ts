@@ -43,13 +43,13 @@ function computed(states: Float32Array<ArrayBuffer>, logitsInChunk?: number, set
 
 test('the sum of -log softmax at the labels', () => {
   let expected = 0;
-  for (let place = 0; place < PLACES; place++) {
+  for (let index = 0; index < PLACES; index++) {
     const logits = Array.from({ length: VOCAB }, (_, token) => {
       let sum = 0;
-      for (let i = 0; i < HIDDEN; i++) sum += STATES[place * HIDDEN + i]! * HEAD[token * HIDDEN + i]!;
+      for (let i = 0; i < HIDDEN; i++) sum += STATES[index * HIDDEN + i]! * HEAD[token * HIDDEN + i]!;
       return sum;
     });
-    expected += Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0)) - logits[LABELS[place]!]!;
+    expected += Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0)) - logits[LABELS[index]!]!;
   }
   expect(Math.abs(computed(STATES).lossSum - expected)).toBeLessThan(1e-5);
 });
@@ -108,13 +108,13 @@ describe('with scaled and capped logits', () => {
 
   test('the sum of -log softmax of softcap · tanh(scale · logit / softcap)', () => {
     let expected = 0;
-    for (let place = 0; place < PLACES; place++) {
+    for (let index = 0; index < PLACES; index++) {
       const logits = Array.from({ length: VOCAB }, (_, token) => {
         let sum = 0;
-        for (let i = 0; i < HIDDEN; i++) sum += STATES[place * HIDDEN + i]! * HEAD[token * HIDDEN + i]!;
+        for (let i = 0; i < HIDDEN; i++) sum += STATES[index * HIDDEN + i]! * HEAD[token * HIDDEN + i]!;
         return SETTINGS.softcap * Math.tanh((SETTINGS.scale * sum) / SETTINGS.softcap);
       });
-      expected += Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0)) - logits[LABELS[place]!]!;
+      expected += Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0)) - logits[LABELS[index]!]!;
     }
     expect(Math.abs(computed(STATES, undefined, SETTINGS).lossSum - expected)).toBeLessThan(1e-5);
   });

@@ -14,9 +14,9 @@ export interface LossChunk {
 export interface LossOptions {
   /** The adapters on the hidden states; those on the output head take up their gradients. */
   adapters: readonly ActingAdapter[];
-  /** Whether gradients are wanted. */
+  /** True if gradients are wanted. */
   record: boolean;
-  /** Whether that by the hidden states is. */
+  /** True if the gradient by the hidden states is wanted, too. */
   wantHidden: boolean;
   /** `[n]` a factor for the gradient of each label. @defaultValue 1 */
   weights?: Float32Array | undefined;

@@ -51,14 +51,14 @@ function withBiases(groups: readonly LinearGroup[], others: readonly (readonly [
 
 describe('gradient of the whole model against finite differences', () => {
   const names = ['q, k, v', 'o', 'gate, up', 'down'];
-  const places = [0, 1].flatMap((layer) => names.map((name, index) => ({ layer, name, place: 4 * layer + index })));
+  const places = [0, 1].flatMap((layer) => names.map((name, index) => ({ layer, name, index: 4 * layer + index })));
 
-  const head = { layer: 'none', name: 'the output head', place: 8 };
+  const head = { layer: 'none', name: 'the output head', index: 8 };
 
-  test.each([...places, head])('the gradient by a bias at $name of layer $layer', ({ place }) => {
-    const { bias, options } = withBiases([decoder.groups[place]!]);
+  test.each([...places, head])('the gradient by a bias at $name of layer $layer', ({ index }) => {
+    const { bias, options } = withBiases([decoder.groups[index]!]);
     const batch = tokenBatchOf(ROWS.map(({ ids, trained }) => ({ ids: ids.subarray(0, 9), trained })));
-    const width = decoder.groups[place]!.linear.outFeatures;
+    const width = decoder.groups[index]!.linear.outFeatures;
     const numeric = centralDifferences((values) => {
       bias.setBias(values);
       return objective.loss(batch, options).lossSum;
@@ -96,8 +96,8 @@ describe('a batch', () => {
     const batch = tokenBatchOf(ROWS);
     const logits = scope(() => toFloat32Array(decoder.logits(batch)));
     let expected = 0;
-    for (const [i, place] of batch.predictors.entries()) {
-      const own = logits.subarray(place * TINY_ARCHITECTURE.vocabSize, (place + 1) * TINY_ARCHITECTURE.vocabSize);
+    for (const [i, index] of batch.predictors.entries()) {
+      const own = logits.subarray(index * TINY_ARCHITECTURE.vocabSize, (index + 1) * TINY_ARCHITECTURE.vocabSize);
       expected += Math.log(own.reduce((sum, logit) => sum + Math.exp(logit), 0)) - own[batch.labels[i]!]!;
     }
     const { lossSum, normaliser: labels } = objective.loss(batch, options);
@@ -163,7 +163,7 @@ describe('frozen weights', () => {
   });
 
   test('below the adapted place within its layer: no gradient continues', () => {
-    const below = [4, 5, 6].map((place) => [decoder.groups[place]!, new Watched()] as const);
+    const below = [4, 5, 6].map((index) => [decoder.groups[index]!, new Watched()] as const);
     const { bias, options } = withBiases([decoder.groups[7]!], below);
     takeBatchLoss(objective.lossAndGradients(tokenBatchOf(ROWS), options));
     for (const [, { calls }] of below) expect(calls).toEqual(['forward, saving']);

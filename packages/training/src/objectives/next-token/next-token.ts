@@ -1,5 +1,13 @@
 import type { Evaluation } from '@lorasmith/contracts';
-import { type Decoder, type JoinedBatch, joinTokenBatches, type TokenBatch, tokensOfRows } from '@lorasmith/models';
+import {
+  type Decoder,
+  type JoinedBatch,
+  joinTokenBatches,
+  type RowsAlike,
+  type TokenBatch,
+  tokenBatchOf,
+  tokensOfRows,
+} from '@lorasmith/models';
 import type { TokenExamples } from '@lorasmith/planning';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
 import { labelLosses } from '../label-losses.js';
@@ -12,7 +20,6 @@ import {
   takeBatchLoss,
 } from '../objective.js';
 import { ofKind, type TrainedObjective } from '../trained-objective.js';
-import { TokenRows } from './token-rows.js';
 
 /** Cross entropy of each trained token, given those before it in its row. */
 export class NextToken implements Objective<TokenBatch, TokenRows> {
@@ -65,7 +72,7 @@ export class NextToken implements Objective<TokenBatch, TokenRows> {
     return scope(() => toFloat32Array(this.#run(batch, options, false).losses).map((loss) => -loss));
   }
 
-  /** @param record whether the adapters take up gradients */
+  /** @param record true if the adapters take up gradients */
   #run(batch: TokenBatch, options: PassOptions, record: boolean): PassLoss {
     return { ...labelLosses(this.#model, batch, { ...options, record }), normaliser: batch.labels.length };
   }
@@ -82,6 +89,27 @@ export const nextToken: TrainedObjective<TokenExamples> = {
   create: (base) => new NextToken(ofKind(base, 'decoder')),
   prepare: async ({ alike }) => ({ examplesOf: (examples) => new TokenRows(examples, alike) }),
 };
+
+/** Rows of tokens to train or to evaluate on, as batches have them. */
+class TokenRows {
+  readonly count: number;
+  readonly #examples: TokenExamples;
+  readonly #alike: RowsAlike;
+
+  /** @param alike See tokenBatchOf. */
+  constructor(examples: TokenExamples, alike: RowsAlike) {
+    this.count = examples.count;
+    this.#examples = examples;
+    this.#alike = alike;
+  }
+
+  batch(indices: ArrayLike<number>): TokenBatch {
+    return tokenBatchOf(
+      Array.from(indices, (index) => this.#examples.sequence(index)),
+      this.#alike,
+    );
+  }
+}
 
 /** `[tokens]` the row that each token of the stream is in; of shared ones, which predict no label, any. */
 function rowsOfTokens({ ids, rowLengths, places }: TokenBatch): Int32Array {

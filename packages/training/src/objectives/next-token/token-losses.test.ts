@@ -29,13 +29,13 @@ interface Expected {
 
 /** The losses of the labels by PyTorch's logits. */
 function expectedOf({ rows }: ReferenceBatch, logits: Float32Array, vocab: number): Expected {
-  let place = 0;
+  let index = 0;
   let correct = 0;
   const logProbabilities = rows.map(({ ids, trained }) => {
     const own: number[] = [];
-    for (let i = 0; i < ids.length; i++, place++) {
+    for (let i = 0; i < ids.length; i++, index++) {
       if (i + 1 === ids.length || trained[i + 1] === 0) continue;
-      const row = logits.subarray(place * vocab, (place + 1) * vocab);
+      const row = logits.subarray(index * vocab, (index + 1) * vocab);
       const largest = row.reduce((most, value) => Math.max(most, value), Number.NEGATIVE_INFINITY);
       const total = row.reduce((sum, value) => sum + Math.exp(value - largest), 0);
       own.push(row[ids[i + 1]!]! - largest - Math.log(total));

@@ -1,11 +1,10 @@
 import type { PreferenceObjective } from '@lorasmith/contracts';
 import type { RowsAlike } from '@lorasmith/models';
 import { type LabelledAnswer, type LabelledExamples, maxTokensOf, type Plan, type RowOrder } from '@lorasmith/planning';
-import type { StepContext } from '../step-context.js';
+import type { StepContext } from '../objective.js';
 import type { TrainedObjective } from '../trained-objective.js';
-import { answerLoss } from './answer-losses.js';
-import type { JudgedExamples, ScoresOf } from './judged-examples.js';
 import { type Preference, preferenceOn, preferenceSettings } from './preference.js';
+import type { JudgedExamples, ScoresOf } from './preference-batch.js';
 import {
   type JudgedSequence,
   type Judgement,
@@ -14,6 +13,7 @@ import {
   type SequenceSums,
   sequenceBatchOf,
 } from './preference-batch.js';
+import { answerLoss } from './preference-losses.js';
 import { withReference } from './reference-pass.js';
 
 export interface JudgedAnswersOptions {
@@ -45,8 +45,8 @@ export class JudgedAnswers implements JudgedExamples {
   batch(indices: ArrayLike<number>, { divergence }: StepContext): PreferenceBatch {
     const { examples, settings, alike } = this.#options;
     const answers = Array.from(indices, (index) => examples.answer(index));
-    const judges = answers.map(({ label }, place) => {
-      const reference = this.#referenceOf(indices[place]!, 0);
+    const judges = answers.map(({ label }, position) => {
+      const reference = this.#referenceOf(indices[position]!, 0);
       const judge = ([own]: readonly SequenceSums[]) => judgeAnswer(own!, { settings, label, reference, divergence });
       return { sequences: 1, judge };
     });
@@ -72,7 +72,7 @@ export class JudgedAnswers implements JudgedExamples {
     for (const indices of batches) {
       const mismatched = Array.from(indices, (index) => this.#mismatched(index));
       const scores = await scoresOf(sequenceBatchOf(mismatched, this.#options.alike));
-      for (const [place, score] of scores.entries()) sum += score - this.#referenceOf(indices[place]!, 1);
+      for (const [position, score] of scores.entries()) sum += score - this.#referenceOf(indices[position]!, 1);
       count += indices.length;
     }
     return { ...context, divergence: Math.max(0, sum / count) };
@@ -124,7 +124,8 @@ function* stepsOfEpoch(rows: RowOrder, { steps }: Plan): Generator<number[]> {
 
 /**
  * The partner of each answer: the one before it in its step, of the first the last. So the answers of a step are all read once with
- * another prompt, as in TRL.
+ * another prompt, as in TRL. The steps are those of one epoch and stay the same in all of them: so the reference is read once,
+ * before the training.
  * @param steps the answers of each step
  */
 export function partnersWithin(steps: Iterable<ArrayLike<number>>, count: number): Int32Array {

@@ -1,12 +1,10 @@
 import { hasReference, type PreferenceLoss, type PreferenceObjective } from '@lorasmith/contracts';
 import type { RowsAlike } from '@lorasmith/models';
 import { type PairExamples, type TokenPair, trainedOf } from '@lorasmith/planning';
-import type { StepContext } from '../step-context.js';
+import type { StepContext } from '../objective.js';
 import type { TrainedObjective } from '../trained-objective.js';
-import type { JudgedExamples } from './judged-examples.js';
-import { logSigmoid } from './logistic.js';
-import { logOddsRatio, type PairScores, pairLoss, perToken, ratios } from './pair-losses.js';
 import { type Preference, preferenceOn, preferenceSettings } from './preference.js';
+import type { JudgedExamples, PreferenceFigures } from './preference-batch.js';
 import {
   type JudgedSequence,
   type Judgement,
@@ -15,7 +13,7 @@ import {
   type SequenceSums,
   sequenceBatchOf,
 } from './preference-batch.js';
-import type { PreferenceFigures } from './preference-figures.js';
+import { logOddsRatio, logSigmoid, type PairScores, pairLoss, perToken, ratios } from './preference-losses.js';
 import { withReference } from './reference-pass.js';
 
 export interface JudgedPairsOptions {
@@ -98,7 +96,7 @@ export const preference: TrainedObjective<PairExamples, Preference> = {
   },
 };
 
-/** @param isWhole whether the tokens of the prompt are labels, too */
+/** @param isWhole true if the tokens of the prompt are labels, too */
 function sequenceOf({ ids, trained }: TokenPair['chosen'], isWhole: boolean): JudgedSequence {
   const labels = isWhole ? new Uint8Array(ids.length).fill(1) : trained;
   return { ids, labels, answer: trained };

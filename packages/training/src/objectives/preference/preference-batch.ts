@@ -1,3 +1,4 @@
+import type { PreferenceMetrics } from '@lorasmith/contracts';
 import {
   type JoinedBatch,
   joinTokenBatches,
@@ -7,7 +8,23 @@ import {
   type TokenBatch,
   tokenBatchOf,
 } from '@lorasmith/models';
-import type { PreferenceFigures } from './preference-figures.js';
+import type { StepContext } from '../objective.js';
+
+/** Examples whose answers are judged, with what the loss of a job needs of them. */
+export interface JudgedExamples {
+  readonly count: number;
+  /** Log-probabilities of an example under the reference that its loss needs; 0: it has no reference. */
+  readonly referenceScores: number;
+  /** Some of them, with what judges them. */
+  batch(indices: ArrayLike<number>, context: StepContext): PreferenceBatch;
+  /** The sequences of some of them that the reference reads: {@link referenceScores} of each. */
+  scored(indices: ArrayLike<number>): SequenceBatch;
+  /** The facts that the batches of a step, or of an evaluation, share. */
+  context(batches: readonly ArrayLike<number>[], scoresOf: ScoresOf): Promise<StepContext>;
+}
+
+/** The log-probability of the answer of each sequence, in a forward pass of the model as it is. @throws ProductError `cancelled` */
+export type ScoresOf = (batch: SequenceBatch) => Promise<Float32Array>;
 
 /** A prompt with an answer, as a batch reads it. */
 export interface JudgedSequence {
@@ -40,7 +57,7 @@ export interface PreferenceBatch extends SequenceBatch {
 
 /** The loss of a pair of answers, or of an answer with a label. */
 export interface Judge {
-  /** How many sequences are judged together. They follow those of the judge before. */
+  /** The count of sequences that are judged together. They follow those of the judge before. */
   sequences: number;
   judge(sums: readonly SequenceSums[]): Judgement;
 }
@@ -72,8 +89,8 @@ export function sequenceBatchOf(sequences: readonly JudgedSequence[], alike: Row
   const isAnswer = sequences.map(({ labels, answer }) => answer.filter((_, token) => token > 0 && labels[token] === 1));
   const ranges = rangesOf(tokens.order.map((sequence) => isAnswer[sequence]!.length));
   const runs: LabelRun[] = [];
-  for (const [place, sequence] of tokens.order.entries()) {
-    runs[sequence] = { ...ranges[place]!, isAnswer: isAnswer[sequence]! };
+  for (const [position, sequence] of tokens.order.entries()) {
+    runs[sequence] = { ...ranges[position]!, isAnswer: isAnswer[sequence]! };
   }
   return { tokens, runs };
 }
@@ -97,4 +114,56 @@ export function sumsOf(losses: Float32Array, { first, count, isAnswer }: LabelRu
     answerTokens++;
   }
   return { answer: Math.fround(answer), answerTokens, all, tokens: count };
+}
+
+/** The results of a pass for one pair of answers, or for one answer with a label. */
+export interface PreferenceFigures {
+  /** The chosen answer, or one with the label true; null where there is none. */
+  chosen: AnswerFigures | null;
+  rejected: AnswerFigures | null;
+  /** See `rewards/accuracies` of PreferenceMetrics in contracts. */
+  isRight: boolean;
+  /** The negative log-probabilities of what `sft_weight` counts, summed over so many tokens; null where that is 0. */
+  likelihood: { sum: number; tokens: number } | null;
+  /** Null for a loss without it; also those that follow. */
+  logOdds: { ratio: number; chosen: number } | null;
+  /** See PreferenceMetrics. The same for all answers of a step. */
+  kl: number | null;
+}
+
+/** See PreferenceMetrics in contracts. */
+export interface AnswerFigures {
+  reward: number;
+  logp: number;
+}
+
+/** The means over all pairs, or all answers with a label, which belong to one job. */
+export function preferenceMetrics(figures: readonly PreferenceFigures[]): PreferenceMetrics {
+  const [first] = figures;
+  const chosen = figures.flatMap((one) => one.chosen ?? []);
+  const rejected = figures.flatMap((one) => one.rejected ?? []);
+  const reward = { chosen: mean(chosen, (one) => one.reward), rejected: mean(rejected, (one) => one.reward) };
+  const tokens = figures.reduce((sum, { likelihood }) => sum + (likelihood?.tokens ?? 0), 0);
+  return {
+    ...(chosen.length > 0 ? { 'rewards/chosen': reward.chosen } : {}),
+    ...(rejected.length > 0 ? { 'rewards/rejected': reward.rejected } : {}),
+    'rewards/accuracies': mean(figures, (one) => (one.isRight ? 1 : 0)),
+    ...(chosen.length > 0 && rejected.length > 0 ? { 'rewards/margins': reward.chosen - reward.rejected } : {}),
+    ...(chosen.length > 0 ? { 'logps/chosen': mean(chosen, (one) => one.logp) } : {}),
+    ...(rejected.length > 0 ? { 'logps/rejected': mean(rejected, (one) => one.logp) } : {}),
+    ...(first?.kl == null ? {} : { kl: first.kl }),
+    ...(first?.likelihood
+      ? { nll_loss: figures.reduce((sum, { likelihood }) => sum + likelihood!.sum, 0) / tokens }
+      : {}),
+    ...(first?.logOdds
+      ? {
+          log_odds_ratio: mean(figures, ({ logOdds }) => logOdds!.ratio),
+          log_odds_chosen: mean(figures, ({ logOdds }) => logOdds!.chosen),
+        }
+      : {}),
+  };
+}
+
+function mean<Item>(items: readonly Item[], of: (item: Item) => number): number {
+  return items.reduce((sum, item) => sum + of(item), 0) / items.length;
 }

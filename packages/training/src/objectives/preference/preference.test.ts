@@ -17,9 +17,9 @@ import { optimizerStep, type StepResult } from '../../optimizer-step.js';
 import { PassScheduler } from '../../shared-pass/pass-scheduler.js';
 import { objectiveOn } from '../objectives.js';
 import { JudgedAnswers, partnersWithin } from './judged-answers.js';
-import type { JudgedExamples } from './judged-examples.js';
 import { JudgedPairs } from './judged-pairs.js';
 import type { Preference } from './preference.js';
+import type { JudgedExamples } from './preference-batch.js';
 
 const FIXTURES = new URL('../../../../../test/fixtures/preferences/', import.meta.url).pathname;
 const CASES = readdirSync(FIXTURES, { withFileTypes: true })
@@ -150,6 +150,11 @@ describe.each(TESTED_KERNELS)('with %s kernels', (source) => {
     await train('kto', [2, 2]);
     expect(liveTensorCount()).toBe(before);
   });
+});
+
+test('the partner of an answer is the one before it in its step', () => {
+  const partners = partnersWithin([[3, 0, 2], Int32Array.of(1), [5, 4]], 6);
+  expect([...partners]).toEqual([3, 1, 0, 2, 5, 4]);
 });
 
 function pairExamples({ pairs }: Pairs): PairExamples {

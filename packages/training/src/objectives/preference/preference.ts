@@ -1,9 +1,9 @@
 import type { JobSpec, PreferenceObjective } from '@lorasmith/contracts';
 import { type Decoder, type JoinedBatch, type LoadedModel, tokensOfRows } from '@lorasmith/models';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
-import { FORWARD_SHARE } from '../../turn.js';
-import { judgedMetrics, judgedPass } from '../judged-pass.js';
-import { labelLosses } from '../label-losses.js';
+import { FORWARD_SHARE } from '../../shared-pass/time-slice.js';
+import { judgedMetrics, judgedPass, labelLosses } from '../label-losses.js';
+import type { ForwardRun, StepContext } from '../objective.js';
 import {
   type BatchLoss,
   type EvaluationMetrics,
@@ -13,18 +13,18 @@ import {
   type PassOptions,
   takeBatchLoss,
 } from '../objective.js';
-import type { ForwardRun, StepContext } from '../step-context.js';
 import { ofKind } from '../trained-objective.js';
-import type { JudgedExamples } from './judged-examples.js';
+import type { JudgedExamples } from './preference-batch.js';
 import {
   type Judgement,
   joinPreferenceBatches,
   type LabelRun,
   type PreferenceBatch,
+  type PreferenceFigures,
+  preferenceMetrics,
   type SequenceBatch,
   sumsOf,
 } from './preference-batch.js';
-import { type PreferenceFigures, preferenceMetrics } from './preference-figures.js';
 
 /**
  * A loss of two answers to a prompt, or of an answer with a label. It depends on the model through the log-probabilities of the answers
@@ -43,7 +43,7 @@ export class Preference implements Objective<PreferenceBatch, JudgedExamples, Pr
     { adapters, passes }: ForwardRun,
   ): Promise<StepContext> {
     return examples.context(batches, (batch) =>
-      passes.turn(FORWARD_SHARE * batch.tokens.ids.length, () => this.scores(batch, { adapters })),
+      passes.inTimeSlice(FORWARD_SHARE * batch.tokens.ids.length, () => this.scores(batch, { adapters })),
     );
   }
 

@@ -1,12 +1,11 @@
 import { readReference, writeReference } from '@lorasmith/artifacts';
 import { ProductError } from '@lorasmith/contracts';
 import { type Examples, evaluationBatches } from '@lorasmith/planning';
-import { throwIfStopped } from '../../stop.js';
-import { FORWARD_SHARE } from '../../turn.js';
+import { FORWARD_SHARE, throwIfStopped } from '../../shared-pass/time-slice.js';
 import type { PassOptions } from '../objective.js';
 import type { ObjectiveRun, RunExamples } from '../trained-objective.js';
-import type { JudgedExamples } from './judged-examples.js';
 import type { Preference } from './preference.js';
+import type { JudgedExamples } from './preference-batch.js';
 
 /** Examples of a run, of which the reference is to be known. */
 interface UnreadExamples {
@@ -45,13 +44,13 @@ export async function withReference<Of extends Examples>(
   };
 }
 
-/** How often what is computed is kept: a trainer that is killed loses no more than this. */
+/** The time between two saves of the scores: a trainer that is killed loses no more than this. */
 const SAVE_EVERY_MS = 30_000;
 const PROGRESS_EVERY_MS = 500;
 
 /**
- * The log-probabilities of all answers under the reference, which no step changes. They are computed once for a run, and kept beside its
- * checkpoints.
+ * The log-probabilities of all answers under the reference, which no step changes. They are computed once for a run, and kept in the
+ * folder of its checkpoints.
  * @returns null for a loss without a reference
  * @throws ProductError `cancelled`, with what is computed so far kept; `storage_full`, `non_finite_loss`
  */
@@ -63,64 +62,83 @@ async function referencesOf(run: ObjectiveRun, loss: Preference, unread: UnreadE
   const rows = training.count + (validation?.count ?? 0);
   const scores =
     (await readReference(folder, { run: run.id, rows, width })) ?? new Float32Array(width * rows).fill(Number.NaN);
-  if (scores.some(Number.isNaN)) await compute(run, loss, unread, scores);
+  if (scores.some(Number.isNaN)) await new ReferencePass(run, loss, { scores, width }).fill(unread);
   return {
     training: scores.subarray(0, width * training.count),
     validation: validation && scores.subarray(width * training.count),
   };
 }
 
-/** Fills in what is missing. */
-async function compute(
-  { options, plan, adapter, passTokens, id, passes }: ObjectiveRun,
-  loss: Preference,
-  { training, validation }: UnreadExamples,
-  scores: Float32Array,
-): Promise<void> {
-  const { spec, initialAdapterFolder, checkpointFolder: folder, signal, pause } = options;
-  const adapters: PassOptions['adapters'] = initialAdapterFolder === null ? [] : [{ adapter }];
-  const width = training.referenceScores;
-  const total = scores.length / width;
-  let known = 0;
-  let [savedMs, toldMs] = [performance.now(), Number.NEGATIVE_INFINITY];
-  const tell = () => {
-    toldMs = performance.now();
-    options.onEvent({ type: 'reference-progressed', data: { pairs: known, total_pairs: total } });
-  };
-  const save = async () => {
-    await passes.beside(() => writeReference(folder, { run: id, scores, width }));
-    savedMs = performance.now();
-  };
-  const sides = [
-    { judged: training, examples: plan.training },
-    ...(validation === null ? [] : [{ judged: validation, examples: plan.validation! }]),
-  ];
-  let first = 0;
-  try {
-    for (const { judged, examples } of sides) {
-      const own = scores.subarray(width * first, width * (first + judged.count));
-      for (const indices of evaluationBatches(examples, spec, passTokens)) {
-        if (performance.now() - toldMs > PROGRESS_EVERY_MS) tell();
-        known += indices.length;
-        if (!indices.some((index) => Number.isNaN(own[width * index]!))) continue;
-        throwIfStopped(signal);
-        const batch = judged.scored(indices);
-        const found = await passes.turn(FORWARD_SHARE * batch.tokens.ids.length, () =>
-          loss.scores(batch, { adapters }),
-        );
-        if (!found.every(Number.isFinite)) throw notFinite(examples.lineOf(indices[0]!));
-        own.set(found, width * indices[0]!);
-        if (pause?.aborted) throw new ProductError('cancelled', 'Training paused. Another trainer process resumes it.');
-        if (performance.now() - savedMs > SAVE_EVERY_MS) await save();
-      }
-      first += judged.count;
-    }
-  } catch (error) {
-    if (error instanceof ProductError && error.code === 'cancelled') await save();
-    throw error;
+/** A pass over all answers that computes the scores that are missing (NaN). It keeps them in a file meanwhile. */
+class ReferencePass {
+  readonly #run: ObjectiveRun;
+  readonly #loss: Preference;
+  /** `[examples, width]`: of the examples to train on, then of those to evaluate on. */
+  readonly #scores: Float32Array;
+  readonly #width: number;
+  /** The adapters of the reference; none: the base alone. */
+  readonly #adapters: PassOptions['adapters'];
+  /** Examples whose scores are known. */
+  #known = 0;
+  #savedMs = performance.now();
+  #reportedMs = Number.NEGATIVE_INFINITY;
+
+  constructor(run: ObjectiveRun, loss: Preference, { scores, width }: { scores: Float32Array; width: number }) {
+    this.#run = run;
+    this.#loss = loss;
+    this.#scores = scores;
+    this.#width = width;
+    this.#adapters = run.options.initialAdapterFolder === null ? [] : [{ adapter: run.adapter }];
   }
-  await save();
-  tell();
+
+  /** @throws ProductError as {@link referencesOf} */
+  async fill({ training, validation }: UnreadExamples): Promise<void> {
+    const { plan } = this.#run;
+    const ofTraining = this.#width * training.count;
+    try {
+      await this.#fillIn(this.#scores.subarray(0, ofTraining), training, plan.training);
+      if (validation !== null) await this.#fillIn(this.#scores.subarray(ofTraining), validation, plan.validation!);
+    } catch (error) {
+      if (error instanceof ProductError && error.code === 'cancelled') await this.#save();
+      throw error;
+    }
+    await this.#save();
+    this.#report();
+  }
+
+  /** @param scores `[examples, width]` of one split */
+  async #fillIn(scores: Float32Array, judged: JudgedExamples, examples: Examples): Promise<void> {
+    const { options, passTokens, passes } = this.#run;
+    for (const indices of evaluationBatches(examples, options.spec, passTokens)) {
+      if (performance.now() - this.#reportedMs > PROGRESS_EVERY_MS) this.#report();
+      this.#known += indices.length;
+      if (!indices.some((index) => Number.isNaN(scores[this.#width * index]!))) continue;
+      throwIfStopped(options.signal);
+      const batch = judged.scored(indices);
+      const found = await passes.inTimeSlice(FORWARD_SHARE * batch.tokens.ids.length, () =>
+        this.#loss.scores(batch, { adapters: this.#adapters }),
+      );
+      if (!found.every(Number.isFinite)) throw notFinite(examples.lineOf(indices[0]!));
+      scores.set(found, this.#width * indices[0]!);
+      if (options.pause?.aborted) {
+        throw new ProductError('cancelled', 'Training paused. Another trainer process resumes it.');
+      }
+      if (performance.now() - this.#savedMs > SAVE_EVERY_MS) await this.#save();
+    }
+  }
+
+  #report(): void {
+    this.#reportedMs = performance.now();
+    const total = this.#scores.length / this.#width;
+    this.#run.options.onEvent({ type: 'reference-progressed', data: { pairs: this.#known, total_pairs: total } });
+  }
+
+  async #save(): Promise<void> {
+    const { id, passes, options } = this.#run;
+    const kept = { run: id, scores: this.#scores, width: this.#width };
+    await passes.concurrently(() => writeReference(options.checkpointFolder, kept));
+    this.#savedMs = performance.now();
+  }
 }
 
 function notFinite(line: number): ProductError {

@@ -1,6 +1,6 @@
 // What the emulated driver refuses and notices. `driver_test CASE` runs one case in a process, since a failure of the
 // card stays. The library is found by CUDA_LIBRARY_DIR, the module is the file of the environment variable MODULE.
-#include "../../host/driver.h"
+#include "cuda/host/driver.h"
 
 #include <cmath>
 #include <cstdio>

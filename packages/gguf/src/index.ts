@@ -1,2 +1,0 @@
-export { type GgufFile, openGguf } from './gguf-file.js';
-export type { GgufValue } from './gguf-header.js';

@@ -1,4 +1,0 @@
-#include "gated_delta.cuh"
-
-GATED_DELTA(Float32, float, 128)
-GATED_DELTA(BFloat16, bf16, 128)
