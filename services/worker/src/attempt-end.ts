@@ -1,9 +1,10 @@
 import { readManifest } from '@lorasmith/artifacts';
 import { ERRORS, type ErrorCode, type JobFailure, ProductError, type TrainingResult } from '@lorasmith/contracts';
-import type { AttemptWrite, JobAttempt, ReleaseOptions } from '@lorasmith/job-store';
+import type { AttemptWrite, JobAttempt, JobStore, ReleaseOptions } from '@lorasmith/job-store';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
-import type { AttemptOptions } from './attempt.js';
+import type { Logger } from 'pino';
+import type { OrderSources } from './prepare-order.js';
 import { adapterIdOf, removeOrphanedAdapter } from './publish-adapter.js';
 import type { StopSignal } from './stop-signal.js';
 import type { PoolOutcome } from './trainer/run-outcome.js';
@@ -55,10 +56,22 @@ const LOST: AttemptOutcome = { kind: 'lost' };
 /** Codes with which a trainer fails whose GPU has failed: an error of the driver ends it, or a call of the driver never returns. */
 const GPU_MAY_BE_WHY: ReadonlySet<string> = new Set<ErrorCode>(['trainer_crashed', 'trainer_hung']);
 
-type EndingOptions = Pick<
-  AttemptOptions,
-  'store' | 'sources' | 'log' | 'jobTimeoutMs' | 'pause' | 'isLast' | 'findGpuFault' | 'onGpuLost'
-> & { stopping: StopSignal };
+export interface EndingOptions {
+  store: Pick<JobStore, 'attempts' | 'whileEnded'>;
+  sources: OrderSources;
+  stopping: StopSignal;
+  log: Logger;
+  /** An attempt that takes longer is stopped, and its job fails. */
+  jobTimeoutMs: number;
+  /** Aborted when the job must free its slot for another: it is released after a step, with a checkpoint. */
+  pause: AbortSignal;
+  /** True if a crash fails the job instead of releasing it for another attempt. */
+  isLast: boolean;
+  /** The fault of the GPU that trainers use; null when it computes, or when they use none. */
+  findGpuFault: () => Promise<string | null>;
+  /** Called when the GPU does not compute: no other job would get further. */
+  onGpuLost: (fault: string) => void;
+}
 
 /**
  * Ends an attempt in the record of its job, with the token of the attempt: where another worker has taken the job meanwhile, nothing

@@ -11,10 +11,9 @@ import {
 import type { JobAttempt, JobStore } from '@lorasmith/job-store';
 import type { Tracing } from '@lorasmith/service-kit';
 import type { StopReason } from '@lorasmith/training';
-import type { Logger } from 'pino';
-import { type AttemptEnd, AttemptEnding, type AttemptOutcome } from './attempt-end.js';
+import { type AttemptEnd, AttemptEnding, type AttemptOutcome, type EndingOptions } from './attempt-end.js';
 import { createEventRecorder } from './event-recorder.js';
-import { type OrderSources, type PreparedOrder, prepareOrder } from './prepare-order.js';
+import { type PreparedOrder, prepareOrder } from './prepare-order.js';
 import { publishAdapter } from './publish-adapter.js';
 import { openStopSignal, type StopSignal, unlessStopped } from './stop-signal.js';
 import type { TrainerOrder } from './trainer/messages.js';
@@ -23,28 +22,16 @@ import type { PoolOutcome } from './trainer/run-outcome.js';
 import { TrainingLog } from './training-log.js';
 import type { AttemptMetrics } from './worker-metrics.js';
 
-export interface AttemptOptions {
+export interface AttemptOptions extends Omit<EndingOptions, 'stopping'> {
   store: Pick<JobStore, 'attempts' | 'whileEnded' | 'readEvents' | 'gradings'>;
-  sources: OrderSources;
   /** The job as the trainer pool counts it. */
   member: PoolMember;
-  log: Logger;
   metrics: AttemptMetrics;
   tracing: Tracing;
-  /** Time between two looks at the record of the job. */
+  /** The time between two looks at the record of the job. */
   watchIntervalMs: number;
-  /** An attempt that takes longer is stopped, and its job fails. */
-  jobTimeoutMs: number;
   /** Aborted with a {@link StopReason} when the worker must stop. */
   signal: AbortSignal;
-  /** Aborted when the job must free its slot for another: it is released after a step, with a checkpoint. */
-  pause: AbortSignal;
-  /** True if a crash fails the job instead of releasing it for another attempt. */
-  isLast: boolean;
-  /** The fault of the GPU that trainers use; null when it computes, or when they use none. */
-  findGpuFault: () => Promise<string | null>;
-  /** Called when the GPU does not compute: no other job would get further. */
-  onGpuLost: (fault: string) => void;
 }
 
 const EVENTS_AT_ONCE = 1_000;

@@ -31,7 +31,7 @@ import {
   type TrainerProcess,
   type TrainerProcessOptions,
 } from './trainer/trainer-process.js';
-import { trainerProgram } from './trainer/trainer-program.js';
+import { trainerEnvironment, trainerProgram } from './trainer/trainer-program.js';
 import { createGenerationMetrics, createWorkerMetrics } from './worker-metrics.js';
 
 const HOUR_MS = 3_600_000;
@@ -191,7 +191,9 @@ function watchGpu(
   return {
     findFault: () =>
       trials.run('', async () =>
-        engine.kind === 'cpu' || tryGpu === null ? null : await gpuFault(tryGpu, engine.environment),
+        engine.kind === 'cpu' || tryGpu === null
+          ? null
+          : await gpuFault(tryGpu, trainerEnvironment(engine.environment)),
       ),
     onLost(fault) {
       // Each of its jobs finds out.

@@ -13,7 +13,7 @@ import {
 import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
 import type { GgufFamily } from './families/gguf-family.js';
 import type { LayerPart, LayerTensor } from './layer-part.js';
-import { type RefuseIf, type Setting, uint } from './metadata-setting.js';
+import { bool, float, type RefuseIf, type Setting, uint } from './metadata-setting.js';
 
 /** One expert's matrix in the weight files. */
 export interface ExpertMatrix {
@@ -150,6 +150,25 @@ export function besideParts(_: BesideMlp, architecture: DecoderArchitecture): La
 /** True if a tensor is kept in float32, as in llama.cpp's converter. */
 export function isRouter(name: string): boolean {
   return /\.ffn_gate_inp(_shexp)?\.weight$/.test(name);
+}
+
+/** `llama_expert_gating_func_type` */
+const SOFTMAX = 1;
+const SIGMOID = 2;
+
+/** The settings of experts behind dense layers, with an expert that all tokens pass. A router that scores by sigmoid has groups. */
+export function routedExpertSettings(architecture: DecoderArchitecture): Setting[] {
+  const { intermediateSize, renormalized, sigmoid, shared } = expertsIn(architecture)!;
+  const { groups, groupsPerToken, scale } = sigmoid ?? { groups: 1, groupsPerToken: 1, scale: 1 };
+  return [
+    ['expert_shared_count', uint(shared!.intermediateSize / intermediateSize)],
+    ['leading_dense_block_count', uint(firstSparse(architecture))],
+    ['expert_gating_func', uint(sigmoid === undefined ? SOFTMAX : SIGMOID)],
+    ['expert_weights_scale', float(scale)],
+    ['expert_weights_norm', bool(renormalized)],
+    ['expert_group_count', uint(groups)],
+    ['expert_group_used_count', uint(groupsPerToken)],
+  ];
 }
 
 /** The settings of experts, in addition to those of every decoder. */

@@ -3,10 +3,18 @@ import { Readable } from 'node:stream';
 import { ProductError } from '@lorasmith/contracts';
 import { FILE_ANSWER_HEADER, sharesFolder } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { DownloadContent } from './download-content.js';
+
+export interface DownloadDescription {
+  /** A strong ETag, with its quotes. */
+  etag: string;
+  totalBytes: number;
+  contentType: string;
+  /** The suggested file name: ASCII without quotes. */
+  fileName: string;
+}
 
 /** A download that can be answered. One of its methods is called, at most once, and only if content is sent. */
-export interface Download extends Omit<DownloadContent, 'parts'> {
+export interface Download extends DownloadDescription {
   /** Opens the bytes. */
   open(range: ByteRange): Promise<Readable>;
   /** Opens a {@link FileAnswer}. Null if a file is not in the data folder. */

@@ -1,7 +1,7 @@
 import { type AdapterFile, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
 import type { BundleStore } from '@lorasmith/storage';
 import { Header, Pax } from 'tar';
-import { type ByteRange, entityTag } from './answer-download.js';
+import { type ByteRange, type DownloadDescription, entityTag } from './answer-download.js';
 import type { DownloadPart } from './download-parts.js';
 
 const CONTENT_TYPES: Record<string, string> = {
@@ -19,13 +19,7 @@ export interface BundleContent {
 }
 
 /** Content whose bytes are fixed before they are read. */
-export interface DownloadContent {
-  /** A strong ETag, with its quotes. */
-  etag: string;
-  totalBytes: number;
-  contentType: string;
-  /** The suggested file name: ASCII without quotes. */
-  fileName: string;
+export interface DownloadContent extends DownloadDescription {
   /** The parts of the range, in order. */
   parts(range: ByteRange): DownloadPart[];
 }

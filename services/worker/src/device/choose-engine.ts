@@ -4,8 +4,16 @@ import type { Card, EngineKind, MachineEngine, SelfTest } from '@lorasmith/contr
 import { type CudaInstallation, cudaInstallation } from '@lorasmith/training/cuda-installation';
 import type { Logger } from 'pino';
 import { SelfTestError } from '../self-test/compute-part.js';
-import { cudaFaults, cudaVersion, driverAdvice, gpuFaults, NoGpuError, tensorflowCardFault } from './gpu-faults.js';
-import { type DriverFindings, gpuDeviceFiles, lookAtDriver, lookForGpu } from './gpu-probes.js';
+import {
+  cudaFaults,
+  cudaVersion,
+  type DriverFindings,
+  driverAdvice,
+  gpuFaults,
+  NoGpuError,
+  tensorflowCardFault,
+} from './gpu-faults.js';
+import { gpuDeviceFiles, lookAtDriver, lookForGpu } from './gpu-probes.js';
 import { COUNT_AS_DRIVER } from './machine-load.js';
 
 /** The device to train on: `auto` is the GPU where an engine can use one. */

@@ -4,11 +4,11 @@ import {
   type CudaFindings,
   cudaFaults,
   DRIVER_LIBRARY,
+  type DriverFindings,
   type GpuFindings,
   gpuFaults,
   tensorflowCardFault,
 } from './gpu-faults.js';
-import type { DriverFindings } from './gpu-probes.js';
 
 const A10G = { ordinal: 0, name: 'NVIDIA A10G', uuid: 'GPU-8f6b2c1e', capability: [8, 6], totalBytes: 23e9 } as const;
 

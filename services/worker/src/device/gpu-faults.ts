@@ -1,10 +1,17 @@
 import { cudaErrorIn, NO_GPU_EXIT_CODE } from '@lorasmith/child-processes';
-import type { CudaInstallation } from '@lorasmith/training/cuda-installation';
-import type { DriverFindings } from './gpu-probes.js';
+import type { CudaInstallation, DriverDescription } from '@lorasmith/training/cuda-installation';
 
 /** A GPU is to be used and none can be; the message says why. */
 export class NoGpuError extends Error {
   readonly exitCode = NO_GPU_EXIT_CODE;
+}
+
+/** The answer of the driver, and the cards that would be seen without CUDA_VISIBLE_DEVICES. */
+export interface DriverFindings extends DriverDescription {
+  /** The cards that CUDA_VISIBLE_DEVICES hides. Only looked for where it leaves none. */
+  hidden: DriverDescription['devices'];
+  /** The driver's own version, such as `550.54.15`; null where it does not say. */
+  version: string | null;
 }
 
 /** The findings about it for the CUDA engine. */

@@ -1,8 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { askChild, type ChildProgram } from '@lorasmith/child-processes';
 import type { CudaInstallation, DriverDescription } from '@lorasmith/training/cuda-installation';
-import { trainerEnvironment } from '../trainer/trainer-program.js';
-import { driverAdvice, type GpuFindings } from './gpu-faults.js';
+import { type DriverFindings, driverAdvice, type GpuFindings } from './gpu-faults.js';
 
 /** The question that a process of `gpu-probes-main` answers, its argument. */
 export type GpuProbe = 'driver' | 'engine' | 'try';
@@ -15,14 +14,6 @@ const DRIVER_VERSION_FILE = '/proc/driver/nvidia/version';
 /** Lines of the engine that are kept, and their length. */
 const KEPT_LINES = 6;
 const MAX_LINE_LENGTH = 300;
-
-/** The answer of the driver, and the cards that would be seen without CUDA_VISIBLE_DEVICES. */
-export interface DriverFindings extends DriverDescription {
-  /** The cards that CUDA_VISIBLE_DEVICES hides. Only looked for where it leaves none. */
-  hidden: DriverDescription['devices'];
-  /** The driver's own version, such as `550.54.15`; null where it does not say. */
-  version: string | null;
-}
 
 /**
  * Asks the driver for its cards in a process of its own: a driver that hangs or crashes takes only that process with it.
@@ -88,13 +79,13 @@ export async function lookForGpu(program: string, environment: NodeJS.ProcessEnv
  * Finds out in a process of its own if the GPU still computes.
  *
  * @param program the compiled `gpu-probes-main`
- * @param environment of the engine
+ * @param environment of a trainer with the engine
  * @returns what is wrong with it; null when it is well
  */
 export async function gpuFault(program: string, environment: NodeJS.ProcessEnv): Promise<string | null> {
   try {
     const { fault } = await askChild<{ fault: string | null }>(
-      probe('try', program, trainerEnvironment(environment)),
+      probe('try', program, environment),
       {},
       { work: 'Trying the GPU', timeoutMs: TRY_TIMEOUT_MS, crashed: (how) => new Error(`Its process ${how}.`) },
     );

@@ -3,8 +3,8 @@ import { fileURLToPath } from 'node:url';
 import type { GenerationPiece } from '@lorasmith/contracts';
 import { loadTokenizer, TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { type ChoiceCalls, ChoiceText, StopTexts, TokenTexts } from './choice-text.js';
-import { CallParser } from './tool-calls.js';
+import { ChoiceText, StopTexts, TokenTexts } from './choice-text.js';
+import { CallParser, type ChoiceCalls } from './tool-calls.js';
 
 const TOKENIZERS = new URL('../../../../packages/model-folder/src/fixtures/tokenizers/', import.meta.url);
 const folderOf = (name: string) => fileURLToPath(new URL(name, TOKENIZERS));

@@ -1,7 +1,7 @@
 import type { FinishReason, GeneratedToken, GenerationPiece, TokenLogprob } from '@lorasmith/contracts';
 import { TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import type { ScoredToken } from '@lorasmith/models';
-import type { AnswerPart, CallParser } from './tool-calls.js';
+import { type AnswerPart, type ChoiceCalls, startAtEnd } from './tool-calls.js';
 
 export interface ChoiceTextOptions {
   choice: number;
@@ -12,15 +12,6 @@ export interface ChoiceTextOptions {
   /** Takes calls of tools out of the text; null: it has none. */
   calls: ChoiceCalls | null;
   onPiece: (piece: GenerationPiece) => void;
-}
-
-/** The calls of tools in a choice. */
-export interface ChoiceCalls {
-  parser: CallParser;
-  /** Special tokens that are a part of calls, by their ids. */
-  tokens: ReadonlyMap<number, string>;
-  /** True if the choice ends after its first call. */
-  isOne: boolean;
 }
 
 /** Tokens of a prompt in one chunk. */
@@ -176,14 +167,6 @@ export class StopTexts {
   end(): string {
     return this.#unsent;
   }
-}
-
-/** The count of characters at the end of a text that are the start of another. */
-export function startAtEnd(text: string, stop: string): number {
-  for (let length = Math.min(stop.length - 1, text.length); length > 0; length--) {
-    if (text.endsWith(stop.slice(0, length))) return length;
-  }
-  return 0;
 }
 
 /** The log-probability that the OpenAI API reports for an impossible token. */

@@ -9,7 +9,15 @@ import {
   parsedObject,
   type Tokenizer,
 } from '@lorasmith/model-folder';
-import { type ChoiceCalls, startAtEnd } from './choice-text.js';
+
+/** The calls of tools in a choice. */
+export interface ChoiceCalls {
+  parser: CallParser;
+  /** Special tokens that are a part of calls, by their ids. */
+  tokens: ReadonlyMap<number, string>;
+  /** True if the choice ends after its first call. */
+  isOne: boolean;
+}
 
 /** The calls of tools that an answer may have. */
 export interface AnswerCalls {
@@ -243,3 +251,11 @@ interface Found {
 
 /** Longer names are no names of tools, and so much white space begins no call. */
 const MAX_HEAD = 600;
+
+/** The count of characters at the end of a text that are the start of another. */
+export function startAtEnd(text: string, stop: string): number {
+  for (let length = Math.min(stop.length - 1, text.length); length > 0; length--) {
+    if (text.endsWith(stop.slice(0, length))) return length;
+  }
+  return 0;
+}

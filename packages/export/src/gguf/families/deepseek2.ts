@@ -1,7 +1,8 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { routedExpertSettings } from '../experts.js';
 import { checkLatentAttention, latentIn, latentScoreScale, latentScoreSettings } from '../latent-attention.js';
 import { float, type RefuseIf, uint } from '../metadata-setting.js';
-import { checkOneRope, type GgufFamily, routedExpertSettings } from './gguf-family.js';
+import { checkOneRope, type GgufFamily } from './gguf-family.js';
 
 /** The numbers of layers for which llama.cpp takes queries for projections of the input (`is_lite` in deepseek2.cpp). */
 const LITE_LAYERS = [26, 27];

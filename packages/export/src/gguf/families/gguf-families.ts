@@ -1,16 +1,10 @@
 import { type DecoderArchitecture, FAMILIES, type FamilyName, mixerOf, mixersOf } from '@lorasmith/model-folder';
+import { routedExpertSettings } from '../experts.js';
 import { checkLinearAttention, checkSections, linearAttentionSettings, sectionSettings } from '../linear-attention.js';
 import { bool, float, type Setting, text, uint } from '../metadata-setting.js';
 import { deepseek2, mistral4 } from './deepseek2.js';
 import { gemma2, gemma3, gemma4 } from './gemma.js';
-import {
-  checkOneRope,
-  checkWindows,
-  type GgufFamily,
-  ropesByWindow,
-  routedExpertSettings,
-  windowSettings,
-} from './gguf-family.js';
+import { checkOneRope, checkWindows, type GgufFamily, ropesByWindow, windowSettings } from './gguf-family.js';
 
 /** The model of llama.cpp for a family; undefined: it is not written as GGUF. */
 export function ggufFamily(family: string): GgufFamily | undefined {

@@ -5,8 +5,7 @@ import {
   mixersOf,
   type RopeSettings,
 } from '@lorasmith/model-folder';
-import { expertsIn, firstSparse } from '../experts.js';
-import { bool, float, type RefuseIf, type Setting, uint } from '../metadata-setting.js';
+import { float, type RefuseIf, type Setting, uint } from '../metadata-setting.js';
 
 /** The model that llama.cpp computes for a family, and what its files say. One that is data alone stands in the family's own file. */
 export interface GgufFamily extends GgufModel {
@@ -65,23 +64,4 @@ export function checkWindows(architecture: DecoderArchitecture, refuseIf: Refuse
   refuseIf(ropes.ofFull === null || ropes.ofWindowed === null, 'layers without positions');
   refuseIf((ropes.ofWindowed?.scaling ?? null) !== null, 'RoPE scaling of layers with a window');
   return ropes;
-}
-
-/** `llama_expert_gating_func_type` */
-const SOFTMAX = 1;
-const SIGMOID = 2;
-
-/** The settings of experts behind dense layers, with an expert that all tokens pass. A router that scores by sigmoid has groups. */
-export function routedExpertSettings(architecture: DecoderArchitecture): Setting[] {
-  const { intermediateSize, renormalized, sigmoid, shared } = expertsIn(architecture)!;
-  const { groups, groupsPerToken, scale } = sigmoid ?? { groups: 1, groupsPerToken: 1, scale: 1 };
-  return [
-    ['expert_shared_count', uint(shared!.intermediateSize / intermediateSize)],
-    ['leading_dense_block_count', uint(firstSparse(architecture))],
-    ['expert_gating_func', uint(sigmoid === undefined ? SOFTMAX : SIGMOID)],
-    ['expert_weights_scale', float(scale)],
-    ['expert_weights_norm', bool(renormalized)],
-    ['expert_group_count', uint(groups)],
-    ['expert_group_used_count', uint(groupsPerToken)],
-  ];
 }
