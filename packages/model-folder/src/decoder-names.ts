@@ -1,5 +1,3 @@
-import type { FamilySource } from './families/family.js';
-
 /**
  * The module paths of a decoder's parts, as in transformers and PEFT. Paths from `attentionNorm` to `mlpBranchNorm` are
  * relative to a layer. A part that the family lacks is null.
@@ -171,7 +169,7 @@ export const POST_NORM_NAMES: DecoderNames = {
  * Drops the model's prefix if the tensor names lack it: OpenAI's GPT-2 has `wte.weight` instead of
  * `transformer.wte.weight`. transformers reads both.
  */
-export function namesInFiles(names: DecoderNames, { hasTensor }: Pick<FamilySource, 'hasTensor'>): DecoderNames {
+export function namesInFiles(names: DecoderNames, { hasTensor }: { hasTensor(name: string): boolean }): DecoderNames {
   const prefix = names.embedding.slice(0, names.embedding.indexOf('.') + 1);
   const embedding = `${names.embedding}.weight`;
   const isOmitted = !hasTensor(embedding) && hasTensor(embedding.slice(prefix.length));

@@ -90,12 +90,8 @@ export { digestTokenizer } from './tokenizer/tokenizer-files.js';
 export { checkScales, type FourBitWeight, MadeWeight, type StoredWeight } from './weight-formats/four-bit.js';
 export { Fp8Weight } from './weight-formats/fp8.js';
 export { checkMxfp4Scales, type Mxfp4Weight } from './weight-formats/mxfp4.js';
-export {
-  equalPart,
-  type QuantizedType,
-  type QuantizedWeight,
-  type WeightReader,
-} from './weight-formats/quantized-weight.js';
+export type { QuantizedType } from './weight-formats/quantized-type.js';
+export { equalPart, type QuantizedWeight, type WeightReader } from './weight-formats/quantized-weight.js';
 export { expertsStayQuantized, staysQuantized } from './weight-formats/weight-formats.js';
 export {
   checkDecays,

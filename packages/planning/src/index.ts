@@ -37,7 +37,8 @@ export {
   SHARED_PASS_TOKENS,
 } from './machine-settings.js';
 export type { FeatureExamples } from './objectives/classification/classification.js';
-export { GradedRows, groupsOf } from './objectives/group-relative/group-relative.js';
+export { GradedRows } from './objectives/group-relative/graded-rows.js';
+export { groupsOf } from './objectives/group-relative/group-relative.js';
 export type { PromptExamples } from './objectives/group-relative/prompt-rows.js';
 export type { LabelledAnswer, LabelledExamples } from './objectives/labelled/labelled-rows.js';
 export { maxTokensOf } from './objectives/next-token/next-token.js';

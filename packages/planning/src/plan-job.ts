@@ -8,10 +8,11 @@ import { evaluationWarnings, refuseTooManyRounds, scoredRows } from './evaluatio
 import type { ExampleFile } from './example-file/example-file.js';
 import type { ExampleNotes, ExampleSummary } from './example-file/example-format.js';
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
-import { allExamples, type Examples, splitExamples } from './example-file/examples.js';
+import type { Examples } from './example-file/examples.js';
+import { allExamples, splitExamples } from './example-file/split-examples.js';
 import { FaultList } from './fault-list.js';
 import { knownPrecision } from './machine-settings.js';
-import type { GradedRows } from './objectives/group-relative/group-relative.js';
+import type { GradedRows } from './objectives/group-relative/graded-rows.js';
 import type { Objective, ScoredRow } from './objectives/objective.js';
 import { loadOf } from './objectives/objectives.js';
 import { checkWithoutRows, type PlanInputs } from './plan-without-rows.js';

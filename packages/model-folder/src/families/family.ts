@@ -1,6 +1,6 @@
 import type { Activation, Architecture, DecoderArchitecture, RopeScaling } from '../architecture.js';
 import type { ConfigFields } from '../config/config-fields.js';
-import type { QuantizedType } from '../weight-formats/quantized-weight.js';
+import type { QuantizedType } from '../weight-formats/quantized-type.js';
 
 /** The input from which a family reads its architecture. */
 export interface FamilySource {

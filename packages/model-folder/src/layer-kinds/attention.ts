@@ -1,5 +1,5 @@
 import type { LayerAttention } from '../architecture.js';
-import type { MixerKind, MixerTensor } from './mixer-kinds.js';
+import type { MixerKind, MixerTensor } from './mixer-kind.js';
 
 /** The heads of a layer's keys and values. */
 export interface LayerHeads {

@@ -2,7 +2,7 @@ import type { BesideMlp, DecoderArchitecture } from '../architecture.js';
 import { type BesideMlpNames, tensorOfLayer } from '../decoder-names.js';
 import type { RequiredTensor } from '../families/family.js';
 import { gateUpDown } from './dense.js';
-import type { MlpKind } from './mlp-kinds.js';
+import type { MlpKind } from './mlp-kind.js';
 import { contradictingTensors, expertParameters, expertsOf, expertTensors } from './sparse.js';
 
 /** The module paths of what such a layer has more than others, relative to it. */

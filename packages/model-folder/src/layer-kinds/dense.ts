@@ -1,6 +1,6 @@
 import type { DecoderArchitecture, DenseMlp } from '../architecture.js';
-import type { LinearMaker } from './mixer-kinds.js';
-import type { MlpKind, MlpLinears } from './mlp-kinds.js';
+import type { LinearMaker } from './mixer-kind.js';
+import type { MlpKind, MlpLinears } from './mlp-kind.js';
 
 /** The width of a layer's MLP; that of the architecture where it has none of its own. */
 export function intermediateSizeOf(

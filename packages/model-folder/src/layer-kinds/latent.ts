@@ -1,5 +1,5 @@
 import type { LatentAttention } from '../architecture.js';
-import type { MixerKind, MixerTensor } from './mixer-kinds.js';
+import type { MixerKind, MixerTensor } from './mixer-kind.js';
 
 export const latentKind: MixerKind<LatentAttention> = {
   linears(own, { names, headCount, hiddenSize, bias }, { linear, stacked }) {

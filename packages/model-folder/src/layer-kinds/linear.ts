@@ -1,6 +1,6 @@
 import type { LinearAttention } from '../architecture.js';
 import type { DecoderNames } from '../decoder-names.js';
-import type { MixerKind } from './mixer-kinds.js';
+import type { MixerKind } from './mixer-kind.js';
 
 /** The numbers of a token in linear attention: what the convolution reads (queries, keys, values), and the values of all heads. */
 export function linearAttentionSizes(

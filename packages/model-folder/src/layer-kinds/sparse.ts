@@ -4,7 +4,7 @@ import type { ExpertParameter, RequiredTensor } from '../families/family.js';
 import { EXPERT_PARAMETERS } from '../module-pattern.js';
 import { mxfp4Tensors } from '../weight-formats/mxfp4.js';
 import { gateUpDown } from './dense.js';
-import type { MlpKind } from './mlp-kinds.js';
+import type { MlpKind } from './mlp-kind.js';
 
 export const sparseKind: MlpKind<SparseMlp> = {
   linears({ experts: { shared } }, architecture, make) {

@@ -2,9 +2,9 @@ import { ProductError } from '@lorasmith/contracts';
 import type { FloatDtype, TensorEntry } from '@lorasmith/safetensors';
 import type { StoredTensor } from '@lorasmith/weight-io';
 import { modelFileLabel } from '../config/json-file.js';
+import type { FourBitType } from './quantized-type.js';
 import {
   equalPart,
-  type FourBitType,
   inBfloat16,
   type QuantizedWeight,
   type TensorFiles,

@@ -4,12 +4,7 @@ import type { BlockScales, StoredTensor } from '@lorasmith/weight-io';
 import type { ConfigFields } from '../config/config-fields.js';
 import type { Family, ModelLayout } from '../families/family.js';
 import type { LocatedTensor } from '../weights/weight-files.js';
-
-/** The types of weights in 4 bits with a table of their own, as manifests name them. */
-export type FourBitType = NonNullable<AdapterManifest['base_model']['quantization']>['type'];
-
-/** The types of quantized weights, as the API names them. */
-export type QuantizedType = FourBitType | 'fp8' | 'mxfp4';
+import type { QuantizedType } from './quantized-type.js';
 
 /** The advice for weights in another form. */
 export const INSTEAD = 'use the original model in bfloat16, or a copy of it in 4 bits of bitsandbytes (NF4 or FP4)';

@@ -3,13 +3,8 @@ import type { ExpertParameter, Family, LinearLayer, ModelLayout } from '../famil
 import { bitsandbytes } from './bitsandbytes.js';
 import { fp8 } from './fp8.js';
 import { mxfp4 } from './mxfp4.js';
-import {
-  INSTEAD,
-  type QuantizedType,
-  type QuantizedWeight,
-  type TensorFiles,
-  type WeightFormat,
-} from './quantized-weight.js';
+import type { QuantizedType } from './quantized-type.js';
+import { INSTEAD, type QuantizedWeight, type TensorFiles, type WeightFormat } from './quantized-weight.js';
 
 /** The formats of the files. To add one, add a file to this folder and a line here; packages/models reads it into the engine. */
 const FORMATS: readonly WeightFormat[] = [bitsandbytes, fp8, mxfp4];

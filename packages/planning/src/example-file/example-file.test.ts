@@ -12,7 +12,7 @@ import { BitSet } from '../validation-split.js';
 import { openExampleFile } from './example-file.js';
 import { EXAMPLE_FILES } from './example-format.js';
 import { ExampleWriter } from './example-writer.js';
-import { splitExamples } from './examples.js';
+import { splitExamples } from './split-examples.js';
 
 const NOTES = {
   counts: { overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 1 },

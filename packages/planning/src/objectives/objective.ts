@@ -1,7 +1,6 @@
 import {
   type CompletionFormat,
   type DatasetFormat,
-  type DatasetRowView,
   type ErrorCode,
   type Fault,
   type FeaturesRow,
@@ -22,10 +21,11 @@ import type { Validator } from 'typebox/compile';
 import type { ExampleRecord, RowCounts } from '../example-file/example-format.js';
 import type { ExampleSource, Examples } from '../example-file/examples.js';
 import type { CodedFault, FaultList } from '../fault-list.js';
-import type { RemarkCount, RowRemark } from '../row-conversion/batch-converter.js';
+import type { RemarkCount, RowRemark } from '../row-conversion/remarks.js';
 import type { ExampleLoad, NamedObjective } from './example-load.js';
-import type { GradedRows } from './group-relative/group-relative.js';
+import type { GradedRows } from './group-relative/graded-rows.js';
 import type { LengthLimit, LengthSettings } from './next-token/length-limit.js';
+import type { RowView } from './row-view.js';
 
 /** A fault within one row; the reader of the file adds the line. */
 export type RowFault = Fault & { code: ErrorCode };
@@ -131,9 +131,6 @@ export interface ObjectiveFindings {
   report: Pick<Report, 'preference' | 'labels' | 'groups'>;
   warnings: Fault[];
 }
-
-/** A row as tokens. */
-export type RowView = Pick<DatasetRowView, 'tokens' | 'rejected_tokens' | 'label'>;
 
 /** A held-out row whose prompt is answered, and what the row says. Without a prompt, it is not answered. */
 export interface ScoredRow {

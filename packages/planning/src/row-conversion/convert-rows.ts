@@ -7,8 +7,9 @@ import type { ExampleWriter } from '../example-file/example-writer.js';
 import { type CodedFault, FaultList, planningStopped, throwIfPlanningStopped } from '../fault-list.js';
 import { type Line, readLines } from '../json-lines.js';
 import type { Objective, RowsOfModel } from '../objectives/objective.js';
-import { BatchConverter, type ConvertedBatch, RECORD_NUMBERS, RemarkCounts } from './batch-converter.js';
+import { BatchConverter, type ConvertedBatch, RECORD_NUMBERS } from './batch-converter.js';
 import { ConversionThreads } from './conversion-threads.js';
+import { RemarkCounts } from './remarks.js';
 
 export interface ConvertRowsOptions extends RowsOfModel {
   objective: Objective;

@@ -1,6 +1,6 @@
 import { type DecoderArchitecture, headsOf, type LayerAttention, mixersOf } from '@lorasmith/model-folder';
 import type { PassLoad } from '../batch-load.js';
-import { isAdapted, type MixerContext, type MixerEstimate, type MixerOperations } from './mixer-estimates.js';
+import { isAdapted, type MixerContext, type MixerEstimate, type MixerOperations } from './mixer-estimate.js';
 
 /** The numbers of a token: those that attention gives, and with its queries those of its keys and values. */
 function sizesOf({ architecture, layer }: Pick<MixerContext, 'architecture' | 'layer'>) {

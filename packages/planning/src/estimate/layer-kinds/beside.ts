@@ -1,6 +1,6 @@
 import type { BesideMlp, DenseMlp } from '@lorasmith/model-folder';
 import { denseEstimate } from './dense.js';
-import type { MlpEstimate } from './mlp-estimates.js';
+import type { MlpEstimate } from './mlp-estimate.js';
 import { expertOperations, passedByExperts, passingInExperts, savedByExperts } from './sparse.js';
 
 /** The MLP that is beside the experts. */

@@ -1,5 +1,5 @@
 import type { DecoderArchitecture, DenseMlp } from '@lorasmith/model-folder';
-import type { MlpContext, MlpEstimate } from './mlp-estimates.js';
+import type { MlpContext, MlpEstimate } from './mlp-estimate.js';
 
 /** The numbers of gate and up, or of up alone. */
 export function gateUpWidth({ mlp }: DecoderArchitecture, intermediateSize: number): number {

@@ -1,6 +1,6 @@
 import type { DecoderArchitecture, LatentAttention } from '@lorasmith/model-folder';
 import { repeatedScores, savedScores, scoreOperations } from './attention.js';
-import { isAdapted, type MixerEstimate } from './mixer-estimates.js';
+import { isAdapted, type MixerEstimate } from './mixer-estimate.js';
 
 /** The numbers of a token that attention gives, padded. */
 function attendedOf({ headCount, headDim }: DecoderArchitecture): number {

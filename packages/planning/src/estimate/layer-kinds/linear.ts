@@ -1,6 +1,6 @@
 import { type LinearAttention, linearAttentionSizes } from '@lorasmith/model-folder';
 import type { EngineMemory } from '../engine-memory.js';
-import { isAdapted, type MixerEstimate } from './mixer-estimates.js';
+import { isAdapted, type MixerEstimate } from './mixer-estimate.js';
 
 /** Tokens between two states that are kept: DELTA_CHUNK of packages/tensor. */
 const STATE_TOKENS = 64;

@@ -1,7 +1,7 @@
 import type { DecoderArchitecture, Mlp, MlpOf } from '@lorasmith/model-folder';
 import { besideEstimate } from './beside.js';
 import { denseEstimate, densePassing } from './dense.js';
-import type { MixerContext } from './mixer-estimates.js';
+import type { MlpContext, MlpEstimate } from './mlp-estimate.js';
 import { sparseEstimate } from './sparse.js';
 
 /** The kinds of MLPs. To add one, add a file to this folder and a line here. */
@@ -46,21 +46,4 @@ export function passedByMlp(architecture: DecoderArchitecture): number {
 export function expertsPerToken({ layers }: DecoderArchitecture, layer: number): number {
   const own = layers[layer]!.mlp;
   return estimateOf(own).expertsPerToken(own);
-}
-
-/** The job that the memory of an MLP depends on. */
-export type MlpContext = Omit<MixerContext, 'layer'>;
-
-/** A kind of MLP, as estimates need it. Bytes are per token. */
-export interface MlpEstimate<Own extends Mlp> {
-  /** Bytes kept between forward and backward pass. @param layer the index of its layer */
-  saved(own: Own, context: MlpContext, layer: number): number;
-  /** Bytes of tensors that live within its backward pass. */
-  passing(own: Own, context: MlpContext): number;
-  /** Multiply-adds of a token besides those of linear layers. */
-  operations(own: Own, architecture: DecoderArchitecture): number;
-  /** Bytes that the passes between its products read and write, forward and backward, without the norm of what it reads. */
-  passed(own: Own, architecture: DecoderArchitecture): number;
-  /** The experts that a token passes. */
-  expertsPerToken(own: Own): number;
 }

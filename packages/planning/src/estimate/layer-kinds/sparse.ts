@@ -1,7 +1,7 @@
 import { type DecoderArchitecture, type Experts, lastPartOf, type SparseMlp } from '@lorasmith/model-folder';
 import { layerIndexOf } from '../../targets.js';
 import { densePassing, gateUpWidth, passedPerNumber } from './dense.js';
-import type { MlpContext, MlpEstimate } from './mlp-estimates.js';
+import type { MlpContext, MlpEstimate } from './mlp-estimate.js';
 
 export const sparseEstimate: MlpEstimate<SparseMlp> = {
   saved({ experts }, context, layer) {

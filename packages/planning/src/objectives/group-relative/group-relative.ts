@@ -1,7 +1,6 @@
-import { type GroupRelativeObjective, type JobSpec, parseJsonNumbers } from '@lorasmith/contracts';
+import type { GroupRelativeObjective, JobSpec } from '@lorasmith/contracts';
 import { type CompiledGrader, compileGrader, GraderError, type WebhookGrader } from '@lorasmith/graders';
-import { type CodedFault, type FaultList, throwIfPlanningStopped } from '../../fault-list.js';
-import { readLines, textOfLine } from '../../json-lines.js';
+import type { CodedFault } from '../../fault-list.js';
 import { type ExampleLoad, type NamedObjective, ONE_SEQUENCE, repeatedOf } from '../example-load.js';
 import { type FittedRow, LengthLimit, viewSequence } from '../next-token/length-limit.js';
 import {
@@ -14,6 +13,7 @@ import {
 } from '../next-token/next-token.js';
 import { REMARK_WARNINGS } from '../next-token/token-row-converter.js';
 import type { Objective, ObjectiveJob } from '../objective.js';
+import { GradedRows } from './graded-rows.js';
 import { PROMPT_FORMAT, type PromptExamples, PromptRowConverter, StoredPrompts } from './prompt-rows.js';
 
 /** Sampled answers to a prompt become more likely if graders reward them more than the others. */
@@ -132,41 +132,6 @@ function settingsFaults({ spec, model, dataset }: ObjectiveJob): CodedFault[] {
     faults.push(fault('objective.max_completion_tokens', message));
   }
   return faults;
-}
-
-/** The rows of a dataset as graders read them. Their text is in memory, which is as much as the dataset has. */
-export class GradedRows {
-  readonly #texts: ReadonlyMap<number, string>;
-
-  private constructor(texts: ReadonlyMap<number, string>) {
-    this.#texts = texts;
-  }
-
-  /** @param rowsFile JSONL. @throws ProductError `dataset_not_found`, `cancelled` */
-  static async read(rowsFile: string, signal?: AbortSignal): Promise<GradedRows> {
-    const texts = new Map<number, string>();
-    for await (const lines of readLines(rowsFile)) {
-      throwIfPlanningStopped(signal);
-      for (const { number, bytes } of lines) {
-        const text = bytes === null ? null : textOfLine(number, bytes);
-        if (text !== null && text !== '') texts.set(number, text);
-      }
-    }
-    return new GradedRows(texts);
-  }
-
-  /** The row of a line, from 1, with each number as a JsonNumber: graders read it as it stands. */
-  at(line: number): unknown {
-    return parseJsonNumbers(this.#texts.get(line)!);
-  }
-
-  /** Adds a fault for each row that lacks what the grader reads. */
-  check(grader: CompiledGrader, faults: FaultList): void {
-    for (const line of this.#texts.keys()) {
-      const message = grader.faultOf(this.at(line));
-      if (message !== null) faults.add({ code: 'invalid_dataset', message, param: 'reference', line });
-    }
-  }
 }
 
 /** The limit of tokens of a prompt, which leaves enough for its answer. It is not cut: the end of a prompt is what is asked. */

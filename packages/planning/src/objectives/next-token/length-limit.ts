@@ -1,7 +1,7 @@
 import { MAX_ROW_TOKENS, type RowToken, type RowTokens, type TrainingSettings } from '@lorasmith/contracts';
 import { TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import type { CodedFault } from '../../fault-list.js';
-import type { RowView } from '../objective.js';
+import type { RowView } from '../row-view.js';
 import { isTrainedCode, sequenceOfCodes } from './token-examples.js';
 
 /** The settings of a job for rows that are too long. */

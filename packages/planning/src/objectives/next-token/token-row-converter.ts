@@ -8,7 +8,7 @@ import {
 } from '@lorasmith/contracts';
 import type { Tokenizer } from '@lorasmith/model-folder';
 import type { CodedFault } from '../../fault-list.js';
-import type { RemarkCount, RowRemark } from '../../row-conversion/batch-converter.js';
+import type { RemarkCount, RowRemark } from '../../row-conversion/remarks.js';
 import type { ConvertedRow, RowConverter } from '../objective.js';
 import type { RowEncoder } from './encode-row.js';
 import { codesOfSequence, type EncodedRow, sequenceOfCodes, trainedOf } from './token-examples.js';

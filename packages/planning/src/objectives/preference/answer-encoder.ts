@@ -12,7 +12,7 @@ import {
 } from '@lorasmith/contracts';
 import type { ModelTexts } from '@lorasmith/model-folder';
 import type { CodedFault } from '../../fault-list.js';
-import type { RowRemark } from '../../row-conversion/batch-converter.js';
+import type { RowRemark } from '../../row-conversion/remarks.js';
 import { RowEncoder } from '../next-token/encode-row.js';
 import { decoderOf, rowEncoder } from '../next-token/next-token.js';
 import { unicodeFaults } from '../next-token/row-formats.js';

@@ -15,7 +15,8 @@ import { type FittedRow, LengthLimit, tokensOf } from '../next-token/length-limi
 import { createPromptEncoder, lengthsOf, lengthWarnings, tokensDependOn } from '../next-token/next-token.js';
 import { codesOfSequence, trainedOf } from '../next-token/token-examples.js';
 import { REMARK_WARNINGS } from '../next-token/token-row-converter.js';
-import type { Objective, ObjectiveJob, RowView } from '../objective.js';
+import type { Objective, ObjectiveJob } from '../objective.js';
+import type { RowView } from '../row-view.js';
 import { answerEncoder } from './answer-encoder.js';
 import { PAIR_FORMATS } from './pair-formats.js';
 import {
