@@ -145,6 +145,16 @@ async function eventually(check: () => Promise<void>): Promise<void> {
 /** The files that a job has left besides its log for TensorBoard, which it has once it has trained a step. */
 const leftIn = async (folder: string) => (await readdir(folder)).filter((name) => name !== 'tensorboard');
 
+/** A store of which some methods are others. */
+function withMethods(store: BundleStore, methods: Partial<BundleStore>): BundleStore {
+  return new Proxy(store, {
+    get(target, name) {
+      const found: unknown = Reflect.get(methods, name) ?? Reflect.get(target, name, target);
+      return typeof found === 'function' ? found.bind(target) : found;
+    },
+  });
+}
+
 describe('a job', () => {
   test('publishes an adapter with a manifest and the event of it', async () => {
     await work();
@@ -295,7 +305,7 @@ describe('a job', () => {
         await opened.publish(...args);
         throw lost;
       };
-      return { ...opened, has, publish };
+      return withMethods(opened, { has, publish });
     };
     await work({}, { stores: { ...stores, open } });
     const id = await send('finish');
@@ -309,10 +319,8 @@ describe('a job', () => {
     const unavailable = async () => {
       throw new ProductError('storage_unavailable', 'The store cannot be reached.');
     };
-    const open = async (kind: string) => ({
-      ...(await stores.open(kind)),
-      ...(kind === 'adapters' && { has: unavailable }),
-    });
+    const open = async (kind: string) =>
+      withMethods(await stores.open(kind), kind === 'adapters' ? { has: unavailable } : {});
     await work({}, { stores: { ...stores, open } });
     const id = await send('finish');
     expect(await ended(id)).toMatchObject({ status: 'failed', attempts: 3, error: { code: 'storage_unavailable' } });
