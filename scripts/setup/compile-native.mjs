@@ -124,19 +124,24 @@ async function runAll(tasks, report) {
 }
 
 /**
+ * Reads a source with all that decides what it is compiled to.
+ *
  * @param {string} source relative to `sourceDir`
- * @param {{ sourceDir: string, flags: string[] }} options `-I.` among the flags: names are also looked for from `sourceDir`
- * @param {Map<string, string>} [found]
+ * @param {{ sourceDir?: string, flags: string[], without?: string }} options `sourceDir`: default {@link NATIVE_DIR}; `-I.` among the flags:
+ *   names are also looked for from `sourceDir`; `without`: a folder whose headers do not count
+ * @param {Map<string, string>} [found] the texts read before, by name
  * @returns {Promise<[string, string][]>} name and text of the source and of our headers that it includes
  */
-async function withIncludes(source, options, found = new Map()) {
-  const text = await readFile(path.join(options.sourceDir, source), 'utf8');
+export async function withIncludes(source, options, found = new Map()) {
+  const { sourceDir = NATIVE_DIR, flags, without } = options;
+  const text = await readFile(path.join(sourceDir, source), 'utf8');
   found.set(source, text);
-  const folders = [path.dirname(source), ...(options.flags.includes('-I.') ? ['.'] : [])];
+  const folders = [path.dirname(source), ...(flags.includes('-I.') ? ['.'] : [])];
   for (const [, name = ''] of text.matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)) {
     const names = folders.map((folder) => path.join(folder, name));
-    const included = names.find((one) => existsSync(path.join(options.sourceDir, one)));
-    if (included && !found.has(included)) await withIncludes(included, options, found);
+    const included = names.find((one) => existsSync(path.join(sourceDir, one)));
+    if (included === undefined || found.has(included)) continue;
+    if (without === undefined || !included.startsWith(`${without}/`)) await withIncludes(included, options, found);
   }
   return [...found];
 }

@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
+import { withIncludes } from './compile-native.mjs';
 import { cacheDir } from './locations.mjs';
 import { NATIVE_DIR, nativeSources, placeFiles } from './native-build.mjs';
 import { NVRTC_WHEELS } from './pinned-wheels.mjs';
@@ -58,7 +59,8 @@ export async function compiledKernels(architectures, only) {
   const program = await readFile(COMPILE_PROGRAM, 'utf8');
   const kernels = [];
   for (const source of sources) {
-    const contents = await withIncludes(source);
+    // The compiler for GPUs does not reach the emulation of a GPU.
+    const contents = await withIncludes(source, { flags: ['-I.'], without: 'cuda/emulation' });
     for (const architecture of architectures) {
       const key = createHash('sha256')
         .update(
@@ -144,21 +146,6 @@ function nvrtcWheel() {
   const wheel = NVRTC_WHEELS[process.arch];
   if (!wheel) throw new SetupError(`there is no pinned NVRTC for ${process.arch}`, 'use a machine with x64 or arm64.');
   return wheel;
-}
-
-/**
- * @param {string} source relative to {@link NATIVE_DIR}
- * @param {Map<string, string>} [found] what was read before
- * @returns {Promise<[string, string][]>} name and text of the file and of all that it includes
- */
-async function withIncludes(source, found = new Map()) {
-  const text = await readFile(path.join(NATIVE_DIR, source), 'utf8');
-  found.set(source, text);
-  for (const [, included = ''] of text.matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)) {
-    // The compiler for GPUs does not reach the emulation of a GPU.
-    if (!found.has(included) && !included.startsWith('cuda/emulation/')) await withIncludes(included, found);
-  }
-  return [...found];
 }
 
 /**
