@@ -123,7 +123,7 @@ function certificates(variable: string, description: string): Setting<string | n
   };
 }
 
-/** How to reach Redis; the same for api and workers. */
+/** The settings of Redis; the same for api and workers. */
 export const redisSettings = {
   url: redisUrl,
   prefix: redisPrefix,

@@ -12,7 +12,7 @@ export interface Setting<Result> {
   readonly example: string;
   /** Default, as text in the environment; undefined: the variable must be set. */
   readonly fallback: string | undefined;
-  /** Whether its value must not appear in messages or documentation. */
+  /** True: its value must not appear in messages or documentation. */
   readonly secret: boolean;
   /** JSON Schema of the value, after conversion to a number or boolean. */
   readonly schema: TSchema;

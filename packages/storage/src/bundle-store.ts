@@ -151,12 +151,12 @@ export interface LocalBundleStore extends BundleStore {
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const FILE_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$/;
 
-/** Whether this is a valid id of a bundle, which is never a path. */
+/** True for a valid id of a bundle, which is never a path. */
 export function isBundleId(id: string): boolean {
   return ID.test(id);
 }
 
-/** Whether this is a valid name of a file in a bundle, which is never a path and never hidden. */
+/** True for a valid name of a file in a bundle, which is never a path and never hidden. */
 export function isBundleFileName(name: string): boolean {
   return FILE_NAME.test(name);
 }

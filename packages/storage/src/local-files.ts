@@ -49,12 +49,12 @@ export function systemErrorCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
-/** Whether a system call failed because a file is missing, or is not of a type that bundles have. */
+/** True if a system call failed because a file is missing, or is not of a type that bundles have. */
 export function isAbsent(error: unknown): boolean {
   return ABSENT.has(systemErrorCode(error) ?? '');
 }
 
-/** Whether a rename failed because a folder with content has that name. */
+/** True if a rename failed because a folder with content has that name. */
 export function isOccupied(error: unknown): boolean {
   return ['ENOTEMPTY', 'EEXIST'].includes(systemErrorCode(error) ?? '');
 }

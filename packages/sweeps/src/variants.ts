@@ -314,7 +314,7 @@ function shown(value: SweepValue): string {
   return text.length > 100 ? `${text.slice(0, 100)}…` : text;
 }
 
-/** Whether two values of a field are the same. Lists are, if they have the same names in the same order. */
+/** True for two values of a field that are the same. Lists are, if they have the same names in the same order. */
 export function sameValue(one: SweepValue, other: SweepValue): boolean {
   return JSON.stringify(one) === JSON.stringify(other);
 }

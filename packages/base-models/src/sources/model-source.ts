@@ -217,7 +217,7 @@ async function fetchHeader(
   await truncate(path.join(staging.path, name), bytes);
 }
 
-/** Whether a file of a base model contains weights. */
+/** True if a file of a base model contains weights. */
 export function isWeightFile(name: string): boolean {
   return name.endsWith('.safetensors');
 }

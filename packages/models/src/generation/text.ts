@@ -170,7 +170,7 @@ export function drawOf(seed: number, choice: number, token: number): number {
   return new SeededRandom(seed, `choice ${choice} token ${token}`).next();
 }
 
-/** How often each token is in a text, for penalties. */
+/** The number of times that each token is in a text, for penalties. */
 export class TokenCounts {
   readonly #prompt: ReadonlySet<number>;
   readonly #produced = new Map<number, number>();

@@ -235,12 +235,12 @@ const REFUSED = new Set([
   'PermanentRedirect',
 ]);
 
-/** Whether the object, not the bucket, is missing. */
+/** True if the object, not the bucket, is missing. */
 export function isMissing(error: unknown): boolean {
   return MISSING.has((error as Error).name);
 }
 
-/** Whether a conditional put failed because the object exists. */
+/** True if a conditional put failed because the object exists. */
 export function isPreconditionFailed(error: unknown): boolean {
   const { name, $metadata } = error as S3Failure;
   return name === 'PreconditionFailed' || $metadata?.httpStatusCode === 412;
