@@ -10,7 +10,7 @@ import {
   SweepPlan,
   specOf,
 } from '@lorasmith/contracts';
-import type { JobAttempt } from '@lorasmith/job-store';
+import type { JobAttempt } from '@lorasmith/queue';
 import { createLogger } from '@lorasmith/service-kit';
 import { Redis } from 'ioredis';
 import { Value } from 'typebox/value';

@@ -14,7 +14,7 @@ import {
   type TrainingOutcome,
   type TrainingResult,
 } from '@lorasmith/contracts';
-import type { AttemptWrite, HeldState, JobAttempt, JobStore, ReleaseOptions } from '@lorasmith/job-store';
+import type { AttemptWrite, HeldState, JobAttempt, JobStore, ReleaseOptions } from '@lorasmith/queue';
 import type { Tracing } from '@lorasmith/service-kit';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';

@@ -2,7 +2,7 @@ import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { type CheckpointDescription, checkpointBytes, listCheckpoints, removeIncomplete } from '@lorasmith/artifacts';
 import { type Checkpoint, ENDED_STATUSES, type JobId, ProductError } from '@lorasmith/contracts';
-import type { JobAttempt, JobStore } from '@lorasmith/job-store';
+import type { JobAttempt, JobStore } from '@lorasmith/queue';
 import { totalBytes } from '@lorasmith/storage';
 import type { CheckpointMirror } from './checkpoint-mirror.js';
 import { type CheckpointQuotas, checkpointsBeyond, type JobCheckpoints } from './checkpoint-quota.js';

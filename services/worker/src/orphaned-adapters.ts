@@ -1,5 +1,5 @@
 import type { JobId } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore } from '@lorasmith/queue';
 import type { BundleStore } from '@lorasmith/storage';
 import { adapterIdOf } from './publish-adapter.js';
 

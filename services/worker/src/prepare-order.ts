@@ -10,9 +10,9 @@ import {
   specOf,
   type UploadedDataset,
 } from '@lorasmith/contracts';
-import type { JobAttempt } from '@lorasmith/job-store';
 import { openBaseModel } from '@lorasmith/model-folder';
 import type { ExampleStoreOptions, ValidationRows } from '@lorasmith/planning';
+import type { JobAttempt } from '@lorasmith/queue';
 import type { BundleStore } from '@lorasmith/storage';
 import type { JobFolders } from './job-folders.js';
 import type { PublishCheckpointOrder, TrainerOrder, TrainOrder } from './trainer/messages.js';

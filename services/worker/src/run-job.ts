@@ -1,5 +1,5 @@
 import type { JobId } from '@lorasmith/contracts';
-import type { JobAttempt, JobStore } from '@lorasmith/job-store';
+import type { JobAttempt, JobStore } from '@lorasmith/queue';
 import { Attempt, type AttemptOptions } from './attempt.js';
 import type { AttemptOutcome } from './attempt-outcome.js';
 import type { AttemptMetrics, WorkerMetrics } from './metrics/worker-metrics.js';

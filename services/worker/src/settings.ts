@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { HEARTBEAT_MS } from '@lorasmith/child-processes';
-import { DEFAULT_TURN_MS, WORKER_CLASS_NAME } from '@lorasmith/job-store';
+import { DEFAULT_TURN_MS, WORKER_CLASS_NAME } from '@lorasmith/queue';
 import {
   type Config,
   dataDir,

@@ -1,10 +1,9 @@
 import path from 'node:path';
 import { openModelSource } from '@lorasmith/base-models';
 import { inTime, SingleFlight } from '@lorasmith/concurrency';
-import { createGenerationServer } from '@lorasmith/generation-queue';
-import { createJobStore } from '@lorasmith/job-store';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openExampleStore, precisionOn, SHARED_PASS_TOKENS } from '@lorasmith/planning';
+import { createGenerationServer, createJobStore } from '@lorasmith/queue';
 import type { Registry, Tracing } from '@lorasmith/service-kit';
 import type { Stores } from '@lorasmith/storage';
 import type { Redis } from 'ioredis';

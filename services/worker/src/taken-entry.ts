@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type FairQueue, jobOfQueueEntry } from '@lorasmith/job-store';
+import { type FairQueue, jobOfQueueEntry } from '@lorasmith/queue';
 import { type Job, UnrecoverableError } from 'bullmq';
 import type { Logger } from 'pino';
 import type { AttemptOutcome } from './attempt-outcome.js';

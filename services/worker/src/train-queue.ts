@@ -16,7 +16,7 @@ import {
   type QueueEntry,
   type QueueSnapshot,
   type WarmWorker,
-} from '@lorasmith/job-store';
+} from '@lorasmith/queue';
 import type { StopReason } from '@lorasmith/training';
 import { QueueEvents, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';

@@ -8,10 +8,10 @@ import {
   type JobStore,
   jobKeys,
   QUEUE_NAME,
-} from '@lorasmith/job-store';
+} from '@lorasmith/queue';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { aJobSpec } from '../../../packages/job-store/test/a-job-spec.js';
+import { aJobSpec } from '../../../packages/queue/test/a-job-spec.js';
 import { prefix, redis, useRedis } from '../../../test/use-redis.js';
 import { startTrainQueue, type TrainQueue, type TrainQueueOptions } from '../src/train-queue.js';
 

@@ -6,7 +6,7 @@ import {
   type ModelPullRequest,
   ProductError,
 } from '@lorasmith/contracts';
-import { luaScript, onRedis } from '@lorasmith/redis';
+import { luaScript, onRedis } from '@lorasmith/queue';
 import type { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
 

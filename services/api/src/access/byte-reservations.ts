@@ -1,4 +1,4 @@
-import { onRedis, redisScript } from '@lorasmith/redis';
+import { onRedis, redisScript } from '@lorasmith/queue';
 import type { Redis } from 'ioredis';
 
 /**

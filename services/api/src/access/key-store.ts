@@ -1,6 +1,5 @@
 import { type KeyId, ProductError, type Role } from '@lorasmith/contracts';
-import { jobKeys } from '@lorasmith/job-store';
-import { onRedis, repliesOf } from '@lorasmith/redis';
+import { jobKeys, onRedis, repliesOf } from '@lorasmith/queue';
 import type { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
 import { isSecret, newApiKey, parseToken } from './api-key.js';

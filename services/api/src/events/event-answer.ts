@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { type Paged, ProductError } from '@lorasmith/contracts';
-import type { ReadEventsOptions } from '@lorasmith/job-store';
+import type { ReadEventsOptions } from '@lorasmith/queue';
 
 /** An event of a job or of a sweep. */
 export interface AnEvent {

@@ -8,7 +8,7 @@ import {
   SweepEvent,
   SweepEventList,
 } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore } from '@lorasmith/queue';
 import { type HttpApp, linkSignals, onceClosed } from '@lorasmith/service-kit';
 import { type TSchema, Type } from 'typebox';
 import { type Authenticator, watchRevocation } from '../access/authenticate.js';

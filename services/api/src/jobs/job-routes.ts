@@ -10,7 +10,7 @@ import {
   ProductError,
   Report,
 } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore } from '@lorasmith/queue';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';

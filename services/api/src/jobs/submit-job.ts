@@ -13,7 +13,7 @@ import {
   type Report,
   type UploadedDataset,
 } from '@lorasmith/contracts';
-import type { JobStore, PlannedWork } from '@lorasmith/job-store';
+import type { JobStore, PlannedWork } from '@lorasmith/queue';
 import { type Caller, mayUse, type Tracing } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';

@@ -15,7 +15,7 @@ import {
   type RecordedRung,
   type SweepOutcome,
   type SweepRecord,
-} from '@lorasmith/job-store';
+} from '@lorasmith/queue';
 import type { BundleStore } from '@lorasmith/storage';
 import { type AtRung, decideRung, metricOf, metricValue, rankingOf, stepOfRung } from '@lorasmith/sweeps';
 import type { FastifyBaseLogger } from 'fastify';

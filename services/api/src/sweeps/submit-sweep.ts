@@ -8,7 +8,7 @@ import {
   type SweepPlan,
   type SweepRequest,
 } from '@lorasmith/contracts';
-import type { JobStore, NewVariant, SweepRecord } from '@lorasmith/job-store';
+import type { JobStore, NewVariant, SweepRecord } from '@lorasmith/queue';
 import type { Caller, Tracing } from '@lorasmith/service-kit';
 import { metricOf, shareOfHalving, stepOfRung, type Variant, valuesText, variantsOf } from '@lorasmith/sweeps';
 import { jobLimitsOf } from '../access/limits.js';

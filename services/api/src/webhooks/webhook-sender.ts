@@ -1,6 +1,6 @@
 import type { LookupFunction } from 'node:net';
 import { pause } from '@lorasmith/concurrency';
-import type { PendingWebhook, WebhookOutbox } from '@lorasmith/job-store';
+import type { PendingWebhook, WebhookOutbox } from '@lorasmith/queue';
 import type { FastifyBaseLogger } from 'fastify';
 import { startClaiming } from './claiming.js';
 import { postWebhook } from './post-webhook.js';

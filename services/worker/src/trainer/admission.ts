@@ -1,5 +1,5 @@
 import type { ModelName, TrainingSettings } from '@lorasmith/contracts';
-import type { Appetite } from '@lorasmith/job-store';
+import type { Appetite } from '@lorasmith/queue';
 import { isSameBase, type SharedBase } from './warm-trainer.js';
 
 type Precision = TrainingSettings['precision'];

@@ -1,6 +1,6 @@
 import { untilAborted } from '@lorasmith/concurrency';
 import type { JobSpec, ModelName, TrainingSettings } from '@lorasmith/contracts';
-import type { Appetite } from '@lorasmith/job-store';
+import type { Appetite } from '@lorasmith/queue';
 import { appetiteOf, generatableModel, mayBegin, mayContinue, type PlacedRun, type PoolState } from './admission.js';
 import {
   firstSuspect,

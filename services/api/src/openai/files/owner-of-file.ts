@@ -1,5 +1,5 @@
 import { jobOfResultFile, type Owner, ResultFileId } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore } from '@lorasmith/queue';
 import { Compile } from 'typebox/compile';
 import type { DatasetCatalog } from '../../datasets/dataset-catalog.js';
 

@@ -7,7 +7,7 @@ import {
   type ResultFileId,
   type TrainingResult,
 } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore } from '@lorasmith/queue';
 import type { BundleStore } from '@lorasmith/storage';
 import { fileNotFound, unixSeconds } from './openai-file.js';
 

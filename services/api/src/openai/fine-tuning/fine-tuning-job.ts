@@ -8,7 +8,7 @@ import {
   resultFileOf,
   UNIT_LEARNING_RATE,
 } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore } from '@lorasmith/queue';
 import type { BundleStore } from '@lorasmith/storage';
 import { unixSeconds } from '../files/openai-file.js';
 import { hasResultFile } from '../files/result-files.js';
