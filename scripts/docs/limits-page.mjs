@@ -51,7 +51,7 @@ const LIMITS_IN = {
   renderingLimits: 'packages/model-folder/SRC/bounded-interpreter.js',
   preflightLimits: 'services/api/SRC/jobs/preflight.js',
   attemptLimits: 'packages/queue/SRC/queue/job-queue.js',
-  eventLimits: 'packages/queue/SRC/events/report-functions.js',
+  eventLimits: 'packages/queue/SRC/events/event-stream.js',
   thinningLimits: 'packages/queue/SRC/events/thinned-events.js',
   tarLimits: 'services/registry/SRC/importing/adapter-tar.js',
   headerLimits: 'packages/safetensors/SRC/header.js',

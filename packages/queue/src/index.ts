@@ -49,7 +49,7 @@ export { jobOfQueueEntry, MAX_ATTEMPTS, QUEUE_NAME, queueEntryOf } from './queue
 export type { JobShare, PlannedWork, QueueEntry, WaitingJob } from './queue/queue-entry.js';
 export type { Reconciled } from './queue/reconcile-queue.js';
 export { createEventNotices, type EventNotices, type Notice } from './redis/event-notices.js';
-export { type LuaScript, type LuaSource, luaScript, redisScript, SERVER_TIME } from './redis/lua-script.js';
+export { type LuaScript, luaScript, readLuaScript } from './redis/lua-script.js';
 export { onRedis, repliesOf } from './redis/redis-errors.js';
 export type { RecordedRung, RecordedVariant, SweepOutcome, SweepRecord, WantedOfSweep } from './sweeps/sweep-record.js';
 export { endField } from './sweeps/sweep-record.js';

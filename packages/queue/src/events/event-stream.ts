@@ -3,6 +3,13 @@ import type { ChainableCommander, Redis } from 'ioredis';
 import type { EventNotices } from '../redis/event-notices.js';
 import { repliesOf } from '../redis/redis-errors.js';
 
+/** Approximate maximum of stored events per job or sweep. Steps are thinned, so that the events reach back to the start. */
+export const MAX_EVENTS = 20_000;
+/** Limits, for docs/limits.md. */
+export const eventLimits = {
+  events: { value: MAX_EVENTS, unit: 'events, about', beyond: 'the oldest are removed' },
+};
+
 const EVENT_ID = /^\d{1,19}(-\d{1,19})?$/;
 
 export interface ReadEventsOptions {

@@ -31,27 +31,7 @@ const COPY_SECONDS = 600;
 /** An event as a stream holds it: its id, and its fields and values. */
 type Entry = [id: string, fields: string[]];
 
-/**
- * Replaces the events by their copy, unless the job was resumed, deleted or ended once more since they were read. A reader continues after
- * any id that it has seen, whether or not that event was kept.
- */
-const replaceScript = luaScript({
-  keys: ['record', 'events', 'copy', 'events_to_thin'],
-  arguments: ['id', 'last_event', 'ended_statuses'],
-  lua: /* lua */ `
-local status = redis.call('HGET', record, 'status')
-local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
-local is_ended = status and string.find(',' .. ended_statuses .. ',', ',' .. status .. ',', 1, true)
-if not is_ended or not last or last[1] ~= last_event then
-  redis.call('DEL', copy)
-  return 0
-end
-redis.call('RENAME', copy, events)
-redis.call('PERSIST', events)
-redis.call('ZREM', events_to_thin, id)
-return 1
-`,
-});
+const replaceScript = luaScript(import.meta.url, './replace-events.lua');
 
 /**
  * Thins the events of jobs that ended a while ago: of steps, and of progress, it keeps some hundred, evenly spread, with the first and the last of

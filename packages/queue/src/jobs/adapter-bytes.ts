@@ -3,20 +3,7 @@ import type { Redis } from 'ioredis';
 import type { JobKeys } from '../keys.js';
 import { luaScript } from '../redis/lua-script.js';
 
-/** Returns the bytes reserved for an owner ('' for none) and for all owners, as decimal text. */
-const reservedScript = luaScript({
-  keys: ['reserved_bytes'],
-  arguments: ['owner'],
-  lua: /* lua */ `
-local own, total = 0, 0
-for _, reserved in ipairs(redis.call('HVALS', reserved_bytes)) do
-  local bytes, job_owner = string.match(reserved, '^(%d+):(.*)$')
-  total = total + tonumber(bytes)
-  if job_owner == owner then own = own + tonumber(bytes) end
-end
-return {string.format('%.0f', own), string.format('%.0f', total)}
-`,
-});
+const reservedScript = luaScript(import.meta.url, './reserved-bytes.lua');
 
 /** The sizes of the adapters that unfinished jobs will produce. */
 export interface AdapterBytes {

@@ -1,21 +1,3 @@
 import { jobScript } from './job-script.js';
 
-/** Removes an ended job and its events. Returns `done`, `missing` or `active`. */
-export const deleteJobScript = jobScript({
-  keys: ['all_jobs', 'owner_jobs', 'search_facts', 'idempotency'],
-  arguments: [],
-  lua: /* lua */ `
-local status = redis.call('HGET', record, 'status')
-if not status then return 'missing' end
-if not is_ended[status] then return 'active' end
-redis.call('ZREM', jobs_with[status], id)
-redis.call('ZREM', all_jobs, id)
-redis.call('ZREM', owner_jobs, id)
-redis.call('ZREM', events_to_thin, id)
-redis.call('HDEL', search_facts, id, id .. ':name', id .. ':tags')
-redis.call('DEL', record, events)
--- The idempotency key may have expired and created another job since.
-if redis.call('HGET', idempotency, 'job') == id then redis.call('DEL', idempotency) end
-return 'done'
-`,
-});
+export const deleteJobScript = jobScript(import.meta.url, './delete-job.lua');

@@ -5,16 +5,7 @@ import { luaScript } from '../redis/lua-script.js';
 
 const DELETION_SECONDS = 60;
 
-/** Returns the unfinished jobs that read the input. If there are none, no job can start to read it for `seconds`. */
-const beginDeletionScript = luaScript({
-  keys: ['input_jobs', 'input_deletion'],
-  arguments: ['seconds'],
-  lua: /* lua */ `
-local readers = redis.call('SMEMBERS', input_jobs)
-if #readers == 0 then redis.call('SET', input_deletion, '1', 'EX', seconds) end
-return readers
-`,
-});
+const beginDeletionScript = luaScript(import.meta.url, './begin-deletion.lua');
 
 /** The jobs that read a dataset or begin from an adapter, and whether new ones can. */
 export interface InputJobs {

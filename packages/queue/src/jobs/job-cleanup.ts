@@ -9,20 +9,7 @@ import { onRedis } from '../redis/redis-errors.js';
 const CLEANUP_MS = 60_000;
 const RENEWAL_MS = 15_000;
 
-/**
- * Starts a cleanup, unless the job has another status or a cleanup is running. The job cannot be resumed during a cleanup,
- * whose lease expires if the process dies. Returns 1, or 0 if no cleanup was started.
- */
-const startCleanupScript = luaScript({
-  keys: ['record', 'cleanup'],
-  arguments: ['allowed_statuses', 'token', 'lease_ms'],
-  lua: /* lua */ `
-local status = redis.call('HGET', record, 'status')
-if not status or not string.find(',' .. allowed_statuses .. ',', ',' .. status .. ',', 1, true) then return 0 end
-if redis.call('SET', cleanup, token, 'NX', 'PX', lease_ms) then return 1 end
-return 0
-`,
-});
+const startCleanupScript = luaScript(import.meta.url, './start-cleanup.lua');
 
 /** @see JobStore.whileEnded */
 export async function whileEnded<Result>(

@@ -1,8 +1,9 @@
 import type { AdapterId, DatasetId, JobId } from '@lorasmith/contracts';
+import { MAX_EVENTS } from '../events/event-stream.js';
+import { MIN_EVENTS } from '../events/thinned-events.js';
 import type { JobKeys } from '../keys.js';
-import { type LuaSource, luaScript } from '../redis/lua-script.js';
+import { luaScript } from '../redis/lua-script.js';
 import type { StoreDeps } from '../store-deps.js';
-import { RECORD_FUNCTIONS } from './record-functions.js';
 
 /** A job, and the inputs that it reads while it is unfinished. */
 export interface JobWithInputs {
@@ -17,7 +18,7 @@ export function inputsOf({ dataset, validation, lora }: Omit<JobWithInputs, 'id'
   return { dataset, validation: validation.dataset ?? dataset, initialAdapter: lora.init_from ?? dataset };
 }
 
-/** The keys of {@link RECORD_FUNCTIONS}, for one job. */
+/** The keys of `includes/job.lua` and what it includes, for one job. */
 const RECORD_KEYS = {
   record: (keys, { id }) => keys.job(id),
   events: (keys, { id }) => keys.events(id),
@@ -46,33 +47,30 @@ const RECORD_KEYS = {
   webhook_messages: (keys) => keys.webhookMessages,
   webhook_for_all: (keys) => keys.webhookForAll,
 } satisfies Record<string, (keys: JobKeys, job: JobWithInputs) => string>;
-type RecordKey = keyof typeof RECORD_KEYS;
-
-const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel' | 'now_ms'> = {
-  keys: Object.keys(RECORD_KEYS) as RecordKey[],
-  arguments: ['id', 'event_channel', 'now_ms'],
-  lua: RECORD_FUNCTIONS,
-};
 
 /** A script that changes one job, with its own keys and arguments. `rest` and `restKeys` are the tables `rest` and `rest_keys` in the script. */
-type JobScript<Key extends string, Argument extends string> = (
+type JobScript = (
   deps: StoreDeps,
   job: JobWithInputs,
-  keys: Readonly<Record<Key, string>>,
-  args: Readonly<Record<Argument, string | number>>,
+  keys: Readonly<Record<string, string>>,
+  args: Readonly<Record<string, string | number>>,
   rest?: readonly (string | number)[],
   restKeys?: readonly string[],
 ) => Promise<unknown>;
 
-/** Builds a script that changes one job: it can call {@link RECORD_FUNCTIONS}, and names neither their keys nor arguments. */
-export function jobScript<const Key extends string, const Argument extends string>(
-  source: LuaSource<Key, Argument>,
-): JobScript<Key, Argument> {
-  const script = luaScript(source, RECORD_PART);
+/** Loads a script that changes one job: it includes `includes/job.lua`, whose keys and arguments callers do not name. */
+export function jobScript(module: string, file: string): JobScript {
+  const script = luaScript(module, file);
   return ({ redis, keys, clock }, job, ownKeys, ownArguments, rest, restKeys) => {
     const named = Object.entries(RECORD_KEYS).map(([name, keyOf]) => [name, keyOf(keys, job)]);
-    const recordKeys = Object.fromEntries(named) as Record<RecordKey, string>;
-    const common = { id: job.id, event_channel: keys.eventChannel, now_ms: clock?.() ?? '' };
+    const recordKeys = Object.fromEntries(named) as Record<string, string>;
+    const common = {
+      id: job.id,
+      event_channel: keys.eventChannel,
+      now_ms: clock?.() ?? '',
+      max_events: MAX_EVENTS,
+      least_thinned: MIN_EVENTS,
+    };
     return script(redis, { ...recordKeys, ...ownKeys }, { ...common, ...ownArguments }, rest, restKeys);
   };
 }

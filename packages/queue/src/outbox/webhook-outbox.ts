@@ -45,7 +45,7 @@ export interface WebhookOutbox {
   count(): Promise<number>;
 }
 
-/** A webhook as the script of an end writes it: see REPORT_FUNCTIONS. */
+/** A webhook as the script of an end writes it: see `events/includes/report.lua`. */
 interface StoredEnd {
   owner: string;
   /** '' for the address in the settings. */

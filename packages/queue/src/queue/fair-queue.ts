@@ -17,7 +17,6 @@ import { repliesOf } from '../redis/redis-errors.js';
 import { queueTime, type StoreDeps } from '../store-deps.js';
 import { WORKER_GONE_MS, type WorkerStarts } from '../workers/worker-starts.js';
 import type { KnownJob, WarmWorker } from './choose-next.js';
-import { ENTRY_FUNCTIONS } from './entry-functions.js';
 import { type EstimatedTimes, type EstimatedWorker, estimateTimes } from './estimate-times.js';
 import { expectedOrder, type KeyUse } from './fair-order.js';
 import type { JobQueue } from './job-queue.js';
@@ -101,21 +100,7 @@ export interface FairQueue {
   forecast(job: Pick<Job, 'id' | 'status'>): Promise<JobQueueState | null>;
 }
 
-const delayScript = luaScript(
-  {
-    keys: [],
-    arguments: ['not_before'],
-    lua: /* lua */ `
-local text = redis.call('HGET', queue_entries, id)
-if not text then return 0 end
-local entry = cjson.decode(text)
-entry.not_before = tonumber(not_before)
-write_entry(cjson.encode(entry))
-return 1
-`,
-  },
-  { keys: ['queue_entries', 'queue_changes'], arguments: ['id'], lua: ENTRY_FUNCTIONS },
-);
+const delayScript = luaScript(import.meta.url, './delay-entry.lua');
 
 export interface FairQueueOptions extends StoreDeps {
   queue: JobQueue;

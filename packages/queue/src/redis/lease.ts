@@ -2,22 +2,6 @@ import { luaScript } from './lua-script.js';
 
 // A lease is a key that expires, and whose value is the token of the process that holds it.
 
-/** Lengthens a lease. Returns 0 if its holder has lost it. */
-export const renewLeaseScript = luaScript({
-  keys: ['lease'],
-  arguments: ['token', 'lease_ms'],
-  lua: /* lua */ `
-if redis.call('GET', lease) == token then return redis.call('PEXPIRE', lease, lease_ms) end
-return 0
-`,
-});
+export const renewLeaseScript = luaScript(import.meta.url, './renew-lease.lua');
 
-/** Ends a lease, unless its holder has lost it. */
-export const endLeaseScript = luaScript({
-  keys: ['lease'],
-  arguments: ['token'],
-  lua: /* lua */ `
-if redis.call('GET', lease) == token then redis.call('DEL', lease) end
-return 1
-`,
-});
+export const endLeaseScript = luaScript(import.meta.url, './end-lease.lua');

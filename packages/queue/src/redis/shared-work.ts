@@ -9,15 +9,7 @@ import { onRedis } from './redis-errors.js';
 const LEASE_MS = 60_000;
 const RENEWAL_MS = LEASE_MS / 4;
 
-/** Makes of the lease the time until the work is due again. */
-const restScript = luaScript({
-  keys: ['lease'],
-  arguments: ['token', 'rest_ms'],
-  lua: /* lua */ `
-if redis.call('GET', lease) == token then redis.call('SET', lease, 'done', 'PX', rest_ms) end
-return 1
-`,
-});
+const restScript = luaScript(import.meta.url, './rest-lease.lua');
 
 /** Work that one process does for all. */
 export interface SharedWork {

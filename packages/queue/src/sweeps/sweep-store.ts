@@ -21,7 +21,7 @@ import {
   type VariantValues,
   type WebhookType,
 } from '@lorasmith/contracts';
-import { createEventStream, type ReadEventsOptions } from '../events/event-stream.js';
+import { createEventStream, MAX_EVENTS, type ReadEventsOptions } from '../events/event-stream.js';
 import {
   deletionKeys,
   IDEMPOTENCY_SECONDS,
@@ -202,7 +202,7 @@ export function createSweepStore(options: SweepStoreOptions): SweepStore {
       webhook_messages: keys.webhookMessages,
       webhook_for_all: keys.webhookForAll,
     },
-    args: { id, event_channel: keys.eventChannel },
+    args: { id, event_channel: keys.eventChannel, max_events: MAX_EVENTS },
   });
   /** Writes a value with its event unless there is one. @returns the one that is there */
   const once = async <Value>(

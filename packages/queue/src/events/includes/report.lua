@@ -1,18 +1,10 @@
-/** Approximate maximum of stored events per job or sweep. Steps are thinned, so that the events reach back to the start. */
-const MAX_EVENTS = 20_000;
-/** Limits, for docs/limits.md. */
-export const eventLimits = {
-  events: { value: MAX_EVENTS, unit: 'events, about', beyond: 'the oldest are removed' },
-};
+--- Reports of a change: as an event, and the end of a job or a sweep as webhooks. They read the local `now_ms`.
+--- @keys webhooks_due webhook_messages webhook_for_all
+--- @args event_channel max_events
 
-/**
- * Lua functions for scripts that report a change: as an event, and the end of something as webhooks. They need the keys `webhooks_due`,
- * `webhook_messages` and `webhook_for_all`, the argument `event_channel`, and `now_ms`.
- */
-export const REPORT_FUNCTIONS = /* lua */ `
 -- Appends an event to a stream, and notifies those that wait for it. Returns its id.
 local function add_event(stream, subject, event_type, data)
-  local event_id = redis.call('XADD', stream, 'MAXLEN', '~', ${MAX_EVENTS}, '*', 'type', event_type, 'data', data)
+  local event_id = redis.call('XADD', stream, 'MAXLEN', '~', max_events, '*', 'type', event_type, 'data', data)
   redis.call('PUBLISH', event_channel, subject)
   return event_id
 end
@@ -31,4 +23,3 @@ local function add_webhooks(kind, subject, event_id, own_url, message)
     redis.call('ZADD', webhooks_due, now_ms, webhook)
   end
 end
-`;
