@@ -22,7 +22,7 @@ const LIMITS_IN = {
   generationLimits: 'packages/contracts/SRC/generation-request.js',
   turnLimits: 'services/api/SRC/access/concurrency-queue.js',
   queueLimits: 'packages/queue/SRC/generation/generation-client.js',
-  unreadLimits: 'packages/queue/SRC/generation/piece-writer.js',
+  unreadLimits: 'packages/queue/SRC/generation/chunk-writer.js',
   modelListLimits: 'services/api/SRC/openai/models/model-directory.js',
   datasetCheckLimits: 'services/api/SRC/datasets/dataset-checker.js',
   lineLimits: 'packages/planning/SRC/jsonl/parse-line.js',

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { AdapterId, DatasetId, JobId, JobStatus, Owner, SweepId } from '@lorasmith/contracts';
+import type { Redis } from 'ioredis';
 
 /** A dataset, or the adapter that a job begins from. */
 export type InputId = DatasetId | AdapterId;
@@ -48,10 +49,10 @@ export interface JobKeys {
   queueEntries: string;
   /** Stream: the last changes of these entries, with the new JSON or '' for a removed one. */
   queueChanges: string;
-  /** Hash by key ('' for none): how many unfinished jobs it has. */
+  /** Hash by key ('' for none): the number of its unfinished jobs. */
   keyJobs: string;
-  /** Hash by key: how many places its line has had. */
-  keyPlaces: string;
+  /** Hash by key: the number of positions that its line has had. */
+  keyPositions: string;
   /** Hash by key: the tokens that its jobs have trained, divided by its weight. */
   keyUsed: string;
   /** Hash by key: when a worker last gave up one of its jobs, in milliseconds. */
@@ -62,7 +63,7 @@ export interface JobKeys {
   keyWeights: string;
   /** Hash by job: the worker that has paused others for it, and until when that counts. */
   queueTargets: string;
-  /** Hash by worker name: what it holds, as JSON, and when it said so. */
+  /** Hash by worker name: its WorkerPresence, as JSON, and when it said so. */
   queueWorkers: string;
   /** Hash by worker name: what it does before its first job, as JSON, and when it said so. */
   workerStarts: string;
@@ -72,7 +73,7 @@ export interface JobKeys {
   webhooksDue: string;
   /** Hash by webhook: what is sent, as JSON; under `id:attempts` how many attempts have failed. */
   webhookMessages: string;
-  /** String: whether the ends of all jobs and sweeps are sent to the address in the settings of the api. */
+  /** String: set if the ends of all jobs and sweeps are sent to the address in the settings of the api. */
   webhookForAll: string;
   /** Sorted set by when they are due, in milliseconds: the ids of gradings that wait for the webhook of a grader. */
   gradingsDue: string;
@@ -120,7 +121,7 @@ export function jobKeys(prefix: string): JobKeys {
     queueEntries: `${prefix}queue-entries`,
     queueChanges: `${prefix}queue-changes`,
     keyJobs: `${prefix}queue-key-jobs`,
-    keyPlaces: `${prefix}queue-key-places`,
+    keyPositions: `${prefix}queue-key-places`,
     keyUsed: `${prefix}queue-key-used`,
     keyServed: `${prefix}queue-key-served`,
     keyClock: `${prefix}queue-key-clock`,
@@ -141,4 +142,52 @@ export function jobKeys(prefix: string): JobKeys {
     machines: `${prefix}machines`,
     queuePrefix: `${prefix}queue`,
   };
+}
+
+/** The names of all Redis keys of requests for text. All start with the prefix, which needs a `{hash tag}` for a cluster. */
+export interface GenerationKeys {
+  /** Sorted set by the time until which it may wait: the requests that no worker has claimed, as `id base`. */
+  waiting: string;
+  /** String, for a few seconds unless renewed by the api that asks: a request as JSON. Without it nobody wants an answer. */
+  request(id: string): string;
+  /** String, for a few seconds unless renewed by the worker that answers: its name. */
+  claim(id: string): string;
+  /** List: chunks of the answer that the api has not read yet, as JSON. */
+  chunks(id: string): string;
+  /** Channel on which a request is announced to the workers. */
+  requestChannel: string;
+  /** Channel that receives the id of a request when its answer has a new chunk. */
+  chunkChannel: string;
+}
+
+export function generationKeys(prefix: string): GenerationKeys {
+  return {
+    waiting: `${prefix}generation:waiting`,
+    request: (id) => `${prefix}generation:request:${id}`,
+    claim: (id) => `${prefix}generation:claim:${id}`,
+    chunks: (id) => `${prefix}generation:pieces:${id}`,
+    requestChannel: `${prefix}generation:requests`,
+    chunkChannel: `${prefix}generation:new-pieces`,
+  };
+}
+
+/** The notice on `requestChannel`. */
+export const NEW_REQUEST = 'new';
+
+/** The dependencies of every part of the store. */
+export interface StoreDeps {
+  redis: Redis;
+  keys: JobKeys;
+  /**
+   * A clock instead of that of Redis, in milliseconds. All times of the queue are by one clock: those of several hosts differ, and
+   * are corrected. @defaultValue that of Redis
+   */
+  clock?: (() => number) | undefined;
+}
+
+/** The time by the clock of the queue, in milliseconds. */
+export async function queueTime({ redis, clock }: Pick<StoreDeps, 'redis' | 'clock'>): Promise<number> {
+  if (clock !== undefined) return clock();
+  const [seconds, microseconds] = await redis.time();
+  return Number(seconds) * 1_000 + Math.floor(Number(microseconds) / 1_000);
 }

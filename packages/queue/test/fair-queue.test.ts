@@ -18,7 +18,7 @@ let stepsLeft: Map<JobId, number>;
 
 beforeEach(() => {
   clock = { ms: 1_800_000_000_000 };
-  store = createJobStore({ redis, prefix, turnMs: TURN_MS, clock: () => clock.ms });
+  store = createJobStore({ redis, prefix, timeSliceMs: TURN_MS, clock: () => clock.ms });
   workers = [];
   stepsLeft = new Map();
 });
@@ -54,7 +54,7 @@ async function sendMany(count: number, sent: Sent): Promise<JobId[]> {
 /** One that trains 10 steps a second. */
 function aWorker(changes: Partial<SimulatedWorkerOptions> = {}): SimulatedWorker {
   const name = `worker-${workers.length + 1}`;
-  const options = { redis, prefix, store, clock, turnMs: TURN_MS, slots: 1, speed: 1_000, stepsLeft, name };
+  const options = { redis, prefix, store, clock, timeSliceMs: TURN_MS, slots: 1, speed: 1_000, stepsLeft, name };
   const worker = new SimulatedWorker({ ...options, ...changes });
   workers.push(worker);
   return worker;
@@ -91,7 +91,7 @@ test('a key gets its share by its weight, also after all processes have restarte
   aWorker();
   const before = await drive(20);
   await store.close();
-  store = createJobStore({ redis, prefix, turnMs: TURN_MS, clock: () => clock.ms });
+  store = createJobStore({ redis, prefix, timeSliceMs: TURN_MS, clock: () => clock.ms });
   aWorker();
   await workers.shift()!.close();
   const order = [...before, ...(await drive(20))];

@@ -1,13 +1,14 @@
 import type { GradingBatch, GradingOutcome } from '@lorasmith/contracts';
 import { beforeEach, expect, test } from 'vitest';
+import type { JobStore } from '../src/index.js';
 import { jobKeys } from '../src/keys.js';
-import { type AskedGrading, createGradings, type Gradings } from '../src/outbox/gradings.js';
+import { type AskedGrading, Gradings } from '../src/outbox/gradings.js';
 import { prefix, redis, store, useJobStore } from './real-job-store.js';
 
 useJobStore();
 
 const never = new AbortController().signal;
-let gradings: Gradings;
+let gradings: JobStore['gradings'];
 beforeEach(() => {
   gradings = store.gradings;
 });
@@ -62,7 +63,7 @@ test('the same answers of a job are graded once: while they wait, and after a cr
   const first = gradings.ask(asked('yes'), never);
   const { id } = await claimed();
   // The next worker of the job asks while an api is still at it.
-  const second = createGradings({ redis, keys: jobKeys(prefix) });
+  const second = new Gradings({ redis, keys: jobKeys(prefix) });
   const both = second.ask(asked('yes'), never);
   await gradings.settle(id, graded(1));
   expect(await Promise.all([first, both])).toEqual([graded(1), graded(1)]);
@@ -117,7 +118,7 @@ test('an end without interest: a signal ends the wait, and what is withdrawn is 
 });
 
 test('answers that no api takes fail after a while, and are forgotten', async () => {
-  const impatient = createGradings({ redis, keys: jobKeys(prefix), patienceMs: Number.NEGATIVE_INFINITY });
+  const impatient = new Gradings({ redis, keys: jobKeys(prefix), patienceMs: Number.NEGATIVE_INFINITY });
   expect(await impatient.ask(asked('yes'), never)).toMatchObject({
     kind: 'failed',
     message: expect.stringContaining('no api took the answers'),

@@ -31,7 +31,7 @@ async function send(priority: JobPriority = 'normal', owner: KeyId | null = null
 /** The waiting jobs that a process sees, by entry, and the number of jobs of each key that workers hold. */
 async function seenBy({ queue }: JobStore) {
   const { waiting, keys } = await queue.snapshot();
-  const held = [...keys].map(([key, use]) => [key, use.held] as const);
+  const held = [...keys].map(([key, use]) => [key, use.leased] as const);
   return {
     waiting: Object.fromEntries(waiting.map(({ entry, job }) => [entry, job])),
     held: Object.fromEntries(held.sort()),

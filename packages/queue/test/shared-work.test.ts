@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
 import { jobKeys } from '../src/index.js';
-import { whenDue } from '../src/redis/shared-work.js';
+import { whenDue } from '../src/redis/lease.js';
 import { prefix, redis, useJobStore } from './real-job-store.js';
 
 useJobStore();

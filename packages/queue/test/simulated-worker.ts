@@ -32,7 +32,7 @@ export interface SimulatedWorkerOptions {
   prefix: string;
   store: JobStore;
   clock: DrivenClock;
-  turnMs: number;
+  timeSliceMs: number;
   slots: number;
   name: string;
   /** Tokens that it trains in a second. */
@@ -50,7 +50,7 @@ const TOKENS_PER_STEP = 100;
 export class SimulatedWorker {
   readonly #options: SimulatedWorkerOptions;
   readonly #worker: Worker;
-  readonly #held: Training[] = [];
+  readonly #leased: Training[] = [];
   #base: ModelName | null = null;
   #baseSince = 0;
   #target: JobId | null = null;
@@ -67,22 +67,22 @@ export class SimulatedWorker {
   }
 
   get jobs(): { id: JobId; key: string }[] {
-    return this.#held.map(({ id, entry }) => ({ id, key: entry.key }));
+    return this.#leased.map(({ id, entry }) => ({ id, key: entry.key }));
   }
 
   /** Takes or pauses what the rule says, until it says to wait. */
   async look(): Promise<JobId[]> {
-    const { store, turnMs, slots, name } = this.#options;
+    const { store, timeSliceMs, slots, name } = this.#options;
     const taken: JobId[] = [];
     for (;;) {
       const choice = await store.queue.locked(async () => {
         const queue = await store.queue.snapshot();
-        const isFull = this.#held.length >= slots;
+        const isFull = this.#leased.length >= slots;
         const base = { baseModel: this.#base, precisions: ['auto'] as const, quantization: 'none' as const };
         const chooser: Chooser = {
-          appetite: isFull ? null : { ...base, isIdle: this.#held.length === 0 },
+          capacity: isFull ? null : { ...base, isIdle: this.#leased.length === 0 },
           loaded: base,
-          held: this.#held,
+          leased: this.#leased,
           slots,
           memory: null,
           baseSince: this.#baseSince,
@@ -90,7 +90,7 @@ export class SimulatedWorker {
           targetsOfOthers: new Set([...queue.targets].flatMap(([id, by]) => (by === name ? [] : [id]))),
           warm: [],
         };
-        const next = chooseNext(queue, chooser, turnMs);
+        const next = chooseNext(queue, chooser, timeSliceMs);
         if (next.action === 'take') taken.push(await this.#take(next.waiting.entry, next.waiting.job!));
         if (next.action === 'pause') {
           this.#target = next.target.id;
@@ -100,11 +100,11 @@ export class SimulatedWorker {
       });
       if (choice.action === 'wait') return taken;
       if (choice.action === 'pause') {
-        const ids = choice.held.map(({ id }) => id);
-        for (const one of this.#held.filter(({ id }) => ids.includes(id))) {
+        const ids = choice.leased.map(({ id }) => id);
+        for (const one of this.#leased.filter(({ id }) => ids.includes(id))) {
           await store.attempts.release(one.attempt, { isPaused: true });
           await one.taken.moveToWait(one.token);
-          this.#held.splice(this.#held.indexOf(one), 1);
+          this.#leased.splice(this.#leased.indexOf(one), 1);
         }
       }
     }
@@ -114,11 +114,11 @@ export class SimulatedWorker {
   async train(ms: number): Promise<JobId[]> {
     const { store, speed, stepsLeft } = this.#options;
     const ended: JobId[] = [];
-    const keys = new Map(this.#held.map(({ entry, attempt }) => [entry.key, attempt.share.keyWeight]));
+    const keys = new Map(this.#leased.map(({ entry, attempt }) => [entry.key, attempt.share.keyWeight]));
     const weights = [...keys.values()].reduce((sum, weight) => sum + weight, 0);
-    for (const one of [...this.#held]) {
+    for (const one of [...this.#leased]) {
       const { keyWeight, jobWeight, key } = one.attempt.share;
-      const ofKey = this.#held.filter(({ entry }) => entry.key === key);
+      const ofKey = this.#leased.filter(({ entry }) => entry.key === key);
       const part = jobWeight / ofKey.reduce((sum, { attempt }) => sum + attempt.share.jobWeight, 0);
       const exact = (speed * ms * (keyWeight / weights) * part) / 1000 / TOKENS_PER_STEP;
       const steps = (this.#parts.get(one.id) ?? 0) + exact;
@@ -143,7 +143,7 @@ export class SimulatedWorker {
       if (left > 0) continue;
       await store.attempts.succeed(one.attempt, 'ad_0123456789abcdef01234567');
       await one.taken.moveToCompleted(null, one.token, false);
-      this.#held.splice(this.#held.indexOf(one), 1);
+      this.#leased.splice(this.#leased.indexOf(one), 1);
       ended.push(one.id);
     }
     return ended;
@@ -172,7 +172,7 @@ export class SimulatedWorker {
       this.changesOfBase++;
     }
     if (this.#target === id) this.#target = null;
-    this.#held.push({ id, attempt, entry, taken, token, since: clock.ms, isPausing: false });
+    this.#leased.push({ id, attempt, entry, taken, token, since: clock.ms, isPausing: false });
     return id;
   }
 }

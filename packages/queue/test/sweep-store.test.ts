@@ -78,14 +78,14 @@ test('a job of a sweep trains and ends as any other', async () => {
   expect(await store.sweeps.jobs([first, second, newIdentifier('job')])).toEqual([
     {
       status: 'succeeded',
-      heldAtStep: null,
+      pausedAtStep: null,
       progress,
       evaluation: { ...seen, step: 2, loss: 0.4 },
       adapter: 'ad_0123456789abcdef01234567',
       error: null,
       resumes: 0,
     },
-    { status: 'queued', heldAtStep: null, progress: null, evaluation: null, adapter: null, error: null, resumes: 0 },
+    { status: 'queued', pausedAtStep: null, progress: null, evaluation: null, adapter: null, error: null, resumes: 0 },
     null,
   ]);
 });

@@ -14,7 +14,7 @@ import {
   type TrainingOutcome,
   type TrainingResult,
 } from '@lorasmith/contracts';
-import type { AttemptWrite, HeldState, JobAttempt, JobStore, ReleaseOptions } from '@lorasmith/queue';
+import type { AttemptWrite, JobAttempt, JobStore, ReleaseOptions, RungState } from '@lorasmith/queue';
 import type { Tracing } from '@lorasmith/service-kit';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
@@ -224,8 +224,8 @@ export class Attempt {
   }
 
   /** Ends the attempt whose run has come to the step at which it is held. */
-  async endHeld(held: HeldState): Promise<AttemptOutcome> {
-    return await this.release({ held });
+  async endHeld(held: RungState): Promise<AttemptOutcome> {
+    return await this.release({ atRung: held });
   }
 
   /** Ends the attempt whose run could not begin beside the others of the trainer. */

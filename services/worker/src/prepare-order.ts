@@ -91,7 +91,7 @@ async function trainOrder(
     tokens,
     weightDigests,
     share: attempt.share,
-    holdAtStep: attempt.holdAtStep,
+    holdAtStep: attempt.rungStep,
     paths: { modelFolder, rowsFile, initialAdapterFolder, checkpointFolder, outputFolder },
   };
 }

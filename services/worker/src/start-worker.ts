@@ -75,7 +75,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const { watchIntervalMs = 1_000, startTrainer = startTrainerProcess } = options;
   const { dataDir, modelsDir, workerName, turnMs, generation } = config;
   const { prefix } = config.redis;
-  const store = createJobStore({ redis, prefix, turnMs });
+  const store = createJobStore({ redis, prefix, timeSliceMs: turnMs });
   const adapters = await stores.open('adapters');
   const datasets = await stores.open('datasets');
   const weightDigests = path.join(dataDir, WEIGHT_DIGESTS_FOLDER);

@@ -1,17 +1,17 @@
 import { Alarm } from '@lorasmith/concurrency';
 import type { JobId, MachineLoad } from '@lorasmith/contracts';
 import {
-  type Appetite,
   type BaseInMemory,
+  type Capacity,
   type Choice,
   chooseNext,
-  type FairQueue,
   fits,
   fitsInto,
-  type HeldJob,
   isOnBase,
+  type JobStore,
   jobKeys,
   jobOfQueueEntry,
+  type LeasedJob,
   QUEUE_NAME,
   type QueueEntry,
   type QueueSnapshot,
@@ -48,9 +48,9 @@ export interface TrainQueueOptions {
   memory: number | null;
   /** The class of the worker; empty: none. */
   workerClass: string;
-  order: FairQueue;
+  order: JobStore['queue'];
   /** The source of what the worker can take now, and of notices that this has changed. */
-  pool: { appetite(): Appetite | null; onChange(listener: () => void): () => void };
+  pool: { appetite(): Capacity | null; onChange(listener: () => void): () => void };
   /** The last reading of how busy the machine is; null: there is none. */
   load: () => MachineLoad | null;
   run: (id: JobId, options: RunJobOptions) => Promise<AttemptOutcome>;
@@ -117,7 +117,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
   let baseSince = 0;
 
   /** The jobs that the worker can take; remembers the base in memory beside the jobs that it holds. */
-  const appetiteNow = (): Appetite | null => {
+  const appetiteNow = (): Capacity | null => {
     const appetite = isClosing || held.size >= jobsAtOnce ? null : pool.appetite();
     if (held.size === 0) loaded = null;
     else if (appetite !== null) loaded = appetite;
@@ -133,9 +133,9 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
   const choose = (queue: QueueSnapshot, warm: readonly WarmWorker[]): Choice => {
     const targetsOfOthers = [...queue.targets].flatMap(([id, by]) => (by === workerName ? [] : [id]));
     const chooser = {
-      appetite: appetiteNow(),
+      capacity: appetiteNow(),
       loaded,
-      held: [...held.values()].flatMap(heldJob),
+      leased: [...held.values()].flatMap(heldJob),
       slots: jobsAtOnce,
       memory,
       baseSince,
@@ -196,7 +196,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
       const queue = await order.snapshot();
       let choice = choose(queue, []);
       // Where it would load a base, another may have it.
-      const warm = mustLoad(choice) ? await order.warmBeside(workerName) : [];
+      const warm = mustLoad(choice) ? await order.otherWarmWorkers(workerName) : [];
       if (warm.length > 0) choice = choose(queue, warm);
       if (choice.action === 'wait') {
         const untilMs = choice.untilMs === null ? Number.POSITIVE_INFINITY : choice.untilMs - queue.now;
@@ -215,7 +215,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
     if (choice.action === 'wait') return null;
     target = choice.target.id;
     await order.aim(target, workerName);
-    const ids = choice.held.map(({ id }) => id);
+    const ids = choice.leased.map(({ id }) => id);
     log.info({ jobs: ids, for: target }, 'paused for a job that has waited for its turn');
     for (const one of held.values()) if (ids.includes(one.id)) one.pausing.abort();
     return null;
@@ -313,7 +313,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
   };
 }
 
-function heldJob({ id, entry, since, pausing }: Held): HeldJob[] {
+function heldJob({ id, entry, since, pausing }: Held): LeasedJob[] {
   return entry === null ? [] : [{ id, entry, since, isPausing: pausing.signal.aborted }];
 }
 
@@ -321,6 +321,6 @@ function withoutTaken(queue: QueueSnapshot, name: string): QueueSnapshot {
   const taken = queue.waiting.find(({ entry }) => entry === name);
   const keys = new Map(queue.keys);
   const use = taken?.job ? keys.get(taken.job.key) : undefined;
-  if (taken?.job && use) keys.set(taken.job.key, { ...use, held: use.held + 1 });
+  if (taken?.job && use) keys.set(taken.job.key, { ...use, leased: use.leased + 1 });
   return { ...queue, keys, waiting: queue.waiting.filter(({ entry }) => entry !== name) };
 }

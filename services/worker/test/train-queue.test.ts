@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobId, JobSpec, KeyId, Owner } from '@lorasmith/contracts';
 import {
-  type Appetite,
   type BaseInMemory,
+  type Capacity,
   createJobStore,
   type JobAttempt,
   type JobStore,
@@ -57,7 +57,7 @@ function aWorker(
     memory: null,
     workerClass: '',
     order: store.queue,
-    pool: { appetite: (): Appetite => ({ ...loaded, isIdle: running === 0 }), onChange: () => () => {} },
+    pool: { appetite: (): Capacity => ({ ...loaded, isIdle: running === 0 }), onChange: () => () => {} },
     load: () => null,
     async run(id, { signal, pause, resumes, onPlaced }) {
       const start = await store.attempts.start(id, name, resumes);
@@ -202,7 +202,7 @@ test('a new job goes to the worker that has its base model in memory, and to ano
   const workerOf = new Map<string, string>();
   for (const { id, worker } of runs) workerOf.set(await baseOf(id), worker);
   expect([...workerOf.values()].sort()).toEqual(['worker-1', 'worker-2']);
-  await until(async () => (await store.queue.warmBeside('another')).length === 2);
+  await until(async () => (await store.queue.otherWarmWorkers('another')).length === 2);
 
   for (let i = 0; i < 8; i++) {
     await send(null, { base_model: i % 2 === 0 ? 'one' : 'two' });

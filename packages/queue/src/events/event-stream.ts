@@ -17,7 +17,7 @@ export interface ReadEventsOptions {
   after?: string | undefined;
   /** @defaultValue 100 */
   limit?: number | undefined;
-  /** How long to wait if there is no event yet. @defaultValue 0 */
+  /** The time to wait if there is no event yet. @defaultValue 0 */
   blockMs?: number | undefined;
   /** Ends the wait. */
   signal?: AbortSignal | undefined;
@@ -27,13 +27,6 @@ export interface NewestEventsOptions {
   /** Id of the last event of the previous page: returns only older ones. @defaultValue all events */
   after?: string | undefined;
   limit: number;
-}
-
-export interface EventStream<Event> {
-  /** @throws ProductError that of `missing`; `invalid_request` for an `after` that is not the id of an event */
-  read(id: string, options?: ReadEventsOptions): Promise<Paged<Event>>;
-  /** Newest first. `next` is the `after` of the next page. @throws ProductError as {@link read} */
-  newest(id: string, options: NewestEventsOptions): Promise<Paged<Event>>;
 }
 
 /** An event as it is stored. */
@@ -57,57 +50,61 @@ export interface EventStreamOptions<Event> {
   missing(id: string): ProductError;
 }
 
-/** Reads the events of jobs, or those of sweeps. */
-export function createEventStream<Event extends { id: string }>(
-  options: EventStreamOptions<Event>,
-): EventStream<Event> {
-  const { redis, notices, eventOf, missing } = options;
+/** The events of jobs, or those of sweeps. */
+export class EventStream<Event extends { id: string }> {
+  readonly #options: EventStreamOptions<Event>;
 
-  /** Reads one more than requested, which shows whether there are more. */
-  const readNow = async (id: string, after: string | undefined, limit: number): Promise<Paged<Event>> =>
-    await pageOf(id, limit, (transaction) =>
-      transaction.xrange(options.events(id), after === undefined ? '-' : `(${after}`, '+', 'COUNT', limit + 1),
+  constructor(options: EventStreamOptions<Event>) {
+    this.#options = options;
+  }
+
+  /** Oldest first. @throws ProductError that of `missing`; `invalid_request` for an `after` that is not the id of an event */
+  async read(id: string, { after, limit = 100, blockMs = 0, signal }: ReadEventsOptions = {}): Promise<Paged<Event>> {
+    checkEventId(after);
+    const first = await this.#readNow(id, after, limit);
+    if (first.data.length > 0 || blockMs <= 0) return first;
+    // Subscribe before the second read, so that no event in between is missed.
+    const notice = this.#options.notices.listen(id);
+    try {
+      await notice.ready;
+      const second = await this.#readNow(id, after, limit);
+      if (second.data.length > 0) return second;
+      await notice.wait(blockMs, signal);
+    } finally {
+      notice.close();
+    }
+    return await this.#readNow(id, after, limit);
+  }
+
+  /** Newest first. `next` is the `after` of the next page. @throws ProductError as {@link read} */
+  async newest(id: string, { after, limit }: NewestEventsOptions): Promise<Paged<Event>> {
+    checkEventId(after);
+    const end = after === undefined ? '+' : `(${after}`;
+    return await this.#page(id, limit, (transaction, events) =>
+      transaction.xrevrange(events, end, '-', 'COUNT', limit + 1),
     );
+  }
 
-  const pageOf = async (
+  async #readNow(id: string, after: string | undefined, limit: number): Promise<Paged<Event>> {
+    const start = after === undefined ? '-' : `(${after}`;
+    return await this.#page(id, limit, (transaction, events) =>
+      transaction.xrange(events, start, '+', 'COUNT', limit + 1),
+    );
+  }
+
+  /** @param addRead - Adds a command that reads one more event than requested, which shows that there are more. */
+  async #page(
     id: string,
     limit: number,
-    addRead: (transaction: ChainableCommander) => ChainableCommander,
-  ): Promise<Paged<Event>> => {
-    const [exists, entries] = repliesOf(await addRead(redis.multi().exists(options.record(id))).exec()) as [
-      number,
-      [string, string[]][],
-    ];
+    addRead: (transaction: ChainableCommander, events: string) => ChainableCommander,
+  ): Promise<Paged<Event>> {
+    const { redis, record, events, eventOf, missing } = this.#options;
+    const transaction = addRead(redis.multi().exists(record(id)), events(id));
+    const [exists, entries] = repliesOf(await transaction.exec()) as [number, [string, string[]][]];
     if (exists === 0) throw missing(id);
     const data = entries.slice(0, limit).map(([eventId, fields]) => eventOf(id, storedEvent(eventId, fields)));
     return { data, has_more: entries.length > limit, next: data.at(-1)?.id ?? null };
-  };
-
-  return {
-    async read(id, { after, limit = 100, blockMs = 0, signal } = {}) {
-      checkEventId(after);
-      const first = await readNow(id, after, limit);
-      if (first.data.length > 0 || blockMs <= 0) return first;
-      // Subscribe before the second read, so that no event in between is missed.
-      const notice = notices.listen(id);
-      try {
-        await notice.ready;
-        const second = await readNow(id, after, limit);
-        if (second.data.length > 0) return second;
-        await notice.wait(blockMs, signal);
-      } finally {
-        notice.close();
-      }
-      return await readNow(id, after, limit);
-    },
-    async newest(id, { after, limit }) {
-      checkEventId(after);
-      const end = after === undefined ? '+' : `(${after}`;
-      return await pageOf(id, limit, (transaction) =>
-        transaction.xrevrange(options.events(id), end, '-', 'COUNT', limit + 1),
-      );
-    },
-  };
+  }
 }
 
 function checkEventId(id: string | undefined): void {

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { ENDED_STATUSES, type EventType, type JobId } from '@lorasmith/contracts';
+import { queueTime, type StoreDeps } from '../keys.js';
 import { luaScript } from '../redis/lua-script.js';
 import { repliesOf } from '../redis/redis-errors.js';
-import { queueTime, type StoreDeps } from '../store-deps.js';
 
 /** The most events of each of these types that are kept of an ended job, besides the first and the last of each attempt. */
 const KEPT: Partial<Record<EventType, number>> = {
@@ -28,7 +28,7 @@ const JOBS_AT_ONCE = 1_000;
 /** A copy that its process did not finish is removed after this time. */
 const COPY_SECONDS = 600;
 
-/** An event as a stream holds it: its id, and its fields and values. */
+/** An event as a stream has it: its id, and its fields and values. */
 type Entry = [id: string, fields: string[]];
 
 const replaceScript = luaScript(import.meta.url, './replace-events.lua');
@@ -83,7 +83,7 @@ export function keptEvents(entries: readonly Entry[]): Entry[] {
   for (const [type, most] of Object.entries(KEPT)) {
     const ofType = entries.filter((entry) => typeOf(entry) === type);
     const spacing = Math.max(1, (ofType.length - 1) / (most - 1));
-    for (let place = 0; Math.round(place) < ofType.length; place += spacing) kept.add(ofType[Math.round(place)]!);
+    for (let at = 0; Math.round(at) < ofType.length; at += spacing) kept.add(ofType[Math.round(at)]!);
   }
   // Steps that an attempt trains again replace those of the attempt before from its first one on.
   let lastOfTypes = new Map<string, Entry>();

@@ -1,23 +1,27 @@
 import { randomUUID } from 'node:crypto';
 import { type GenerationPiece, type GenerationRequest, ProductError } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
+import { generationKeys, NEW_REQUEST } from '../keys.js';
 import { createEventNotices } from '../redis/event-notices.js';
+import { luaScript } from '../redis/lua-script.js';
 import { onRedis } from '../redis/redis-errors.js';
-import { generationKeys, NEW_REQUEST } from './generation-keys.js';
-import { leaveScript, readScript, submitScript } from './generation-scripts.js';
-import type { NumberedPiece } from './piece-writer.js';
+import type { NumberedChunk } from './chunk-writer.js';
+
+const submitScript = luaScript(import.meta.url, './submit-request.lua');
+const readScript = luaScript(import.meta.url, './read-chunks.lua');
+const leaveScript = luaScript(import.meta.url, './leave-request.lua');
 
 export interface AskOptions {
-  /** How long the request waits for a worker that can answer it. */
+  /** The time for which the request waits for a worker that can answer it. */
   waitMs: number;
-  /** Aborted when nobody wants the answer any more. The pieces then end, and its worker stops. */
+  /** Aborted when nobody wants the answer any more. The chunks then end, and its worker stops. */
   signal: AbortSignal;
 }
 
-/** The side of the api. Every call throws ProductError `redis_unavailable` if Redis cannot be reached. */
+/** The requests of an api. Every call throws ProductError `redis_unavailable` if Redis cannot be reached. */
 export interface GenerationClient {
   /**
-   * Sends a request and returns the pieces of its answer, the last one (`end` or `failed`) included. They are taken from
+   * Sends a request and returns the chunks of its answer, the last one (`end` or `failed`) included. They are taken from
    * Redis only as fast as they are read.
    *
    * @throws ProductError `service_unavailable` if no worker takes the request in time, too many requests wait, or its worker
@@ -37,17 +41,17 @@ export const queueLimits = {
 };
 /** The time without a sign of the api after which its requests are dropped. */
 const REQUEST_LIFETIME_MS = 15_000;
-/** How often the api renews its requests. */
+/** The time after which the api renews its requests. */
 const RENEW_MS = 3_000;
-/** How often it looks for pieces without a notice. */
+/** The time after which it looks for chunks without a notice. */
 const LOOK_MS = 1_000;
-const PIECES_AT_ONCE = 64;
+const CHUNKS_AT_ONCE = 64;
 /** A worker that has just claimed a request needs a moment until that shows. */
 const LOST_LOOKS = 3;
 
 export function createGenerationClient({ redis, prefix }: { redis: Redis; prefix: string }): GenerationClient {
   const keys = generationKeys(prefix);
-  const notices = createEventNotices({ redis, channel: keys.pieceChannel });
+  const notices = createEventNotices({ redis, channel: keys.chunkChannel });
 
   return {
     async *ask(request, { waitMs, signal }) {
@@ -57,7 +61,7 @@ export function createGenerationClient({ redis, prefix }: { redis: Redis; prefix
         waiting: keys.waiting,
         request: keys.request(id),
         claim: keys.claim(id),
-        pieces: keys.pieces(id),
+        chunks: keys.chunks(id),
       };
       const submitted = await onRedis(() =>
         submitScript(redis, own, {
@@ -80,27 +84,27 @@ export function createGenerationClient({ redis, prefix }: { redis: Redis; prefix
         redis
           .multi()
           .pexpire(own.request, REQUEST_LIFETIME_MS)
-          .pexpire(own.pieces, REQUEST_LIFETIME_MS)
+          .pexpire(own.chunks, REQUEST_LIFETIME_MS)
           .exec()
           .catch(() => {});
       }, RENEW_MS);
       try {
         while (!signal.aborted) {
-          // Before the look, so that no piece in between is missed.
+          // Before the look, so that no chunk in between is missed.
           const notice = notices.listen(id);
           try {
             await notice.ready;
-            const [state, pieces] = (await onRedis(() =>
-              readScript(redis, own, { member, lifetime_ms: REQUEST_LIFETIME_MS, count: PIECES_AT_ONCE }),
+            const [state, chunks] = (await onRedis(() =>
+              readScript(redis, own, { member, lifetime_ms: REQUEST_LIFETIME_MS, count: CHUNKS_AT_ONCE }),
             )) as ['waiting' | 'claimed' | 'lost', string[]];
-            for (const text of pieces) {
-              const { number, piece } = JSON.parse(text) as NumberedPiece;
+            for (const text of chunks) {
+              const { number, piece: chunk } = JSON.parse(text) as NumberedChunk;
               if (number <= lastNumber) continue;
               if (number !== ++lastNumber) throw workerDied();
-              yield piece;
-              if (piece.type === 'end' || piece.type === 'failed') return;
+              yield chunk;
+              if (chunk.type === 'end' || chunk.type === 'failed') return;
             }
-            if (pieces.length > 0) continue;
+            if (chunks.length > 0) continue;
             if (state === 'waiting' && performance.now() >= deadline) throw noWorker(request.base_model);
             lostLooks = state === 'lost' ? lostLooks + 1 : 0;
             if (lostLooks === LOST_LOOKS) throw workerDied();

@@ -1,23 +1,27 @@
 import { type GenerationPiece, GenerationRequest, type ModelName } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import { Compile } from 'typebox/compile';
+import { generationKeys, NEW_REQUEST } from '../keys.js';
 import { createEventNotices, type Notice } from '../redis/event-notices.js';
-import { generationKeys, NEW_REQUEST } from './generation-keys.js';
-import { beginScript, claimScript, giveBackScript } from './generation-scripts.js';
-import { CLAIM_LIFETIME_MS, createPieceWriter, type PieceWriter } from './piece-writer.js';
+import { luaScript } from '../redis/lua-script.js';
+import { type ChunkWriter, CLAIM_LIFETIME_MS, createChunkWriter } from './chunk-writer.js';
+
+const claimScript = luaScript(import.meta.url, './claim-request.lua');
+const beginScript = luaScript(import.meta.url, './begin-answer.lua');
+const giveBackScript = luaScript(import.meta.url, './give-back-request.lua');
 
 /** A request that this worker answers. */
 export interface ClaimedRequest {
   /** The id for the log. */
   id: string;
   request: GenerationRequest;
-  /** Where the pieces of the answer go. */
-  answer: PieceWriter;
+  /** Receives the chunks of the answer. */
+  answer: ChunkWriter;
   /** Returns the request to the waiting ones, for another worker, instead of answering it. */
   giveBack(): Promise<void>;
 }
 
-/** The side of the worker. While Redis is unavailable, every call waits. */
+/** The requests that a worker answers. While Redis is unavailable, every call waits. */
 export interface GenerationServer {
   /**
    * Takes the request that has waited longest, of this base or of any (null); null if there is none.
@@ -48,10 +52,10 @@ export function createGenerationServer({ redis, prefix, workerName }: Generation
     const [member, score] = claimed as [string?, string?];
     if (member === undefined || score === undefined) return null;
     const [id = ''] = member.split(' ', 1);
-    const own = { request: keys.request(id), claim: keys.claim(id), pieces: keys.pieces(id) };
+    const own = { request: keys.request(id), claim: keys.claim(id), chunks: keys.chunks(id) };
     const body = await beginScript(redis, own, { worker: workerName, lifetime_ms: CLAIM_LIFETIME_MS });
     if (typeof body !== 'string') return 'unwanted';
-    const answer = createPieceWriter({ redis, id, keys: own, channel: keys.pieceChannel, workerName });
+    const answer = createChunkWriter({ redis, id, keys: own, channel: keys.chunkChannel, workerName });
     const request: unknown = JSON.parse(body);
     if (!requestSchema.Check(request)) {
       answer.write(ANOTHER_VERSION);

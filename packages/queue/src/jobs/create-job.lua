@@ -1,7 +1,7 @@
 --- Writes a new record with its first event and adds it to every index, unless the idempotency key was used
 --- before, a limit is reached, or a dataset or the initial adapter of a job that trains is being deleted.
 ---
---- `idempotency_seconds` is '' without an idempotency key; '' as a limit means no limit. `rest` holds the fields
+--- `idempotency_seconds` is '' without an idempotency key; '' as a limit means no limit. `rest` has the fields
 --- of the record and their values.
 ---
 --- Returns `created`, `conflict`, `no-dataset`, `no-validation`, `no-initial-adapter`, `queue-full`,

@@ -1,17 +1,20 @@
 import {
   type Counted,
   compareValues,
+  JOB_STATUSES,
   type Job,
   type JobId,
+  type JobStatus,
   type KeyId,
+  type Owner,
   orderOf,
   type SortedValue,
 } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import type { JobKeys } from '../keys.js';
+import { beginningOf, newest, pageOf } from '../redis/index-pages.js';
 import { repliesOf } from '../redis/redis-errors.js';
 import { jobOfRecord, parsed } from './job-record.js';
-import { beginningOf, newest, pageOf } from './pages.js';
 import { type FoundJob, type JobFilter, searchJobs } from './search-jobs.js';
 
 export interface ListJobsOptions extends JobFilter {
@@ -29,9 +32,69 @@ export interface ListJobsOptions extends JobFilter {
   order?: 'asc' | 'desc' | undefined;
 }
 
+/** The number of jobs by status, and how long they wait. */
+export interface QueueStatus {
+  jobs: Record<JobStatus, number>;
+  /** When the job that has waited longest was created; null if no job waits. */
+  oldestQueuedAt: Date | null;
+}
+
 interface Deps {
   redis: Redis;
   keys: JobKeys;
+}
+
+/** Reads of jobs: one, a list, and how many there are. */
+export class JobList {
+  readonly #deps: Deps;
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+  }
+
+  async getJob(id: JobId): Promise<Job | null> {
+    return jobOfRecord(id, await this.#deps.redis.hgetall(this.#deps.keys.job(id)));
+  }
+
+  /** The owner of the job; undefined if there is no job. */
+  async ownerOf(id: JobId): Promise<Owner | undefined> {
+    const [dataset, owner] = await this.#deps.redis.hmget(this.#deps.keys.job(id), 'dataset', 'owner');
+    return dataset ? (owner ?? null) : undefined;
+  }
+
+  /**
+   * A page of jobs, newest first unless sorted otherwise. A page starts behind the job `after` as it is now, whether it still matches or not.
+   * @throws ProductError `invalid_request` if the list has no job `after`
+   */
+  async listJobs(options: ListJobsOptions = {}): Promise<Counted<Job>> {
+    const { redis, keys } = this.#deps;
+    const { owner, after, limit = 20 } = options;
+    const everything = owner === undefined ? keys.all : keys.ofOwner(owner);
+    const before = await beginningOf(redis, everything, { kind: 'job', after });
+    const index = indexOf(keys, everything, options);
+    const { ids, total } =
+      index === null
+        ? await searchedPage(this.#deps, everything, options, before)
+        : { ids: await newest(redis, index, before, limit + 1), total: await redis.zcard(index) };
+    // A job whose status has changed since the index was read is returned with the new one.
+    return { ...(await pageOf(redis, ids, { limit, key: keys.job, read: jobOfRecord })), total };
+  }
+
+  /** The state of the queue, for monitoring: counts that Redis maintains, so the cost does not grow with the number of jobs. */
+  async queueStatus(): Promise<QueueStatus> {
+    const { redis, keys } = this.#deps;
+    const pipeline = redis.pipeline();
+    for (const status of JOB_STATUSES) pipeline.zcard(keys.withStatus(status));
+    pipeline.zrange(keys.withStatus('queued'), '0', '0');
+    const replies = repliesOf(await pipeline.exec());
+    const counts = JOB_STATUSES.map((status, i) => [status, replies[i]] as const);
+    const [oldest] = replies.at(-1) as JobId[];
+    const createdAt = oldest === undefined ? null : await redis.hget(keys.job(oldest), 'created_at');
+    return {
+      jobs: Object.fromEntries(counts) as Record<JobStatus, number>,
+      oldestQueuedAt: createdAt === null ? null : new Date(createdAt),
+    };
+  }
 }
 
 /** A job with what it is sorted by. Null comes last. */
@@ -41,24 +104,6 @@ interface SortedJob extends FoundJob {
 
 /** Records that are asked for one field at once. */
 const READ_AT_ONCE = 500;
-
-/**
- * A page of jobs, newest first unless sorted otherwise. A page starts behind the job `after` as it is now, whether it still matches or not.
- * @throws ProductError `invalid_request` if the list has no job `after`
- */
-export async function listJobs(deps: Deps, options: ListJobsOptions): Promise<Counted<Job>> {
-  const { redis, keys } = deps;
-  const { owner, after, limit = 20 } = options;
-  const everything = owner === undefined ? keys.all : keys.ofOwner(owner);
-  const before = await beginningOf(redis, everything, { kind: 'job', after });
-  const index = indexOf(keys, everything, options);
-  const { ids, total } =
-    index === null
-      ? await searchedPage(deps, everything, options, before)
-      : { ids: await newest(redis, index, before, limit + 1), total: await redis.zcard(index) };
-  // A job whose status has changed since the index was read is returned with the new one.
-  return { ...(await pageOf(redis, ids, { limit, key: keys.job, read: jobOfRecord })), total };
-}
 
 /** The index that has exactly the jobs of a list, in its order; null if they must be searched or sorted. */
 function indexOf(keys: JobKeys, everything: string, options: ListJobsOptions): string | null {

@@ -15,8 +15,8 @@ import {
   RECORD_VERSION,
   type Report,
 } from '@lorasmith/contracts';
+import type { StoreDeps } from '../keys.js';
 import { type PlannedWork, queueFacts } from '../queue/queue-entry.js';
-import type { StoreDeps } from '../store-deps.js';
 import type { JobWithInputs } from './job-script.js';
 
 /**
@@ -71,15 +71,15 @@ export interface NewRecordOptions {
   details: OwnDetails;
   /** The sweep of which the job is a variant. @defaultValue none */
   sweep?: JobSweep | undefined;
-  /** The step after which its training is held. @defaultValue none */
-  holdAtStep?: number | null | undefined;
+  /** The step of the first rung, at which its training is paused. @defaultValue none */
+  rungStep?: number | null | undefined;
 }
 
 /** Fields and values of a new record, without status, sequence, attempts and resumes, which the script adds. */
 export function newRecordFields(
   spec: JobSpec,
   createdAt: Date,
-  { owner, origin, idempotencyKey, adapterBytes, planned, task, details, sweep, holdAtStep = null }: NewRecordOptions,
+  { owner, origin, idempotencyKey, adapterBytes, planned, task, details, sweep, rungStep = null }: NewRecordOptions,
 ): string[] {
   const { name, ...settings } = spec;
   const fields = ['version', String(RECORD_VERSION), 'kind', task.kind, 'spec', JSON.stringify(settings)];
@@ -95,11 +95,22 @@ export function newRecordFields(
   if (owner !== null) fields.push('owner', owner);
   if (task.kind === 'publish-checkpoint') fields.push('checkpoint', JSON.stringify(task.checkpoint));
   if (sweep !== undefined) fields.push('sweep', JSON.stringify(sweep));
-  if (holdAtStep !== null) fields.push('hold_at_step', String(holdAtStep));
+  if (rungStep !== null) fields.push('hold_at_step', String(rungStep));
   if (idempotencyKey !== undefined) fields.push('idempotency_key', idempotencyKey);
   if (origin?.requestId) fields.push('request_id', origin.requestId);
   if (origin && Object.keys(origin.trace).length > 0) fields.push('trace', JSON.stringify(origin.trace));
   return fields;
+}
+
+/** @throws ProductError `job_not_found` */
+export async function readJob({ redis, keys }: Pick<StoreDeps, 'redis' | 'keys'>, id: JobId): Promise<Job> {
+  const job = jobOfRecord(id, await redis.hgetall(keys.job(id)));
+  if (job === null) throw jobMissing(id);
+  return job;
+}
+
+export function jobMissing(id: JobId): ProductError {
+  return new ProductError('job_not_found', `There is no job ${id}.`);
 }
 
 /** The inputs of a job, without the rest of its record; null if there is no such job. */

@@ -1,9 +1,8 @@
 import type { AdapterId, DatasetId, JobId } from '@lorasmith/contracts';
 import { MAX_EVENTS } from '../events/event-stream.js';
 import { MIN_EVENTS } from '../events/thinned-events.js';
-import type { JobKeys } from '../keys.js';
+import type { JobKeys, StoreDeps } from '../keys.js';
 import { luaScript } from '../redis/lua-script.js';
-import type { StoreDeps } from '../store-deps.js';
 
 /** A job, and the inputs that it reads while it is unfinished. */
 export interface JobWithInputs {
@@ -38,7 +37,7 @@ const RECORD_KEYS = {
   queue_changes: (keys) => keys.queueChanges,
   queue_targets: (keys) => keys.queueTargets,
   key_jobs: (keys) => keys.keyJobs,
-  key_places: (keys) => keys.keyPlaces,
+  key_positions: (keys) => keys.keyPositions,
   key_used: (keys) => keys.keyUsed,
   key_served: (keys) => keys.keyServed,
   key_weights: (keys) => keys.keyWeights,

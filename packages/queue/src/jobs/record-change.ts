@@ -1,14 +1,15 @@
 import type { JobFailure, JobStatus, NewJobEvent } from '@lorasmith/contracts';
-import type { StoreDeps } from '../store-deps.js';
-import type { JobWithInputs } from './job-script.js';
-import { updateJobScript } from './update-job.js';
+import type { StoreDeps } from '../keys.js';
+import { type JobWithInputs, jobScript } from './job-script.js';
+
+const updateJobScript = jobScript(import.meta.url, './update-job.lua');
 
 /** An atomic change of a record. */
 export interface RecordChange {
   to?: JobStatus;
-  /** Whether a requested cancel forbids the change. */
+  /** True if a requested cancel forbids the change. */
   heedCancel?: boolean;
-  /** Whether a requested pause forbids the change. */
+  /** True if a requested pause forbids the change. */
   heedPause?: boolean;
   fields?: [name: string, value: string][];
   event?: NewJobEvent;
@@ -16,10 +17,10 @@ export interface RecordChange {
   eventNumber?: number | null;
   /** Tokens that the job has read since the last change. @defaultValue 0 */
   usedTokens?: number;
-  /** Whether a job that returns to the queue had a turn and goes to the end of the line. @defaultValue false */
+  /** True for a job that returns to the queue after its time slice, and goes to the end of the line. @defaultValue false */
   isPaused?: boolean;
-  /** The step at which a job that returns to the queue is held: it is paused there, unless the step was changed meanwhile. @defaultValue null */
-  heldAt?: number | null;
+  /** The rung at which a job that returns to the queue is paused, unless its rung was changed meanwhile. @defaultValue null */
+  rungStep?: number | null;
   /** The seconds of training that remain to a job that returns to the queue. @defaultValue as before */
   seconds?: number | undefined;
 }
@@ -44,7 +45,7 @@ export async function changeRecord(
     eventNumber = null,
     usedTokens = 0,
     isPaused = false,
-    heldAt = null,
+    rungStep = null,
     seconds,
   }: RecordChange,
 ): Promise<RecordAnswer> {
@@ -63,7 +64,7 @@ export async function changeRecord(
       event_number: eventNumber ?? '',
       used_tokens: usedTokens,
       is_paused: isPaused ? 'yes' : '',
-      held_at: heldAt ?? '',
+      rung_step: rungStep ?? '',
       seconds: seconds ?? '',
     },
     fields.flat(),

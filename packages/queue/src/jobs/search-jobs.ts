@@ -24,7 +24,7 @@ export interface JobFilter {
 /** A job that a search found. */
 export interface FoundJob {
   id: string;
-  /** Its place in the index: the higher, the newer. */
+  /** Its score in the index: the higher, the newer. */
   sequence: number;
   /** '' without one. */
   sweep: string;

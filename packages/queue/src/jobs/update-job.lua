@@ -5,14 +5,14 @@
 --- is; `event_type` is '' for no event; `used_tokens` are counted as used by the key of the job. `event_number`
 --- is that of the event among those of its attempt ('' for none), by which one that is sent again is recognized.
 --- A job that returns to the queue goes to the end of its line if `is_paused` is 'yes', and `seconds` of it
---- remain ('' if that has not changed); if a pause was requested, or if the step `held_at` ('' for none) is that
---- at which it is held, it is paused instead. `rest` holds fields and their values.
+--- remain ('' if that has not changed); if a pause was requested, or if its rung is at the step `rung_step` ('' for
+--- none), it is paused instead. `rest` has fields and their values.
 ---
---- Returns `done`, `paused` (instead of returned to the queue), `missing`, `stale` (another attempt holds the
+--- Returns `done`, `paused` (instead of returned to the queue), `missing`, `stale` (another attempt has the
 --- job), `cancel-requested`, `pause-requested`, or the status that does not allow the change. A release or an
 --- event that is repeated because its reply was lost is `done` again, and changes nothing.
 --- @args attempt_token allowed_statuses new_status heed_cancel heed_pause event_type event_data event_number
---- @args used_tokens is_paused held_at seconds
+--- @args used_tokens is_paused rung_step seconds
 --- @include "includes/job"
 --- @include "~/redis/includes/one-of"
 
@@ -37,9 +37,9 @@ end
 if #rest > 0 then redis.call('HSET', record, unpack(rest)) end
 if used_tokens ~= '0' then charge(redis.call('HGET', record, 'owner') or '', tonumber(used_tokens)) end
 -- Until the decision about it; if that came meanwhile, it continues.
-local is_held = held_at ~= '' and redis.call('HGET', record, 'hold_at_step') == held_at
-if is_held then redis.call('HSET', record, 'is_held', '1') end
-if new_status == 'queued' and (is_held or redis.call('HEXISTS', record, 'pause_requested_at') == 1) then
+local is_at_rung = rung_step ~= '' and redis.call('HGET', record, 'hold_at_step') == rung_step
+if is_at_rung then redis.call('HSET', record, 'is_held', '1') end
+if new_status == 'queued' and (is_at_rung or redis.call('HEXISTS', record, 'pause_requested_at') == 1) then
   return_to_line(false, seconds)
   pause()
   return 'paused'

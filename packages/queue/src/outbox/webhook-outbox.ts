@@ -13,7 +13,7 @@ import type {
 import type { Redis } from 'ioredis';
 import { parsed } from '../jobs/job-record.js';
 import type { JobKeys } from '../keys.js';
-import { createDueMessages } from './due-messages.js';
+import { DueMessages } from './due-messages.js';
 
 /** A webhook that is to be sent. */
 export interface PendingWebhook {
@@ -26,23 +26,6 @@ export interface PendingWebhook {
   body: WebhookBody;
   /** Attempts that have failed. */
   attempts: number;
-}
-
-/**
- * The webhooks that are still to be sent. A script writes them together with the end that they report, so none is lost. A process
- * that sends one claims it for a time; if it dies, another sends it again.
- */
-export interface WebhookOutbox {
-  /** The next one that is due, claimed for so long; null: none is. */
-  claim(leaseMs: number): Promise<PendingWebhook | null>;
-  /** It was delivered, or is given up. */
-  remove(id: string): Promise<void>;
-  /** Its attempt failed: it is due again after so long. */
-  postpone(id: string, delayMs: number): Promise<void>;
-  /** Whether the ends of all jobs and sweeps are to be sent to the address in the settings of the service. */
-  sendAll(wanted: boolean): Promise<void>;
-  /** The number of webhooks to be sent, for monitoring. */
-  count(): Promise<number>;
 }
 
 /** A webhook as the script of an end writes it: see `events/includes/report.lua`. */
@@ -71,30 +54,56 @@ interface StoredSweepEnd extends StoredEnd {
 }
 type StoredWebhook = StoredJobEnd | StoredSweepEnd;
 
-export function createWebhookOutbox({ redis, keys }: { redis: Redis; keys: JobKeys }): WebhookOutbox {
-  const due = createDueMessages<StoredWebhook>(redis, { dueTimes: keys.webhooksDue, messages: keys.webhookMessages });
-  return {
-    async claim(leaseMs) {
-      const claimed = await due.claim(leaseMs);
-      if (claimed === null) return null;
-      const { id, message, attempts } = claimed;
-      const { url, owner } = message;
-      return {
-        id,
-        url: url === '' ? null : url,
-        owner: owner === '' ? null : owner,
-        body: bodyOf(message),
-        attempts,
-      };
-    },
-    remove: due.remove,
-    postpone: due.postpone,
-    async sendAll(wanted) {
-      if (wanted) await redis.set(keys.webhookForAll, '1');
-      else await redis.del(keys.webhookForAll);
-    },
-    count: due.count,
-  };
+/**
+ * The webhooks that are still to be sent. A script writes them together with the end that they report, so none is lost. A process
+ * that sends one claims it for a time; if it dies, another sends it again.
+ */
+export class WebhookOutbox {
+  readonly #redis: Redis;
+  readonly #keys: JobKeys;
+  readonly #due: DueMessages<StoredWebhook>;
+
+  constructor({ redis, keys }: { redis: Redis; keys: JobKeys }) {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#due = new DueMessages(redis, { dueTimes: keys.webhooksDue, messages: keys.webhookMessages });
+  }
+
+  /** The next webhook that is due, claimed for `leaseMs`; null: none is. */
+  async claim(leaseMs: number): Promise<PendingWebhook | null> {
+    const claimed = await this.#due.claim(leaseMs);
+    if (claimed === null) return null;
+    const { id, message, attempts } = claimed;
+    const { url, owner } = message;
+    return {
+      id,
+      url: url === '' ? null : url,
+      owner: owner === '' ? null : owner,
+      body: bodyOf(message),
+      attempts,
+    };
+  }
+
+  /** It was delivered, or is given up. */
+  async remove(id: string): Promise<void> {
+    await this.#due.remove(id);
+  }
+
+  /** Its attempt failed: it is due again after `delayMs`. */
+  async postpone(id: string, delayMs: number): Promise<void> {
+    await this.#due.postpone(id, delayMs);
+  }
+
+  /** Decides if the ends of all jobs and sweeps are sent to the address in the settings of the service. */
+  async sendAll(wanted: boolean): Promise<void> {
+    if (wanted) await this.#redis.set(this.#keys.webhookForAll, '1');
+    else await this.#redis.del(this.#keys.webhookForAll);
+  }
+
+  /** The number of webhooks to be sent, for monitoring. */
+  async count(): Promise<number> {
+    return await this.#due.count();
+  }
 }
 
 function bodyOf(message: StoredWebhook): WebhookBody {

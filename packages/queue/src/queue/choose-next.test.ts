@@ -1,6 +1,6 @@
 import type { JobId } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
-import { type Chooser, chooseNext, type HeldJob, type KnownJob } from './choose-next.js';
+import { type Chooser, chooseNext, type KnownJob, type LeasedJob } from './choose-next.js';
 import type { QueueEntry } from './queue-entry.js';
 
 const TURN_MS = 1_000;
@@ -22,7 +22,7 @@ const waiting = (id: string, changes: Partial<QueueEntry> = {}): KnownJob => ({
   id: id as JobId,
   job: entry(changes),
 });
-const held = (id: string, changes: Partial<HeldJob> = {}): HeldJob => ({
+const leased = (id: string, changes: Partial<LeasedJob> = {}): LeasedJob => ({
   id: id as JobId,
   entry: entry(),
   since: 0,
@@ -31,10 +31,10 @@ const held = (id: string, changes: Partial<HeldJob> = {}): HeldJob => ({
 });
 const worker = (changes: Partial<Chooser> = {}): Chooser => {
   const loaded = { baseModel: 'one', precisions: ['auto', 'float32'] as const, quantization: 'none' as const };
-  const appetite = { ...loaded, isIdle: false };
+  const capacity = { ...loaded, isIdle: false };
   const memory = null;
   const nobody = { baseSince: 0, target: null, targetsOfOthers: new Set<JobId>(), warm: [] };
-  return { appetite, loaded, held: [held('held')], slots: 4, memory, ...nobody, ...changes };
+  return { capacity, loaded, leased: [leased('leased')], slots: 4, memory, ...nobody, ...changes };
 };
 const at = (now: number, ...jobs: KnownJob[]) => ({ now, keys: new Map(), waiting: jobs });
 
@@ -43,7 +43,7 @@ test('a job on the same base model in another form waits for its turn as one on 
   expect(chooseNext(at(900, quantized), worker(), TURN_MS)).toEqual({ action: 'wait', untilMs: 1_000 });
   expect(chooseNext(at(1_000, quantized), worker(), TURN_MS)).toMatchObject({ action: 'pause', target: quantized });
   const loaded = { baseModel: 'one', precisions: ['auto'] as const, quantization: 'nf4' as const };
-  const fitting = worker({ loaded, appetite: { ...loaded, isIdle: false } });
+  const fitting = worker({ loaded, capacity: { ...loaded, isIdle: false } });
   expect(chooseNext(at(900, quantized), fitting, TURN_MS)).toMatchObject({ action: 'take', waiting: quantized });
 });
 
@@ -55,10 +55,10 @@ test('a job that must start alone waits while others run, for a turn; then they 
   expect(chooseNext(at(1_000, alone, behind), worker(), TURN_MS)).toMatchObject({ action: 'pause', target: alone });
   // While they stop, nothing else gets their places; then it is taken, although the other would fit, too.
   const target = { target: alone.id };
-  const stopping = worker({ ...target, held: [held('held', { isPausing: true })] });
+  const stopping = worker({ ...target, leased: [leased('leased', { isPausing: true })] });
   const urgent = waiting('urgent', { place: 0, queued_at: 1_001 });
   expect(chooseNext(at(1_001, alone, urgent), stopping, TURN_MS).action).toBe('wait');
-  const idle = worker({ ...target, held: [], appetite: { ...worker().appetite!, isIdle: true } });
+  const idle = worker({ ...target, leased: [], capacity: { ...worker().capacity!, isIdle: true } });
   expect(chooseNext(at(1_002, alone, urgent), idle, TURN_MS)).toMatchObject({ action: 'take', waiting: alone });
 });
 
@@ -78,14 +78,14 @@ test('a retry is not taken before its time; a worker that can take nothing takes
   const retry = waiting('retry', { not_before: 500 });
   expect(chooseNext(at(400, retry), worker(), TURN_MS)).toEqual({ action: 'wait', untilMs: 500 });
   expect(chooseNext(at(500, retry), worker(), TURN_MS).action).toBe('take');
-  expect(chooseNext(at(500, retry), worker({ appetite: null }), TURN_MS).action).toBe('wait');
+  expect(chooseNext(at(500, retry), worker({ capacity: null }), TURN_MS).action).toBe('wait');
 });
 
 test('a job that needs more memory than the machine has is left to others, also where it is the next one', () => {
   const large = waiting('large', { memory: 80e9, place: 0 });
   const small = waiting('small', { memory: 20e9 });
   const idle = { isIdle: true, baseModel: null, precisions: [], quantization: 'none' as const };
-  const card = (memory: number | null) => worker({ memory, held: [], loaded: null, appetite: idle });
+  const card = (memory: number | null) => worker({ memory, leased: [], loaded: null, capacity: idle });
   expect(chooseNext(at(10, large, small), card(24e9), TURN_MS)).toMatchObject({ action: 'take', waiting: small });
   expect(chooseNext(at(10, large), card(24e9), TURN_MS)).toEqual({ action: 'wait', untilMs: null });
   expect(chooseNext(at(10, large, small), card(80e9), TURN_MS)).toMatchObject({ action: 'take', waiting: large });
@@ -101,7 +101,7 @@ test('a new job is left for a moment to a worker that has its base in memory and
   const idle = { isIdle: true, baseModel: 'two', precisions: ['auto'] as const, quantization: 'none' as const };
   const base = { baseModel: 'one', precisions: ['auto'] as const, quantization: 'none' as const };
   const other = { base, isIdle: true, memory: null };
-  const cold = (...warm: Chooser['warm']) => worker({ held: [], loaded: null, appetite: idle, warm });
+  const cold = (...warm: Chooser['warm']) => worker({ leased: [], loaded: null, capacity: idle, warm });
   const job = waiting('job', { queued_at: 100 });
   // A twentieth of a turn, where that is shorter than two seconds.
   expect(chooseNext(at(149, job), cold(other), TURN_MS)).toEqual({ action: 'wait', untilMs: 150 });
@@ -118,6 +118,6 @@ test('a new job is left for a moment to a worker that has its base in memory and
   takesAtOnce(waiting('large', { queued_at: 100, memory: 80e9 }), { ...other, memory: 24e9 });
   takesAtOnce(waiting('alone', { queued_at: 100, starts_alone: true }), { ...other, isIdle: false });
   // The one that has it takes it at once.
-  const warm = worker({ held: [], loaded: null, appetite: { ...base, isIdle: true }, warm: [other] });
+  const warm = worker({ leased: [], loaded: null, capacity: { ...base, isIdle: true }, warm: [other] });
   expect(chooseNext(at(100, job), warm, TURN_MS)).toMatchObject({ action: 'take', waiting: job });
 });

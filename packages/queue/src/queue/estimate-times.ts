@@ -1,8 +1,8 @@
 /** A worker that runs, with the jobs that it trains at the same time. */
 export interface EstimatedWorker {
   slots: number;
-  /** Seconds that each job would still take if it had the worker for itself; null: unknown. */
-  held: readonly { id: string; seconds: number | null }[];
+  /** Its jobs, with the seconds that each would still take if it had the worker for itself; null: unknown. */
+  running: readonly { id: string; seconds: number | null }[];
 }
 
 /** When a job starts and ends, in seconds from now; null: unknown. */
@@ -31,9 +31,9 @@ class Machine {
   /** When its next job ends, in seconds from now. */
   nextEnd = Number.POSITIVE_INFINITY;
 
-  constructor({ slots, held }: EstimatedWorker) {
+  constructor({ slots, running }: EstimatedWorker) {
     this.#slots = slots;
-    this.#running = held.map(({ id, seconds }) => ({ id, endsAt: seconds ?? Number.POSITIVE_INFINITY }));
+    this.#running = running.map(({ id, seconds }) => ({ id, endsAt: seconds ?? Number.POSITIVE_INFINITY }));
     this.#plan();
   }
 
@@ -41,7 +41,7 @@ class Machine {
     return this.#running.length;
   }
 
-  get hasPlace(): boolean {
+  get hasSlot(): boolean {
     return this.#running.length < this.#slots;
   }
 
@@ -80,7 +80,7 @@ class Machine {
 }
 
 /**
- * When the jobs start and end if nothing is sent, cancelled or paused: each waiting job takes the first place that gets free, and the
+ * When the jobs start and end if nothing is sent, cancelled or paused: each waiting job takes the first slot that gets free, and the
  * jobs of a worker divide its time equally. A job of unknown length keeps its share for ever: the others end no later than estimated.
  * It ignores base models, weights and that jobs together take less time than one after another.
  *
@@ -93,7 +93,7 @@ export function estimateTimes(
   const times = new Map<string, EstimatedTimes>();
   let now = 0;
   const machines = workers.map((worker) => new Machine(worker));
-  for (const { held } of workers) for (const { id } of held) times.set(id, { start: null, end: null });
+  for (const { running } of workers) for (const { id } of running) times.set(id, { start: null, end: null });
 
   // Each waiting job looks through all of them.
   const ends = Float64Array.from(machines, (machine) => machine.nextEnd);
@@ -114,7 +114,7 @@ export function estimateTimes(
     return next;
   };
 
-  // Once there is none, the only free place is that of a job that has ended.
+  // Once there is none, the only free slot is that of a job that has ended.
   let areFree = true;
   for (const { id, seconds } of waiting) {
     let free: number | null = areFree ? freest(machines) : null;
@@ -122,7 +122,7 @@ export function estimateTimes(
     while (free === null) {
       const ended = nextEnd();
       if (ended === null) break;
-      if (machines[ended]!.hasPlace) free = ended;
+      if (machines[ended]!.hasSlot) free = ended;
     }
     times.set(id, { start: free === null ? null : now, end: null });
     if (free === null) continue;
@@ -133,11 +133,11 @@ export function estimateTimes(
   return times;
 }
 
-/** The index of the machine with the fewest jobs, if it has a free place. */
+/** The index of the machine with the fewest jobs, if it has a free slot. */
 function freest(machines: readonly Machine[]): number | null {
   let found: number | null = null;
   for (const [i, machine] of machines.entries()) {
-    if (machine.hasPlace && (found === null || machine.jobs < machines[found]!.jobs)) found = i;
+    if (machine.hasSlot && (found === null || machine.jobs < machines[found]!.jobs)) found = i;
   }
   return found;
 }

@@ -5,7 +5,7 @@ import type { Redis } from 'ioredis';
 /** BullMQ's name for the queue of training jobs. */
 export const QUEUE_NAME = 'training';
 
-/** How often a job is attempted if its trainer crashes. Each attempt continues from the last checkpoint. */
+/** The number of attempts of a job if its trainer crashes. Each attempt continues from the last checkpoint. */
 export const MAX_ATTEMPTS = 3;
 /** Limits, for docs/limits.md. */
 export const attemptLimits = {
@@ -41,77 +41,95 @@ export function jobOfQueueEntry(entry: string): { id: JobId; resumes: number } {
   return { id, resumes: Number(resumes) };
 }
 
-/** BullMQ: which entries wait, and which worker holds which. It knows a job only by the name of its entry. */
-export interface JobQueue {
-  /** Adds an entry, or does nothing if it exists. */
-  add(entry: string): Promise<void>;
-  /** Removes an entry, unless a worker holds it. */
-  remove(entry: string): Promise<void>;
-  stateOf(entry: string): Promise<QueuedState>;
-  /** The entries that wait and those that workers hold, in no useful order. */
-  entries(): Promise<{ waiting: string[]; held: string[] }>;
-  /** Makes a waiting entry the next one. Does nothing if the entry no longer waits. */
-  moveToFront(entry: string): Promise<void>;
-  close(): Promise<void>;
+export interface JobQueueOptions {
+  redis: Redis;
+  prefix: string;
+  /** Receives the failure of an {@link JobQueue.attempt}. */
+  onError: (id: JobId, error: unknown) => void;
 }
 
 /**
- * The queue on a connection that the caller closes. BullMQ's `Queue` connects when it is constructed and is unusable if
- * that fails, so it is constructed on first use, and again after a failure.
+ * BullMQ, on a connection that the caller closes: which entries wait, and which worker has leased which. It knows a job only by the name
+ * of its entry.
+ *
+ * BullMQ's `Queue` connects when it is constructed and is unusable if that fails, so it is constructed on first use, and again after a failure.
  */
-export function createJobQueue(options: { redis: Redis; prefix: string }): JobQueue {
-  let current: Queue | undefined;
+export class JobQueue {
+  readonly #options: JobQueueOptions;
+  #current: Queue | undefined;
 
-  const withQueue = async <Result>(run: (queue: Queue) => Promise<Result>): Promise<Result> => {
-    if (current === undefined) {
-      current = new Queue(QUEUE_NAME, { connection: options.redis, prefix: options.prefix });
-      // The call that fails rejects, and the owner of the connection reports its errors.
-      current.on('error', () => {});
-    }
-    const queue = current;
+  constructor(options: JobQueueOptions) {
+    this.#options = options;
+  }
+
+  /** Adds an entry, or does nothing if it exists. */
+  async add(entry: string): Promise<void> {
+    await this.#run((queue) => queue.add('train', {}, { ...JOB_OPTIONS, jobId: entry }));
+  }
+
+  /** Removes an entry, unless a worker has leased it. */
+  async remove(entry: string): Promise<void> {
+    await this.#run((queue) => queue.remove(entry));
+  }
+
+  /** Changes the entry of a job whose record is written already: `reconcileQueue` repeats what fails here. */
+  async attempt(id: JobId, change: (queue: JobQueue) => Promise<void>): Promise<void> {
     try {
-      return await run(queue);
+      await change(this);
     } catch (error) {
-      if (current === queue) current = undefined;
+      this.#options.onError(id, error);
+    }
+  }
+
+  async stateOf(entry: string): Promise<QueuedState> {
+    return await this.#run(async (queue) => {
+      const state = await queue.getJobState(entry);
+      if (state === 'unknown') return { state: 'absent', reason: '' };
+      if (state !== 'failed' && state !== 'completed') return { state: 'alive', reason: '' };
+      const job = await queue.getJob(entry);
+      return { state: 'failed', reason: job?.failedReason ?? '' };
+    });
+  }
+
+  /** The entries that wait and those that workers have leased, in no useful order. */
+  async entries(): Promise<{ waiting: string[]; leased: string[] }> {
+    return await this.#run(async (queue) => {
+      const [waiting, leased] = await Promise.all([
+        queue.getRanges(['wait'], 0, -1),
+        queue.getRanges(['active'], 0, -1),
+      ]);
+      return { waiting, leased };
+    });
+  }
+
+  /** Makes a waiting entry the next one. Does nothing if the entry no longer waits. */
+  async moveToFront(entry: string): Promise<void> {
+    await this.#run(async (queue) => {
+      const job = await queue.getJob(entry);
+      // One script: it removes the entry from the waiting list and adds it at the end from which workers take.
+      await job?.changePriority({ priority: 0, lifo: true });
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#current?.close();
+    this.#current = undefined;
+  }
+
+  async #run<Result>(work: (queue: Queue) => Promise<Result>): Promise<Result> {
+    if (this.#current === undefined) {
+      const { redis, prefix } = this.#options;
+      this.#current = new Queue(QUEUE_NAME, { connection: redis, prefix });
+      // The call that fails rejects, and the owner of the connection reports its errors.
+      this.#current.on('error', () => {});
+    }
+    const queue = this.#current;
+    try {
+      return await work(queue);
+    } catch (error) {
+      if (this.#current === queue) this.#current = undefined;
       await queue.close().catch(() => {});
       throw error;
     }
-  };
-
-  return {
-    add: (entry) =>
-      withQueue(async (queue) => {
-        await queue.add('train', {}, { ...JOB_OPTIONS, jobId: entry });
-      }),
-    remove: (entry) =>
-      withQueue(async (queue) => {
-        await queue.remove(entry);
-      }),
-    stateOf: (entry) =>
-      withQueue(async (queue) => {
-        const state = await queue.getJobState(entry);
-        if (state === 'unknown') return { state: 'absent', reason: '' };
-        if (state !== 'failed' && state !== 'completed') return { state: 'alive', reason: '' };
-        const job = await queue.getJob(entry);
-        return { state: 'failed', reason: job?.failedReason ?? '' };
-      }),
-    entries: () =>
-      withQueue(async (queue) => {
-        const [waiting, held] = await Promise.all([
-          queue.getRanges(['wait'], 0, -1),
-          queue.getRanges(['active'], 0, -1),
-        ]);
-        return { waiting, held };
-      }),
-    moveToFront: (entry) =>
-      withQueue(async (queue) => {
-        const job = await queue.getJob(entry);
-        // One script: it removes the entry from the waiting list and adds it at the end from which workers take.
-        await job?.changePriority({ priority: 0, lifo: true });
-      }),
-    close: async () => {
-      await current?.close();
-      current = undefined;
-    },
-  };
+  }
 }

@@ -8,12 +8,12 @@ import type { QueueEntry, WaitingJob } from './queue-entry.js';
 /** The time after which everything is read again: somebody may have changed BullMQ's lists by hand. */
 const REREAD_MS = 600_000;
 
-type Place = 'waiting' | 'held' | 'gone';
+type EntryState = 'waiting' | 'leased' | 'gone';
 
-/** The place of an entry after an event of BullMQ. Other events change no place. */
-const PLACE_AFTER: Readonly<Record<string, Place>> = {
+/** The state of an entry after an event of BullMQ. Other events change none. */
+const STATE_AFTER: Readonly<Record<string, EntryState>> = {
   waiting: 'waiting',
-  active: 'held',
+  active: 'leased',
   completed: 'gone',
   failed: 'gone',
   removed: 'gone',
@@ -22,11 +22,11 @@ const PLACE_AFTER: Readonly<Record<string, Place>> = {
 
 type LogLine = [position: string, fields: string[]];
 
-/** The entries that wait and those that workers hold. */
+/** The entries that wait and those that workers have leased. */
 export interface QueueContents {
-  /** The waiting jobs in the order of their places. */
+  /** The waiting jobs in the order of their positions. */
   waiting: WaitingJob[];
-  held: JobId[];
+  leased: JobId[];
   /** Null: the job has ended, was deleted or is paused. */
   entryOf(id: JobId): QueueEntry | null;
 }
@@ -47,7 +47,7 @@ export class QueueCopy {
   #positions: [events: string, changes: string] | null = null;
   #readAllAt = 0;
   #entries = new Map<JobId, QueueEntry>();
-  #held = new Map<string, JobId>();
+  #leased = new Map<string, JobId>();
   #waiting: WaitingJob[] = [];
   /** A job has several entries that wait when it was resumed before a worker removed the one before. */
   #waitingOf = new Map<JobId, WaitingJob[]>();
@@ -76,7 +76,7 @@ export class QueueCopy {
     if (this.#positions === null || isOld || !(await this.#readChanges(this.#positions))) await this.#readAll();
     return {
       waiting: [...this.#waiting],
-      held: [...this.#held.values()],
+      leased: [...this.#leased.values()],
       entryOf: (id) => this.#entries.get(id) ?? null,
     };
   }
@@ -98,10 +98,10 @@ export class QueueCopy {
     const added = new Set<JobId>();
     for (const [, fields] of events.slice(1)) {
       const { event = '', jobId } = fieldsOf(fields);
-      const place = PLACE_AFTER[event];
-      if (place === undefined || jobId === undefined) continue;
-      this.#move(jobId, place);
-      if (place === 'waiting') added.add(jobOfQueueEntry(jobId).id);
+      const state = STATE_AFTER[event];
+      if (state === undefined || jobId === undefined) continue;
+      this.#move(jobId, state);
+      if (state === 'waiting') added.add(jobOfQueueEntry(jobId).id);
     }
     for (const [, fields] of changes.slice(1)) {
       const { id, entry } = fieldsOf(fields);
@@ -120,13 +120,15 @@ export class QueueCopy {
     const look = this.#redis.pipeline();
     for (const log of this.#logs) look.xrevrange(log, '+', '-', 'COUNT', 1);
     const [lastEvent, lastChange] = (repliesOf(await look.exec()) as LogLine[][]).map(([line]) => line?.[0]);
-    const { waiting, held } = await this.#queue.entries();
+    const { waiting, leased } = await this.#queue.entries();
     const texts = await this.#redis.hgetall(this.#keys.queueEntries);
     this.#entries = new Map(
       Object.entries(texts).map(([id, text]) => [id as JobId, JSON.parse(text) as QueueEntry] as const),
     );
-    this.#held = new Map(held.map((entry) => [entry, jobOfQueueEntry(entry).id]));
-    this.#waiting = waiting.map((entry) => this.#waitingJob(entry)).sort((one, other) => placeOf(one) - placeOf(other));
+    this.#leased = new Map(leased.map((entry) => [entry, jobOfQueueEntry(entry).id]));
+    this.#waiting = waiting
+      .map((entry) => this.#waitingJob(entry))
+      .sort((one, other) => positionOf(one) - positionOf(other));
     this.#waitingOf = new Map();
     for (const job of this.#waiting) this.#waitingOf.set(job.id, [...(this.#waitingOf.get(job.id) ?? []), job]);
     this.#positions = lastEvent === undefined || lastChange === undefined ? null : [lastEvent, lastChange];
@@ -139,12 +141,12 @@ export class QueueCopy {
     return { entry, id, job: this.#entries.get(id) ?? null };
   }
 
-  #move(entry: string, place: Place): void {
+  #move(entry: string, state: EntryState): void {
     const { id } = jobOfQueueEntry(entry);
-    this.#held.delete(entry);
-    if (place === 'held') this.#held.set(entry, id);
+    this.#leased.delete(entry);
+    if (state === 'leased') this.#leased.set(entry, id);
     const others = (this.#waitingOf.get(id) ?? []).filter((one) => one.entry !== entry);
-    this.#setWaiting(id, place === 'waiting' ? [...others, this.#waitingJob(entry)] : others);
+    this.#setWaiting(id, state === 'waiting' ? [...others, this.#waitingJob(entry)] : others);
   }
 
   #setEntry(id: JobId, job: QueueEntry | null): void {
@@ -159,26 +161,26 @@ export class QueueCopy {
   /** Replaces the entries of a job that wait. */
   #setWaiting(id: JobId, jobs: WaitingJob[]): void {
     for (const before of this.#waitingOf.get(id) ?? []) {
-      const from = firstIndexAt(this.#waiting, placeOf(before));
+      const from = firstIndexAt(this.#waiting, positionOf(before));
       this.#waiting.splice(this.#waiting.indexOf(before, from), 1);
     }
-    for (const job of jobs) this.#waiting.splice(firstIndexAt(this.#waiting, placeOf(job)), 0, job);
+    for (const job of jobs) this.#waiting.splice(firstIndexAt(this.#waiting, positionOf(job)), 0, job);
     if (jobs.length === 0) this.#waitingOf.delete(id);
     else this.#waitingOf.set(id, jobs);
   }
 }
 
 /** Entries without a job are first. */
-function placeOf({ job }: WaitingJob): number {
+function positionOf({ job }: WaitingJob): number {
   return job === null ? Number.MIN_SAFE_INTEGER : job.place;
 }
 
-/** The index of the first of the sorted jobs whose place is at least this one. */
-function firstIndexAt(waiting: readonly WaitingJob[], place: number): number {
+/** The index of the first of the sorted jobs whose position is at least this one. */
+function firstIndexAt(waiting: readonly WaitingJob[], position: number): number {
   let [from, to] = [0, waiting.length];
   while (from < to) {
     const middle = (from + to) >>> 1;
-    if (placeOf(waiting[middle]!) < place) from = middle + 1;
+    if (positionOf(waiting[middle]!) < position) from = middle + 1;
     else to = middle;
   }
   return from;

@@ -4,10 +4,10 @@ import type { BaseQuantization, JobId, JobPriority, JobSpec, ModelName, Training
 export const PRIORITY_WEIGHTS: Readonly<Record<JobPriority, number>> = { low: 1 / 4, normal: 1, high: 4 };
 
 /**
- * So many jobs of its key that were sent earlier does a job of this priority go ahead of. So a job of a lower priority waits
+ * The number of jobs of its key, sent earlier, that a job of this priority goes ahead of. So a job of a lower priority waits
  * for at most 200 jobs that were sent later, however many are sent.
  */
-export const PRIORITY_PLACES: Readonly<Record<JobPriority, number>> = { low: -100, normal: 0, high: 100 };
+export const POSITIONS_AHEAD: Readonly<Record<JobPriority, number>> = { low: -100, normal: 0, high: 100 };
 
 /** The facts about an unfinished job that the queue needs besides its status, as JSON in Redis. Scripts change it. */
 export interface QueueEntry {
@@ -34,7 +34,7 @@ export interface QueueEntry {
   memory: number | null;
 }
 
-/** How much a job will do, as far as it is known. */
+/** The work of a job, as far as it is known. */
 export interface PlannedWork {
   tokens: number | null;
   seconds: number | null;
@@ -48,14 +48,14 @@ export function tokensLeft({ tokens, done = 0 }: Pick<QueueEntry, 'tokens' | 'do
   return tokens === null ? null : Math.round(tokens * (1 - done));
 }
 
-/** The fields of an entry that do not depend on when the job enters the queue, and the places that it goes ahead. */
+/** The fields of an entry that do not depend on when the job enters the queue, and the positions that it goes ahead. */
 export function queueFacts(spec: JobSpec, { tokens, seconds, memory }: PlannedWork): string {
   const { base_model, priority, training } = spec;
   return JSON.stringify({
     base_model,
     precision: training.precision,
     base_quantization: training.base_quantization,
-    ahead: PRIORITY_PLACES[priority],
+    ahead: POSITIONS_AHEAD[priority],
     tokens,
     seconds,
     memory,

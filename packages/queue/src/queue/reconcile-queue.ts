@@ -2,7 +2,7 @@ import { ACTIVE_STATUSES, type JobFailure, type JobId } from '@lorasmith/contrac
 import { readInputs } from '../jobs/job-record.js';
 import type { JobWithInputs } from '../jobs/job-script.js';
 import { cancelled, changeRecord, failed } from '../jobs/record-change.js';
-import type { StoreDeps } from '../store-deps.js';
+import type { StoreDeps } from '../keys.js';
 import { type JobQueue, queueEntryOf } from './job-queue.js';
 
 export interface Reconciled {

@@ -1,4 +1,4 @@
---- Ends a lease, unless its holder has lost it.
+--- Ends a lease, unless its process has lost it.
 --- @keys lease
 --- @args token
 

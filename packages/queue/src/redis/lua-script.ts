@@ -28,7 +28,7 @@ const SOURCES = new URL('..', sourceOf(import.meta.url));
  * - `--- @include "name"`: the file `name.lua` stands here with its keys and arguments; once, however often it is included. It is relative to
  *   this file; `~/` stands for the sources of this package.
  *
- * @param module - The `import.meta.url` of the module that runs the script, beside which the file is.
+ * @param module - The `import.meta.url` of the module that runs the script, in whose folder the file is.
  */
 export function luaScript(module: string, file: string): LuaScript {
   const { keys: keyNames, args: argumentNames, lua } = readLuaScript(new URL(file, sourceOf(module)));

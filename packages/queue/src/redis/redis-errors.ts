@@ -42,3 +42,27 @@ export function repliesOf(results: [Error | null, unknown][] | null): unknown[] 
     return reply;
   });
 }
+
+/** The public members of a class, which a plain object may have as well. */
+export type Public<Class> = Pick<Class, keyof Class>;
+
+/**
+ * The public methods of an object, with every failure of an unavailable Redis turned into one error.
+ *
+ * @param unguarded - Methods that stay as they are: those whose result is no promise, and those that run work of their caller, whose errors are
+ * not of Redis. @defaultValue none
+ */
+export function guarded<Instance extends object>(
+  instance: Instance,
+  unguarded: readonly (keyof Instance)[] = [],
+): Public<Instance> {
+  const methods: Record<string, unknown> = {};
+  for (const name of Object.getOwnPropertyNames(Object.getPrototypeOf(instance))) {
+    const member = instance[name as keyof Instance];
+    if (name === 'constructor' || typeof member !== 'function') continue;
+    methods[name] = unguarded.includes(name as keyof Instance)
+      ? member.bind(instance)
+      : (...args: unknown[]) => onRedis(async () => (await member.apply(instance, args)) as unknown);
+  }
+  return methods as Public<Instance>;
+}

@@ -1,4 +1,4 @@
---- Lengthens a lease. Returns 0 if its holder has lost it.
+--- Lengthens a lease. Returns 0 if its process has lost it.
 --- @keys lease
 --- @args token lease_ms
 

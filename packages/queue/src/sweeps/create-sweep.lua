@@ -2,7 +2,7 @@
 --- limit would be exceeded, or something that the jobs read is being deleted. The jobs read the same, so the keys
 --- of the first one are those of all.
 ---
---- `idempotency_seconds` is '' without an idempotency key; '' as a limit means no limit. `rest` holds
+--- `idempotency_seconds` is '' without an idempotency key; '' as a limit means no limit. `rest` has
 --- `sweep_fields` fields and values of the sweep, then for each of `job_count` jobs its id, what it is found by
 --- (facts, name and tags), the number of its fields and values, and these; `rest_keys` the record and the events
 --- of each job.

@@ -19,14 +19,14 @@ export interface RecordedVariant {
 /** A decision at a rung of a sweep by halving. Written once. */
 export interface RecordedRung {
   step: number;
-  /** Indices of the variants that go on. */
+  /** Indices of the variants that continue. */
   kept: number[];
   /** The metric at the rung, by the index of the variant. */
   metrics: Record<string, number | null>;
   decided_at: string;
 }
 
-/** How a sweep has ended. Written once. */
+/** The end of a sweep. Written once. */
 export interface SweepOutcome {
   status: 'succeeded' | 'failed' | 'cancelled';
   /** Indices of the variants that have a result, the best first. */
@@ -44,7 +44,7 @@ export interface SweepRecord {
   variants: RecordedVariant[];
   created_at: string;
   wanted: WantedOfSweep;
-  /** Whether all jobs have been asked for what is wanted. */
+  /** True once all jobs have been asked for what is wanted. */
   isSettled: boolean;
   /** The decisions so far. */
   rungs: RecordedRung[];

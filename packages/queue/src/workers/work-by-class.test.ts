@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import type { RemainingWork } from '../queue/fair-queue.js';
 import type { QueueEntry } from '../queue/queue-entry.js';
+import type { RemainingWork } from '../queue/queue-forecast.js';
 import { workByClass } from './work-by-class.js';
 
 const GIGABYTE = 1e9;

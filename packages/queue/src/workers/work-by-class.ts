@@ -1,5 +1,5 @@
 import { fitsInto } from '../queue/choose-next.js';
-import type { RemainingWork } from '../queue/fair-queue.js';
+import type { RemainingWork } from '../queue/queue-forecast.js';
 
 /** The pattern of the name of a class of workers, as a part of others. */
 export const WORKER_CLASS_NAME = '[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?';
@@ -23,14 +23,14 @@ interface Work {
 export interface ClassWork {
   waiting: Work;
   running: Work;
-  /** How many workers have something to do; a fraction of one if it is less than the target for each. */
+  /** The number of workers that have something to do; a fraction of one if it is less than the target for each. */
   workersWanted: number;
 }
 
 export interface WorkByClassOptions {
   /** The classes in the order in which they are used: a job is for the first with enough memory. */
   classes: readonly WorkerClass[];
-  /** One worker is wanted for each so many seconds of work. */
+  /** The seconds of work for which one worker is wanted. */
   secondsPerWorker: number;
   /** The most jobs that a worker trains at once. */
   slots: number;
@@ -65,9 +65,9 @@ export function workByClass(
       continue;
     }
     const base = JSON.stringify([name, entry.base_model, entry.precision, entry.base_quantization]);
-    const beside = unknown.get(base) ?? { of, jobs: 0 };
-    beside.jobs++;
-    unknown.set(base, beside);
+    const alike = unknown.get(base) ?? { of, jobs: 0 };
+    alike.jobs++;
+    unknown.set(base, alike);
   }
   for (const { of, jobs: count } of unknown.values()) of.workersWanted += Math.ceil(count / slots);
   return found;

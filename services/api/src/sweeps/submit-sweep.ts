@@ -89,10 +89,10 @@ export function createSweepSubmission(options: SweepSubmissionOptions): SweepSub
       }
       const tried = await tryAll(request, caller, submission.checkVariants);
       throwIfSomeCannotRun(tried);
-      const holdAtStep = request.halving === undefined ? null : stepOfRung(request.halving.first_steps, 0);
+      const rungStep = request.halving === undefined ? null : stepOfRung(request.halving.first_steps, 0);
       const variants = tried.map(({ variant, result }): NewVariant => {
         const { spec, adapterBytes, planned } = result;
-        return { values: variant.values, spec, adapterBytes, planned, holdAtStep, details: detailsOf(variant.job) };
+        return { values: variant.values, spec, adapterBytes, planned, rungStep, details: detailsOf(variant.job) };
       });
       const bytes = variants.reduce((sum, { adapterBytes }) => sum + adapterBytes, 0);
       const create = async () => {

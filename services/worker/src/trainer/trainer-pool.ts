@@ -1,6 +1,6 @@
 import { untilAborted } from '@lorasmith/concurrency';
 import type { JobSpec, ModelName, TrainingSettings } from '@lorasmith/contracts';
-import type { Appetite } from '@lorasmith/queue';
+import type { Capacity } from '@lorasmith/queue';
 import { appetiteOf, generatableModel, mayBegin, mayContinue, type PlacedRun, type PoolState } from './admission.js';
 import {
   firstSuspect,
@@ -114,7 +114,7 @@ export class TrainerPool {
   }
 
   /** The jobs that the pool can take now; null: none. */
-  appetite(): Appetite | null {
+  appetite(): Capacity | null {
     return appetiteOf(this.#state(), (setting) => this.#precisionOf(setting));
   }
 

@@ -14,7 +14,7 @@ local function deleted_input(dataset_deletion, validation_deletion, initial_adap
   if redis.call('EXISTS', initial_adapter_deletion) == 1 then return 'no-initial-adapter' end
 end
 
--- Names the limit that so many further unfinished jobs would exceed, if any. A limit of nil means no limit.
+-- Names the limit that `added` further unfinished jobs would exceed, if any. A limit of nil means no limit.
 local function exceeded_limit(owner_jobs, max_waiting, max_of_owner, added)
   if max_waiting and redis.call('ZCARD', queued_jobs) + added > max_waiting then return 'queue-full' end
   if not max_of_owner then return nil end

@@ -1,5 +1,5 @@
 --- The lines of the keys: the order of the jobs of each, and what each key has used. They read the local `now_ms`.
---- @keys key_jobs key_places key_used key_weights key_clock
+--- @keys key_jobs key_positions key_used key_weights key_clock
 --- @include "queue-entry"
 
 -- Tokens that each start of a job counts for, besides those that it trains: a key whose jobs fail before their first step uses the
@@ -30,9 +30,9 @@ local function wake_key(key)
   if least > own then redis.call('HSET', key_used, key, least_text) end
 end
 
--- Adds the job to the line of its key, so many positions before its end.
+-- Adds the job to the line of its key, `ahead` positions before its end.
 local function join_line(entry, ahead)
-  entry.place = redis.call('HINCRBY', key_places, entry.key, 1) - ahead
+  entry.place = redis.call('HINCRBY', key_positions, entry.key, 1) - ahead
   entry.queued_at = tonumber(now_ms)
   write_entry(cjson.encode(entry))
 end

@@ -2,7 +2,7 @@
 --- @keys queue_entries queue_changes
 --- @args id
 
--- About so many changes are kept for processes that read the queue seldom. One that missed some reads everything.
+-- The approximate number of changes that are kept for processes that read the queue seldom. One that missed some reads everything.
 local kept_changes = 5000
 
 -- Writes the entry of the job, as JSON; removes it if the text is ''.

@@ -1,4 +1,48 @@
-import { type JobSpec, type NewJobEvent, objectiveContract } from '@lorasmith/contracts';
+import {
+  type Evaluation,
+  type JobEvaluation,
+  type JobProgress,
+  type JobSpec,
+  type NewJobEvent,
+  objectiveContract,
+  ProductError,
+} from '@lorasmith/contracts';
+import type { RecordChange } from './record-change.js';
+
+/** The changes of a record that an event of a trainer reports. */
+export function changeOf(event: NewJobEvent): Pick<RecordChange, 'to' | 'fields'> {
+  switch (event.type) {
+    case 'report-ready':
+      return { to: 'running', fields: [['report', JSON.stringify(event.data.report)]] };
+    case 'step-finished': {
+      const { step, total_steps, epoch, loss, tokens_per_second, seconds_left } = event.data;
+      const progress: JobProgress = { step, total_steps, epoch, loss, tokens_per_second, seconds_left };
+      return { fields: [['progress', JSON.stringify(progress)]] };
+    }
+    case 'evaluation-finished': {
+      const { step, ...evaluation } = event.data;
+      return { fields: evaluationFields(step, evaluation) };
+    }
+    case 'tokenizing-progressed':
+    case 'reference-progressed':
+    case 'samples-generated':
+    case 'answers-graded':
+    case 'checkpoint-saved':
+    case 'checkpoint-loaded':
+    case 'training-stopped-early':
+      return {};
+    default:
+      throw new ProductError('internal_error', `A trainer may not write the event ${event.type}.`);
+  }
+}
+
+/** The field of the evaluation after this step, if there is one. */
+export function evaluationFields(step?: number, evaluation?: Evaluation | null): [string, string][] {
+  if (step === undefined || !evaluation) return [];
+  const { loss, accuracy, group } = evaluation;
+  const kept: JobEvaluation = { step, loss, accuracy, reward: group?.reward ?? null };
+  return [['evaluation', JSON.stringify(kept)]];
+}
 
 /** The tokens that an attempt has read, and the time that remains, according to its events. */
 export class JobUsage {

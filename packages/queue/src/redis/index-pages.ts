@@ -1,6 +1,6 @@
 import { type Paged, ProductError } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
-import { repliesOf } from '../redis/redis-errors.js';
+import { repliesOf } from './redis-errors.js';
 
 /** The score of an index below which the page after this entry begins. @throws ProductError `invalid_request` if it has none `after` */
 export async function beginningOf(
@@ -15,7 +15,7 @@ export async function beginningOf(
   throw new ProductError('invalid_request', message, { param: 'after' });
 }
 
-/** The first so many members of an index from there on, newest first. */
+/** The first `count` members of an index below a score, newest first. */
 export async function newest(redis: Redis, index: string, before: string, count: number): Promise<string[]> {
   return await redis.zrevrangebyscore(index, before, '-inf', 'LIMIT', 0, count);
 }

@@ -1,6 +1,6 @@
 import type { GroupRelativeObjective, NewJobEvent, Report } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
-import { JobUsage } from './job-usage.js';
+import { JobUsage } from './attempt-events.js';
 
 /** A report of 10 steps in 2 epochs. */
 const report = (changes: Partial<Report> = {}): NewJobEvent => {

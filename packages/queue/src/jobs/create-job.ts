@@ -1,3 +1,0 @@
-import { jobScript } from './job-script.js';
-
-export const createJobScript = jobScript(import.meta.url, './create-job.lua');

@@ -1,3 +1,0 @@
-import { jobScript } from './job-script.js';
-
-export const deleteJobScript = jobScript(import.meta.url, './delete-job.lua');

@@ -1,3 +1,0 @@
-import { jobScript } from './job-script.js';
-
-export const requestCancelScript = jobScript(import.meta.url, './request-cancel.lua');

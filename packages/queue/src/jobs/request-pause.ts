@@ -1,3 +1,0 @@
-import { jobScript } from './job-script.js';
-
-export const requestPauseScript = jobScript(import.meta.url, './request-pause.lua');

@@ -1,3 +1,0 @@
-import { jobScript } from './job-script.js';
-
-export const startAttemptScript = jobScript(import.meta.url, './start-attempt.lua');

@@ -1,3 +1,0 @@
-import { jobScript } from './job-script.js';
-
-export const updateJobScript = jobScript(import.meta.url, './update-job.lua');
