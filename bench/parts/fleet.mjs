@@ -3,7 +3,7 @@ import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { specOf } from '../../packages/contracts/dist/index.js';
-import { createJobStore } from '../../packages/job-store/dist/index.js';
+import { createJobStore } from '../../packages/queue/dist/index.js';
 import { startProcess } from '../../scripts/stack/managed-process.mjs';
 import { SERVICE_PROGRAMS } from '../../scripts/stack/service-programs.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
@@ -203,7 +203,7 @@ async function templateOf({ sender: { client }, request, workerEnv, folder }) {
 /**
  * Records all jobs by the store's own code: half of them for the first key, then the others by turns for the other keys.
  *
- * @param {{ store: import('../../packages/job-store/dist/index.js').JobStore, spec: import('../../packages/contracts/dist/index.js').JobSpec,
+ * @param {{ store: import('../../packages/queue/dist/index.js').JobStore, spec: import('../../packages/contracts/dist/index.js').JobSpec,
  *   clients: KeyClient[], names: string[], jobs: number }} options
  */
 async function fill({ store, spec, clients, names, jobs }) {
@@ -351,7 +351,7 @@ function usageOf(program, before, after, seconds) {
   return { cpuShare: (cpuOf(after) - cpuOf(before)) / seconds, memoryBytes };
 }
 
-/** @param {import('../../packages/job-store/dist/index.js').JobStore} store */
+/** @param {import('../../packages/queue/dist/index.js').JobStore} store */
 async function recordsOf(store) {
   const jobs = [];
   for (let after; ; ) {

@@ -1,7 +1,7 @@
 import { Redis } from 'ioredis';
 import type { JobId } from '../../packages/contracts/src/index.js';
-import { createJobStore, type JobStore } from '../../packages/job-store/src/index.js';
-import { aJobSpec } from '../../packages/job-store/test/a-job-spec.js';
+import { createJobStore, type JobStore } from '../../packages/queue/src/index.js';
+import { aJobSpec } from '../../packages/queue/test/a-job-spec.js';
 
 /** How many jobs {@link writeManyJobs} writes. */
 export const MANY = 500;

@@ -2,7 +2,7 @@ import { truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openWorkerStarts } from '../../packages/job-store/src/index.js';
+import { openWorkerStarts } from '../../packages/queue/src/index.js';
 import { createKey } from '../api-keys.js';
 import { filesOf, type HubServer, hubRepo, startHubServer } from '../hub-server.js';
 import { browser, expectFaults, page, refusedWith, stack, tab, unfold, usePage } from './use-page.js';

@@ -36,7 +36,7 @@ export * from './preference.js';
 export * from './probe.js';
 export * from './record-version.js';
 export * from './report.js';
-export * from './run-held.js';
+export * from './rung-reached.js';
 export * from './samples.js';
 export * from './schema-parts.js';
 export * from './sweep.js';

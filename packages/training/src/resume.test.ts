@@ -7,7 +7,7 @@ import {
   type JobSpec,
   type NewJobEvent,
   ProductError,
-  RunHeld,
+  RungReached,
   type SampleSettings,
   type TrainingOutcome,
   type UploadedDataset,
@@ -56,8 +56,8 @@ interface Attempt {
   outcome: TrainingOutcome | null;
   events: NewJobEvent[];
   outputFolder: string;
-  /** The state in which it was held. */
-  held?: RunHeld;
+  /** The state in which it was paused. */
+  atRung?: RungReached;
 }
 
 interface AttemptOptions {
@@ -89,7 +89,7 @@ async function attempt(spec: JobSpec, options: AttemptOptions): Promise<Attempt>
     const outcome = await train({ ...common, ...paused, initialAdapterFolder, signal: controller.signal, onEvent });
     return { outcome, events, outputFolder };
   } catch (error) {
-    if (error instanceof RunHeld) return { outcome: null, events, outputFolder, held: error };
+    if (error instanceof RungReached) return { outcome: null, events, outputFolder, atRung: error };
     if (!(error instanceof ProductError && error.code === 'cancelled' && (stop ?? pause) !== undefined)) throw error;
     return { outcome: null, events, outputFolder };
   }
@@ -501,23 +501,23 @@ describe('a checkpoint', () => {
   });
 });
 
-test('a training that is held at steps is evaluated and saved there, and ends with the numbers of one that is not', async () => {
+test('a training that pauses at steps is evaluated and saved there, and ends with the numbers of one that is not', async () => {
   const spec = aJob({ lora: { dropout: 0.2 }, validation: { split: 0.3 }, training: { epochs: 3 } });
   const whole = await attempt(spec, { checkpointFolder: newFolder() });
   const checkpointFolder = newFolder();
   const first = await attempt(spec, { checkpointFolder, pauseAtStep: 2 });
-  expect(first.held).toMatchObject({ step: 2, evaluation: { loss: expect.any(Number) } });
+  expect(first.atRung).toMatchObject({ step: 2, evaluation: { loss: expect.any(Number) } });
   const evaluated = first.events.flatMap((one) => (one.type === 'evaluation-finished' ? [one.data] : []));
   expect(evaluated.map(({ step }) => step)).toEqual([0, 2]);
-  expect(first.held!.evaluation!.loss).toBe(evaluated[1]!.loss);
+  expect(first.atRung!.evaluation!.loss).toBe(evaluated[1]!.loss);
   expect((await listCheckpoints(checkpointFolder))[0]?.step).toBe(2);
   // Its worker died before it could record that: the next one comes to the same, without a step.
   const again = await attempt(spec, { checkpointFolder, pauseAtStep: 2 });
   expect(stepsOf(again.events)).toEqual([]);
-  expect(again.held!.evaluation).toEqual(first.held!.evaluation);
+  expect(again.atRung!.evaluation).toEqual(first.atRung!.evaluation);
   const second = await attempt(spec, { checkpointFolder, pauseAtStep: 4 });
   expect(stepsOf(second.events)).toEqual([3, 4]);
-  expect(second.held?.step).toBe(4);
+  expect(second.atRung?.step).toBe(4);
   // A step beyond the end holds nothing.
   const last = await attempt(spec, { checkpointFolder, pauseAtStep: 1_000 });
   expect(await weightsOf(last.outputFolder)).toBe(await weightsOf(whole.outputFolder));

@@ -1,4 +1,4 @@
-import { ProductError, RunHeld } from '@lorasmith/contracts';
+import { ProductError, RungReached } from '@lorasmith/contracts';
 import { isDueEvery, type SavePolicy } from './save-policy.js';
 import type { TrainingRun } from './training-run.js';
 
@@ -21,7 +21,7 @@ export interface RunLoopOptions {
  *
  * Several runs can share a process: each has a loop of its own, which awaits its passes.
  *
- * @throws RunHeld at `pauseAtStep`; ProductError cancelled (after the checkpoint that the save policy wants),
+ * @throws RungReached at `pauseAtStep`; ProductError cancelled (after the checkpoint that the save policy wants),
  * non_finite_loss, storage_full
  */
 export async function runToEnd(run: TrainingRun, options: RunLoopOptions): Promise<void> {
@@ -45,7 +45,7 @@ export async function runToEnd(run: TrainingRun, options: RunLoopOptions): Promi
       if (run.isOver) return;
       if (pausesHere) {
         if (!run.isSaved) await save();
-        throw new RunHeld(run.stepsDone, run.evaluation);
+        throw new RungReached(run.stepsDone, run.evaluation);
       }
       await run.step();
     }

@@ -31,7 +31,7 @@ export interface TrainOptions {
    * end are completed: the next process would have to repeat them. @defaultValue never
    */
   pause?: AbortSignal;
-  /** The run is evaluated and saved after this step, and paused there: it ends with RunHeld. @defaultValue null: it trains to its end */
+  /** The run is evaluated and saved after this step, and paused there: it ends with RungReached. @defaultValue null: it trains to its end */
   pauseAtStep?: number | null;
   /** tokenizing-progressed, report-ready, reference-progressed, checkpoint-loaded, step-finished, evaluation-finished, samples-generated, answers-graded, training-stopped-early, checkpoint-saved. */
   onEvent(event: NewJobEvent): void;

@@ -18,7 +18,7 @@ const PREPARING_MS = 500;
  * process at the same time, if they have the cache and the scheduler in common: they share passes, and what each of them makes is the
  * same as if it were alone.
  *
- * @throws JobDeferred when others use another base model; RunHeld at `pauseAtStep`; ProductError cancelled, non_finite_loss, out_of_memory, invalid_adapter, model_*, checkpoint_not_found, what
+ * @throws JobDeferred when others use another base model; RungReached at `pauseAtStep`; ProductError cancelled, non_finite_loss, out_of_memory, invalid_adapter, model_*, checkpoint_not_found, what
  * trainedOutcome throws, and what planning finds wrong with the data
  */
 export async function train(options: TrainOptions): Promise<TrainingOutcome> {

@@ -1,6 +1,6 @@
 import { JOB_STATUSES } from '@lorasmith/contracts';
-import type { GenerationClient } from '@lorasmith/generation-queue';
-import { type ClassWork, type JobStore, type QueueStatus, type WorkerClass, workByClass } from '@lorasmith/job-store';
+import type { GenerationClient } from '@lorasmith/queue';
+import { type ClassWork, type JobStore, type QueueStatus, type WorkerClass, workByClass } from '@lorasmith/queue';
 import {
   createMetrics,
   Gauge,

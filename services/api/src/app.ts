@@ -2,9 +2,8 @@ import { datasetNotFound } from '@lorasmith/artifacts';
 import type { ModelSource, PullStore } from '@lorasmith/base-models';
 import type { ChildProgram } from '@lorasmith/child-processes';
 import type { Owner } from '@lorasmith/contracts';
-import type { GenerationClient } from '@lorasmith/generation-queue';
-import type { JobStore } from '@lorasmith/job-store';
 import type { ExampleStore } from '@lorasmith/planning';
+import type { GenerationClient, JobStore } from '@lorasmith/queue';
 import {
   createHttpApp,
   type HttpApp,

@@ -1,11 +1,9 @@
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createPullStore, openModelSource } from '@lorasmith/base-models';
-import { createGenerationClient } from '@lorasmith/generation-queue';
-import { createJobStore } from '@lorasmith/job-store';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openExampleStore } from '@lorasmith/planning';
-import { onRedis } from '@lorasmith/redis';
+import { createGenerationClient, createJobStore, onRedis } from '@lorasmith/queue';
 import {
   checkFolders,
   checkRedisSettings,

@@ -1,5 +1,5 @@
 import { KeyAnswer, type Machine, MachineList, ProductError, WebhookSecret } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore } from '@lorasmith/queue';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { answer, errorAnswers } from './openapi/answers.js';
 import type { WebhookConfig } from './webhooks/webhook-config.js';

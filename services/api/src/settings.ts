@@ -1,5 +1,5 @@
-import { WORKER_CLASS_NAME, type WorkerClass } from '@lorasmith/job-store';
 import { MAX_LINE_BYTES } from '@lorasmith/planning';
+import { WORKER_CLASS_NAME, type WorkerClass } from '@lorasmith/queue';
 import {
   dataDir,
   downloadStallMs,

@@ -1,5 +1,5 @@
 import { type Checkpoint, CheckpointList, ErrorBody, Job, type JobId } from '@lorasmith/contracts';
-import type { JobAttempt } from '@lorasmith/job-store';
+import type { JobAttempt } from '@lorasmith/queue';
 import { Value } from 'typebox/value';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';

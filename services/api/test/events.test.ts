@@ -8,7 +8,7 @@ import {
   type NewJobEvent,
   type Paged,
 } from '@lorasmith/contracts';
-import type { JobAttempt } from '@lorasmith/job-store';
+import type { JobAttempt } from '@lorasmith/queue';
 import { Value } from 'typebox/value';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealRedis, startOwnRedis } from '../../../test/real-redis.js';

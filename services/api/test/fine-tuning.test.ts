@@ -14,7 +14,7 @@ import {
   OpenaiFileList,
   type Report,
 } from '@lorasmith/contracts';
-import type { JobAttempt } from '@lorasmith/job-store';
+import type { JobAttempt } from '@lorasmith/queue';
 import { Redis } from 'ioredis';
 import type { TSchema } from 'typebox';
 import { Value } from 'typebox/value';

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type GradedItem, GradingBody, type GradingOutcome } from '@lorasmith/contracts';
-import { createJobStore, type JobStore } from '@lorasmith/job-store';
+import { createJobStore, type JobStore } from '@lorasmith/queue';
 import { createLogger } from '@lorasmith/service-kit';
 import { Redis } from 'ioredis';
 import { Webhook } from 'standardwebhooks';

@@ -18,7 +18,7 @@ import {
   createGenerationServer,
   type GenerationClient,
   type GenerationServer,
-} from '@lorasmith/generation-queue';
+} from '@lorasmith/queue';
 import { Redis } from 'ioredis';
 import OpenAI, { APIError } from 'openai';
 import type { TSchema } from 'typebox';

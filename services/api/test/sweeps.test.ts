@@ -10,7 +10,7 @@ import {
   SweepPlan,
   specOf,
 } from '@lorasmith/contracts';
-import type { JobAttempt } from '@lorasmith/job-store';
+import type { JobAttempt } from '@lorasmith/queue';
 import { createLogger } from '@lorasmith/service-kit';
 import { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
@@ -422,9 +422,9 @@ describe('a sweep whose jobs have all ended', () => {
 /** Does what a worker does with a job that comes to the step at which it is held. @returns that step */
 async function hold(job: JobId, loss: number): Promise<number | null> {
   const attempt = await begin(job);
-  const step = attempt.holdAtStep;
+  const step = attempt.rungStep;
   const held = { step: step ?? 0, evaluation: evaluated(loss) };
-  expect(await api.jobs.attempts.release(attempt, { held })).toBe(step === null ? 'done' : 'paused');
+  expect(await api.jobs.attempts.release(attempt, { atRung: held })).toBe(step === null ? 'done' : 'paused');
   return step;
 }
 
@@ -503,7 +503,7 @@ describe('halving', () => {
     const decision = { step: 1, kept: [0, 1, 2], metrics: {}, decided_at: 'then' };
     const rung = { step: 1, kept: [1, 2, 3], stopped: [4, 5], decided_at: 'then' };
     await api.jobs.sweeps.decide(id, 0, decision, { type: 'rung-decided', data: { rung } });
-    await api.jobs.sweeps.continueHeld(id, jobs[0]!, 1, 2);
+    await api.jobs.sweeps.continueFromRung(id, jobs[0]!, 1, 2);
     await advanceSweep(options(), id);
     const after = await stateOf(id);
     expect(after.rungs).toEqual([{ step: 1, kept: [1, 2, 3], stopped: [4, 5], decided_at: 'then' }]);

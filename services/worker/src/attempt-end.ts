@@ -1,6 +1,6 @@
 import { readManifest } from '@lorasmith/artifacts';
 import { ERRORS, type ErrorCode, type JobFailure, ProductError, type TrainingResult } from '@lorasmith/contracts';
-import type { AttemptWrite, JobAttempt, JobStore, ReleaseOptions } from '@lorasmith/job-store';
+import type { AttemptWrite, JobAttempt, JobStore, ReleaseOptions } from '@lorasmith/queue';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
 import type { Logger } from 'pino';
@@ -111,7 +111,7 @@ export class AttemptEnding {
       const isForUser = stopping.pause.aborted && !pause.aborted;
       return { write: 'release', options: { isPaused: !isForUser } };
     },
-    held: (held) => ({ write: 'release', options: { held } }),
+    'at-rung': (atRung) => ({ write: 'release', options: { atRung } }),
     deferred: ({ why }) => {
       this.#options.log.info({ why }, 'the job waits: it cannot share the trainer with the jobs that run');
       return { write: 'release', options: { startsAlone: true } };

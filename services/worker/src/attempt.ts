@@ -8,7 +8,7 @@ import {
   objectiveContract,
   type TrainingOutcome,
 } from '@lorasmith/contracts';
-import type { JobAttempt, JobStore } from '@lorasmith/job-store';
+import type { JobAttempt, JobStore } from '@lorasmith/queue';
 import type { Tracing } from '@lorasmith/service-kit';
 import type { StopReason } from '@lorasmith/training';
 import { type AttemptEnd, AttemptEnding, type AttemptOutcome, type EndingOptions } from './attempt-end.js';

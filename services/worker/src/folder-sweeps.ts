@@ -1,5 +1,5 @@
 import { ENDED_STATUSES, type Job, type JobId, type Owner, ProductError } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore } from '@lorasmith/queue';
 import { totalBytes } from '@lorasmith/storage';
 import { isJobId, type JobFolders } from './job-folders.js';
 

@@ -2,7 +2,7 @@ import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { type CheckpointDescription, checkpointBytes, listCheckpoints, removeIncomplete } from '@lorasmith/artifacts';
 import type { Checkpoint, JobId } from '@lorasmith/contracts';
-import type { JobAttempt } from '@lorasmith/job-store';
+import type { JobAttempt } from '@lorasmith/queue';
 import type { CheckpointMirror } from './checkpoint-mirror.js';
 
 const JOB_ID = /^job_[0-9a-z]+$/;

@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { NO_GPU_EXIT_CODE } from '@lorasmith/child-processes';
-import { openWorkerStarts } from '@lorasmith/job-store';
+import { openWorkerStarts } from '@lorasmith/queue';
 import {
   checkFolders,
   checkRedisSettings,

@@ -1,6 +1,6 @@
 import { pause } from '@lorasmith/concurrency';
-import type { JobStore } from '@lorasmith/job-store';
 import type { ExampleStore } from '@lorasmith/planning';
+import type { JobStore } from '@lorasmith/queue';
 import type { BundleStore, Stores } from '@lorasmith/storage';
 import type { Logger } from 'pino';
 import type { FolderSweeps, SweptStore } from './folder-sweeps.js';

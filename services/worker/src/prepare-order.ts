@@ -10,9 +10,9 @@ import {
   specOf,
   type UploadedDataset,
 } from '@lorasmith/contracts';
-import type { JobAttempt } from '@lorasmith/job-store';
 import { openBaseModel } from '@lorasmith/model-folder';
 import type { ExampleStoreOptions, ValidationRows } from '@lorasmith/planning';
+import type { JobAttempt } from '@lorasmith/queue';
 import type { BundleStore } from '@lorasmith/storage';
 import type { JobFolders } from './job-folders.js';
 import type { PublishCheckpointOrder, TrainerOrder, TrainOrder } from './trainer/messages.js';
@@ -91,7 +91,7 @@ async function trainOrder(
     tokens,
     weightDigests,
     share: attempt.share,
-    holdAtStep: attempt.holdAtStep,
+    rungStep: attempt.rungStep,
     paths: { modelFolder, rowsFile, initialAdapterFolder, checkpointFolder, outputFolder },
   };
 }

@@ -13,7 +13,7 @@ import {
   specOf,
   type TrainingOutcome,
 } from '@lorasmith/contracts';
-import type { AttemptWrite, JobAttempt, JobStore } from '@lorasmith/job-store';
+import type { AttemptWrite, JobAttempt, JobStore } from '@lorasmith/queue';
 import type { BundleStore } from '@lorasmith/storage';
 
 /**

@@ -1,5 +1,5 @@
 import type { JobId } from '@lorasmith/contracts';
-import type { JobAttempt, JobStore } from '@lorasmith/job-store';
+import type { JobAttempt, JobStore } from '@lorasmith/queue';
 import { Attempt, type AttemptOptions } from './attempt.js';
 import type { AttemptOutcome } from './attempt-end.js';
 import { adapterIdOf } from './publish-adapter.js';

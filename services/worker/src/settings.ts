@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { HEARTBEAT_MS } from '@lorasmith/child-processes';
-import { DEFAULT_TURN_MS, WORKER_CLASS_NAME } from '@lorasmith/job-store';
+import { DEFAULT_TIME_SLICE_MS, WORKER_CLASS_NAME } from '@lorasmith/queue';
 import {
   type Config,
   dataDir,
@@ -75,10 +75,10 @@ const jobsAtOnce = setting({
     'memory by the estimate; jobs on other base models, or in another precision, wait.',
 });
 
-const turnMs = setting({
+const timeSliceMs = setting({
   variable: 'TURN_MS',
   schema: Type.Integer({ minimum: 1_000, maximum: 604_800_000 }),
-  fallback: String(DEFAULT_TURN_MS),
+  fallback: String(DEFAULT_TIME_SLICE_MS),
   unit: 'ms',
   example: '60000',
   description:
@@ -284,7 +284,7 @@ export const WORKER_SETTINGS = {
   jobLockMs,
   jobTimeoutMs,
   jobsAtOnce,
-  turnMs,
+  timeSliceMs,
   passTokens,
   trainerIdleMs,
   trainerSilenceMs,

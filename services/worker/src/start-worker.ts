@@ -2,10 +2,9 @@ import path from 'node:path';
 import { openModelSource } from '@lorasmith/base-models';
 import { inTime, SingleFlight } from '@lorasmith/concurrency';
 import type { MachineProfile } from '@lorasmith/contracts';
-import { createGenerationServer } from '@lorasmith/generation-queue';
-import { createJobStore, type JobStore } from '@lorasmith/job-store';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openExampleStore, precisionOn, SHARED_PASS_TOKENS } from '@lorasmith/planning';
+import { createGenerationServer, createJobStore, type JobStore } from '@lorasmith/queue';
 import type { Registry, Tracing } from '@lorasmith/service-kit';
 import type { Stores } from '@lorasmith/storage';
 import type { Redis } from 'ioredis';
@@ -75,9 +74,9 @@ export interface WorkerService {
 /** Takes jobs from the queue until it is stopped. While Redis is unavailable, it waits. */
 export async function startWorker(options: WorkerOptions): Promise<WorkerService> {
   const { config, redis, stores, log, metrics: registry, engine } = options;
-  const { workerName, turnMs, generation } = config;
+  const { workerName, timeSliceMs, generation } = config;
   const { prefix } = config.redis;
-  const store = createJobStore({ redis, prefix, turnMs });
+  const store = createJobStore({ redis, prefix, timeSliceMs });
   const files = await openFiles(options);
   // Before the first trainer and the first job, so that they do not compete for the machine.
   const machine = await measureMachine(options);
@@ -97,7 +96,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     onGpuLost: gpu.onLost,
   };
   const queue = new TrainQueue({
-    ...{ redis, prefix, workerName, pool, turnMs, log },
+    ...{ redis, prefix, workerName, pool, timeSliceMs, log },
     lockMs: config.jobLockMs,
     jobsAtOnce: config.jobsAtOnce,
     memory: machine?.memory_bytes ?? null,

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { untilAborted } from '@lorasmith/concurrency';
-import type { JobAttempt, JobAttempts } from '@lorasmith/job-store';
+import type { JobAttempt, JobAttempts } from '@lorasmith/queue';
 import type { StopReason } from '@lorasmith/training';
 
 export interface StopSignalOptions {

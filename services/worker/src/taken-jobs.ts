@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobId } from '@lorasmith/contracts';
-import { type FairQueue, type HeldJob, jobOfQueueEntry, type QueueEntry } from '@lorasmith/job-store';
+import { type FairQueue, jobOfQueueEntry, type LeasedJob, type QueueEntry } from '@lorasmith/queue';
 import type { StopReason } from '@lorasmith/training';
 import { type Job, UnrecoverableError, type Worker } from 'bullmq';
 import type { Logger } from 'pino';
@@ -50,7 +50,7 @@ export class TakenJobs {
   }
 
   /** The jobs as `chooseNext` has them, without those that are only removed from the queue. */
-  get chosen(): HeldJob[] {
+  get chosen(): LeasedJob[] {
     return [...this.#jobs.values()].flatMap(({ id, queued, since, pausing }) =>
       queued === null ? [] : [{ id, entry: queued, since, isPausing: pausing.signal.aborted }],
     );

@@ -1,20 +1,20 @@
 import { Alarm } from '@lorasmith/concurrency';
 import type { JobId, MachineLoad } from '@lorasmith/contracts';
 import {
-  type Appetite,
   type BaseInMemory,
+  type Capacity,
   type Choice,
   chooseNext,
-  type FairQueue,
   fits,
   fitsInto,
   isOnBase,
+  type JobStore,
   jobKeys,
   QUEUE_NAME,
   type QueueEntry,
   type QueueSnapshot,
   type WarmWorker,
-} from '@lorasmith/job-store';
+} from '@lorasmith/queue';
 import { QueueEvents, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
@@ -38,14 +38,14 @@ export interface TrainQueueOptions {
   /** The most jobs at once. */
   jobsAtOnce: number;
   /** The time that a worker may stay on its base model while others wait for another one. */
-  turnMs: number;
+  timeSliceMs: number;
   /** The memory of the machine for a trainer, in bytes; null: it was not measured. */
   memory: number | null;
   /** The class of the worker; empty: none. */
   workerClass: string;
-  order: FairQueue;
+  order: JobStore['queue'];
   /** The source of what the worker can take now, and of notices that this has changed. */
-  pool: { capacity(): Appetite | null; onChange(listener: () => void): () => void };
+  pool: { capacity(): Capacity | null; onChange(listener: () => void): () => void };
   /** The last reading of how busy the machine is; null: there is none. */
   load: () => MachineLoad | null;
   run: TakenJobsOptions['run'];
@@ -81,9 +81,9 @@ export class TrainQueue {
 
   /** Starts at once. */
   constructor(options: TrainQueueOptions) {
-    const { redis, prefix, workerName, lockMs, turnMs, run, log } = options;
+    const { redis, prefix, workerName, lockMs, timeSliceMs, run, log } = options;
     this.#options = options;
-    this.#lookEveryMs = Math.min(Math.max(turnMs * LOOK_EVERY, LOOK_MS.least), LOOK_MS.most);
+    this.#lookEveryMs = Math.min(Math.max(timeSliceMs * LOOK_EVERY, LOOK_MS.least), LOOK_MS.most);
     const connection = { connection: redis, prefix: jobKeys(prefix).queuePrefix };
     this.#worker = new Worker(QUEUE_NAME, null, {
       ...connection,
@@ -179,7 +179,7 @@ export class TrainQueue {
       const queue = await order.snapshot();
       let choice = this.#choose(queue, []);
       // Where it would load a base, another may have it.
-      const warm = this.#mustLoad(choice) ? await order.warmBeside(workerName) : [];
+      const warm = this.#mustLoad(choice) ? await order.otherWarmWorkers(workerName) : [];
       if (warm.length > 0) choice = this.#choose(queue, warm);
       if (choice.action === 'wait') {
         const untilMs = choice.untilMs === null ? Number.POSITIVE_INFINITY : choice.untilMs - queue.now;
@@ -193,14 +193,14 @@ export class TrainQueue {
   }
 
   #choose(queue: QueueSnapshot, warm: readonly WarmWorker[]): Choice {
-    const { workerName, jobsAtOnce, memory, turnMs } = this.#options;
+    const { workerName, jobsAtOnce, memory, timeSliceMs } = this.#options;
     const targetsOfOthers = [...queue.targets].flatMap(([id, by]) => (by === workerName ? [] : [id]));
     // First: it remembers the base in memory.
     const capacity = this.#capacity();
     const chooser = {
-      appetite: capacity,
+      capacity,
       loaded: this.#loaded,
-      held: this.#taken.chosen,
+      leased: this.#taken.chosen,
       slots: jobsAtOnce,
       memory,
       baseSince: this.#baseSince,
@@ -208,11 +208,11 @@ export class TrainQueue {
       targetsOfOthers: new Set(targetsOfOthers),
       warm,
     };
-    return chooseNext(queue, chooser, turnMs);
+    return chooseNext(queue, chooser, timeSliceMs);
   }
 
   /** The jobs that the worker can take. Remembers the base in memory while it has jobs. */
-  #capacity(): Appetite | null {
+  #capacity(): Capacity | null {
     const { pool, jobsAtOnce } = this.#options;
     const capacity = this.#isClosing || this.#taken.count >= jobsAtOnce ? null : pool.capacity();
     if (this.#taken.count === 0) this.#loaded = null;
@@ -234,7 +234,7 @@ export class TrainQueue {
     const target = choice.target.id;
     this.#target = target;
     await order.aim(target, workerName);
-    const ids = choice.held.map(({ id }) => id);
+    const ids = choice.leased.map(({ id }) => id);
     log.info({ jobs: ids, for: target }, 'paused for a job that has waited for its turn');
     this.#taken.pause(ids);
     return null;
@@ -300,6 +300,6 @@ function withoutTaken(queue: QueueSnapshot, name: string): QueueSnapshot {
   const taken = queue.waiting.find(({ entry }) => entry === name);
   const keys = new Map(queue.keys);
   const use = taken?.job ? keys.get(taken.job.key) : undefined;
-  if (taken?.job && use) keys.set(taken.job.key, { ...use, held: use.held + 1 });
+  if (taken?.job && use) keys.set(taken.job.key, { ...use, leased: use.leased + 1 });
   return { ...queue, keys, waiting: queue.waiting.filter(({ entry }) => entry !== name) };
 }

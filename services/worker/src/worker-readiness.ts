@@ -1,6 +1,6 @@
 import { Alarm } from '@lorasmith/concurrency';
 import type { WorkerStartPhase } from '@lorasmith/contracts';
-import type { WorkerStarts } from '@lorasmith/job-store';
+import type { WorkerStarts } from '@lorasmith/queue';
 import {
   checkNotRebound,
   createHttpApp,

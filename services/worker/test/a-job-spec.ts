@@ -1,5 +1,5 @@
 import type { JobSpec } from '@lorasmith/contracts';
-import { aJobSpec as aDefaultJobSpec } from '../../../packages/job-store/test/a-job-spec.js';
+import { aJobSpec as aDefaultJobSpec } from '../../../packages/queue/test/a-job-spec.js';
 
 export const DATASET = 'ds_0123456789abcdef01234567';
 export const BASE_MODEL = 'llama-tied';

@@ -15,7 +15,7 @@ export function aTrainOrder(folder: string, job: JobId, behaviour: string, baseM
     tokens: { dataDir: '/nowhere', maxBytes: 0 },
     weightDigests: '/nowhere',
     share: { key: '', keyWeight: 1, jobWeight: 1 },
-    holdAtStep: null,
+    rungStep: null,
     paths: {
       modelFolder: folder,
       rowsFile: path.join(folder, 'rows.jsonl'),

@@ -6,7 +6,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { localModels } from '@lorasmith/base-models';
 import type { GenerationPiece, GenerationRequest } from '@lorasmith/contracts';
-import { createGenerationClient, createGenerationServer, type GenerationClient } from '@lorasmith/generation-queue';
+import { createGenerationClient, createGenerationServer, type GenerationClient } from '@lorasmith/queue';
 import { createMetrics } from '@lorasmith/service-kit';
 import { openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';

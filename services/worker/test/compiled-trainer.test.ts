@@ -56,7 +56,7 @@ async function orderOf(steps: number, rows = ROWS): Promise<TrainOrder> {
     tokens: { dataDir: folder, maxBytes: 2 ** 30 },
     weightDigests: path.join(folder, 'weight-digests'),
     share: { key: '', keyWeight: 1, jobWeight: 1 },
-    holdAtStep: null,
+    rungStep: null,
     paths,
   };
 }

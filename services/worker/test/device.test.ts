@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { openWorkerStarts } from '@lorasmith/job-store';
+import { openWorkerStarts } from '@lorasmith/queue';
 import { Redis } from 'ioredis';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { makeDataFolder } from '../../../test/data-folder.js';

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { AdapterManifest, Job, JobSpec } from '@lorasmith/contracts';
-import { createJobStore, type JobStore } from '@lorasmith/job-store';
+import { createJobStore, type JobStore } from '@lorasmith/queue';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Checkpoint, Job } from '@lorasmith/contracts';
-import type { JobAttempt } from '@lorasmith/job-store';
+import type { JobAttempt } from '@lorasmith/queue';
 import { openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { CheckpointMirror } from '../src/checkpoint-mirror.js';

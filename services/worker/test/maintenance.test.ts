@@ -1,8 +1,8 @@
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { createJobStore, type JobStore } from '@lorasmith/job-store';
 import { openExampleStore } from '@lorasmith/planning';
+import { createJobStore, type JobStore } from '@lorasmith/queue';
 import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';

@@ -5,7 +5,7 @@ import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createServer } from 'node:tls';
-import { createJobStore, jobKeys, QUEUE_NAME } from '@lorasmith/job-store';
+import { createJobStore, jobKeys, QUEUE_NAME } from '@lorasmith/queue';
 import { connectRedis, redisReady } from '@lorasmith/service-kit';
 import { Worker } from 'bullmq';
 import { Redis } from 'ioredis';

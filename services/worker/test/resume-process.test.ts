@@ -14,7 +14,7 @@ import {
   specOf,
   type TrainedOrigin,
 } from '@lorasmith/contracts';
-import { createJobStore, type JobStore } from '@lorasmith/job-store';
+import { createJobStore, type JobStore } from '@lorasmith/queue';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';

@@ -1,17 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobId, JobSpec, KeyId, Owner } from '@lorasmith/contracts';
 import {
-  type Appetite,
   type BaseInMemory,
+  type Capacity,
   createJobStore,
   type JobAttempt,
   type JobStore,
   jobKeys,
   QUEUE_NAME,
-} from '@lorasmith/job-store';
+} from '@lorasmith/queue';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { aJobSpec } from '../../../packages/job-store/test/a-job-spec.js';
+import { aJobSpec } from '../../../packages/queue/test/a-job-spec.js';
 import { prefix, redis, useRedis } from '../../../test/use-redis.js';
 import { TrainQueue, type TrainQueueOptions } from '../src/train-queue.js';
 
@@ -53,11 +53,11 @@ function aWorker(
     workerName: name,
     lockMs: 4_000,
     jobsAtOnce: 1,
-    turnMs: 60_000,
+    timeSliceMs: 60_000,
     memory: null,
     workerClass: '',
     order: store.queue,
-    pool: { capacity: (): Appetite => ({ ...loaded, isIdle: running === 0 }), onChange: () => () => {} },
+    pool: { capacity: (): Capacity => ({ ...loaded, isIdle: running === 0 }), onChange: () => () => {} },
     load: () => null,
     async run(id, { signal, pause, resumes, onCounted }) {
       const start = await store.attempts.start(id, name, resumes);
@@ -171,7 +171,7 @@ test('a job for another base model gets its turn: the others are paused, then co
     }
   };
   const [first, second] = [await send(KEYS[0], { base_model: 'one' }), await send(KEYS[1], { base_model: 'one' })];
-  aWorker(untilPaused, { jobsAtOnce: 2, turnMs: 500 });
+  aWorker(untilPaused, { jobsAtOnce: 2, timeSliceMs: 500 });
   await until(() => runs.length === 2);
   const other = await send(null, { base_model: 'two' });
   await until(allSucceeded(3));
@@ -202,7 +202,7 @@ test('a new job goes to the worker that has its base model in memory, and to ano
   const workerOf = new Map<string, string>();
   for (const { id, worker } of runs) workerOf.set(await baseOf(id), worker);
   expect([...workerOf.values()].sort()).toEqual(['worker-1', 'worker-2']);
-  await until(async () => (await store.queue.warmBeside('another')).length === 2);
+  await until(async () => (await store.queue.otherWarmWorkers('another')).length === 2);
 
   for (let i = 0; i < 8; i++) {
     await send(null, { base_model: i % 2 === 0 ? 'one' : 'two' });

@@ -6,7 +6,7 @@ import {
   type ModelPullRequest,
   ProductError,
 } from '@lorasmith/contracts';
-import { luaScript, onRedis } from '@lorasmith/redis';
+import { luaScript, onRedis } from '@lorasmith/queue';
 import type { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
 
@@ -47,79 +47,15 @@ export interface PullStore {
 /** How long an {@link PullStore.announce} counts. */
 const PRESENCE_MS = 15_000;
 
-const createScript = luaScript({
-  keys: ['pulls', 'open', 'cancels', 'presence'],
-  arguments: ['id', 'record', 'max_pulls'],
-  lua: /* lua */ `
-    local existing = redis.call('HGET', pulls, id)
-    if existing and redis.call('SISMEMBER', open, id) == 1 then return {0, existing} end
-    if redis.call('EXISTS', presence) == 0 then return {-1, ''} end
-    if not existing and redis.call('HLEN', pulls) >= tonumber(max_pulls) then
-      local oldest, oldest_at
-      for _, text in ipairs(redis.call('HVALS', pulls)) do
-        local pull = cjson.decode(text)
-        if redis.call('SISMEMBER', open, pull.id) == 0 and (not oldest or pull.created_at < oldest_at) then
-          oldest, oldest_at = pull.id, pull.created_at
-        end
-      end
-      if not oldest then return {-2, ''} end
-      redis.call('HDEL', pulls, oldest)
-    end
-    redis.call('HSET', pulls, id, record)
-    redis.call('SADD', open, id)
-    redis.call('SREM', cancels, id)
-    return {1, record}
-  `,
-});
+const createScript = luaScript(import.meta.url, './create-pull.lua');
 
-const claimScript = luaScript({
-  keys: ['pulls', 'open', 'lease'],
-  arguments: ['id', 'puller', 'lease_ms'],
-  lua: /* lua */ `
-    if redis.call('SISMEMBER', open, id) == 0 then return false end
-    if not redis.call('SET', lease, puller, 'NX', 'PX', lease_ms) then return false end
-    return redis.call('HGET', pulls, id)
-  `,
-});
+const claimScript = luaScript(import.meta.url, './claim-pull.lua');
 
-const writeScript = luaScript({
-  keys: ['pulls', 'open', 'cancels', 'lease'],
-  arguments: ['id', 'record', 'puller', 'lease_ms', 'ended'],
-  lua: /* lua */ `
-    if redis.call('GET', lease) ~= puller then return 'lost' end
-    redis.call('HSET', pulls, id, record)
-    if ended == '1' then
-      redis.call('SREM', open, id)
-      redis.call('SREM', cancels, id)
-      redis.call('DEL', lease)
-      return 'written'
-    end
-    redis.call('PEXPIRE', lease, lease_ms)
-    return redis.call('SISMEMBER', cancels, id) == 1 and 'cancel' or 'written'
-  `,
-});
+const writeScript = luaScript(import.meta.url, './write-pull.lua');
 
-const cancelScript = luaScript({
-  keys: ['pulls', 'open', 'cancels', 'lease'],
-  arguments: ['id', 'as_cancelled'],
-  lua: /* lua */ `
-    if redis.call('SISMEMBER', open, id) == 1 then
-      if redis.call('EXISTS', lease) == 1 then
-        redis.call('SADD', cancels, id)
-      else
-        redis.call('HSET', pulls, id, as_cancelled)
-        redis.call('SREM', open, id)
-      end
-    end
-    return redis.call('HGET', pulls, id)
-  `,
-});
+const cancelScript = luaScript(import.meta.url, './cancel-pull.lua');
 
-const releaseScript = luaScript({
-  keys: ['lease'],
-  arguments: ['puller'],
-  lua: /* lua */ `if redis.call('GET', lease) == puller then redis.call('DEL', lease) end`,
-});
+const releaseScript = luaScript(import.meta.url, './release-pull.lua');
 
 /** The id of the pull of a base model of this name. */
 export function pullIdOf(name: string): ModelPullId {

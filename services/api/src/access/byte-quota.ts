@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type Owner, ProductError } from '@lorasmith/contracts';
-import { onRedis, redisScript } from '@lorasmith/redis';
+import { luaScript, onRedis } from '@lorasmith/queue';
 import type { Redis } from 'ioredis';
 
 /** An amount, or a limit. */
@@ -179,27 +179,7 @@ export interface ByteReservations {
   release(pools: readonly string[], upload: string): Promise<void>;
 }
 
-/**
- * Keys: one hash per pool, upload → `bytes:expiry`. Returns the reserved bytes of each pool. Expired reservations, left by
- * processes that died, are removed.
- */
-const reserveScript = redisScript(`
-local pools, upload, bytes, duration_ms = KEYS, ARGV[1], ARGV[2], ARGV[3]
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local sums = {}
-for i, pool in ipairs(pools) do
-  redis.call('HSET', pool, upload, bytes .. ':' .. string.format('%.0f', now + duration_ms))
-  redis.call('PEXPIRE', pool, duration_ms)
-  local sum, entries = 0, redis.call('HGETALL', pool)
-  for j = 1, #entries, 2 do
-    local reserved, expiry = string.match(entries[j + 1], '^(%d+):(%d+)$')
-    if tonumber(expiry) < now then redis.call('HDEL', pool, entries[j]) else sum = sum + tonumber(reserved) end
-  end
-  sums[i] = string.format('%.0f', sum)
-end
-return sums
-`);
+const reserveScript = luaScript(import.meta.url, './reserve-bytes.lua');
 
 export interface ByteReservationsOptions {
   redis: Redis;
@@ -213,7 +193,7 @@ export function createByteReservations({ redis, prefix, durationMs }: ByteReserv
   return {
     reserve: (pools, upload, bytes) =>
       onRedis(async () => {
-        const answer = await reserveScript(redis, pools.map(keyOf), [upload, bytes, durationMs]);
+        const answer = await reserveScript(redis, {}, { upload, bytes, duration_ms: durationMs }, [], pools.map(keyOf));
         return (answer as string[]).map(Number);
       }),
     release: (pools, upload) =>

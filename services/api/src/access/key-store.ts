@@ -1,7 +1,6 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { closed, KeyId, Nullable, newIdentifier, ProductError, Role } from '@lorasmith/contracts';
-import { jobKeys } from '@lorasmith/job-store';
-import { onRedis, repliesOf } from '@lorasmith/redis';
+import { jobKeys, onRedis, repliesOf } from '@lorasmith/queue';
 import type { Redis } from 'ioredis';
 import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';

@@ -1,5 +1,5 @@
 import { type KeyId, ProductError } from '@lorasmith/contracts';
-import { onRedis } from '@lorasmith/redis';
+import { onRedis } from '@lorasmith/queue';
 import type { Redis } from 'ioredis';
 import { RateLimiterRedis } from 'rate-limiter-flexible';
 import type { Identity } from './authenticate.js';

@@ -1,6 +1,6 @@
 import { readManifest } from '@lorasmith/artifacts';
 import { ProductError } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore } from '@lorasmith/queue';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 

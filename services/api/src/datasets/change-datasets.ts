@@ -1,6 +1,6 @@
 import { type Dataset, type KeyId, type Owner, ProductError } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
 import type { ExampleStore } from '@lorasmith/planning';
+import type { JobStore } from '@lorasmith/queue';
 import type { FastifyBaseLogger } from 'fastify';
 import type { ByteQuota } from '../access/byte-quota.js';
 import { ConcurrencyLimit } from '../access/concurrency-limit.js';

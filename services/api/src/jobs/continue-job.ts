@@ -8,7 +8,7 @@ import {
   type PublishCheckpointRequest,
   specOf,
 } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore } from '@lorasmith/queue';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { AdapterReservation } from './adapter-reservation.js';

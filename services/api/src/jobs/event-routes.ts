@@ -11,7 +11,7 @@ import {
   SweepEvent,
   SweepEventList,
 } from '@lorasmith/contracts';
-import type { JobStore, ReadEventsOptions } from '@lorasmith/job-store';
+import type { JobStore, ReadEventsOptions } from '@lorasmith/queue';
 import { type HttpApp, linkSignals, onceClosed } from '@lorasmith/service-kit';
 import { type TSchema, Type } from 'typebox';
 import { type Authenticator, watchRevocation } from '../access/authenticate.js';

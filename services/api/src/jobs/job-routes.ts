@@ -12,7 +12,7 @@ import {
   PublishCheckpointRequest,
   Report,
 } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore } from '@lorasmith/queue';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';

@@ -2,8 +2,8 @@ import { availableParallelism } from 'node:os';
 import { MessageChannel } from 'node:worker_threads';
 import { inTime } from '@lorasmith/concurrency';
 import { type ErrorCode, type Owner, ProductError, type Report, type UploadedDataset } from '@lorasmith/contracts';
-import type { PlannedWork } from '@lorasmith/job-store';
 import type { ExampleStoreOptions, PlanWithoutRows, TokenizingProgress, ViewedRows } from '@lorasmith/planning';
+import type { PlannedWork } from '@lorasmith/queue';
 import { type ThreadAnswer, type Tried, triedOf } from '../threads.js';
 import {
   datasetsOf,

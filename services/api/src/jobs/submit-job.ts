@@ -7,7 +7,7 @@ import {
   ProductError,
   type Report,
 } from '@lorasmith/contracts';
-import type { JobStore, PlannedWork } from '@lorasmith/job-store';
+import type { JobStore, PlannedWork } from '@lorasmith/queue';
 import type { Caller, Tracing } from '@lorasmith/service-kit';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';

@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { type GenerationFailure, type GenerationRequest, ProductError } from '@lorasmith/contracts';
-import type { GenerationClient } from '@lorasmith/generation-queue';
+import type { GenerationClient } from '@lorasmith/queue';
 import { linkSignals, logError, onceClosed, productErrorOf } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Authenticator, watchRevocation } from '../access/authenticate.js';

@@ -14,7 +14,7 @@ import {
   resultFileOf,
   UNIT_LEARNING_RATE,
 } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore } from '@lorasmith/queue';
 import type { BundleStore } from '@lorasmith/storage';
 import { checkpointName, fineTunedName } from './model-directory.js';
 import { hasResultFile, unixSeconds } from './openai-files.js';

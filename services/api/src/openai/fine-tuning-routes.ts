@@ -11,7 +11,7 @@ import {
   JobId,
   ProductError,
 } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore } from '@lorasmith/queue';
 import type { HttpApp } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { Type } from 'typebox';

@@ -10,7 +10,7 @@ import {
   ResultFileId,
   type TrainingResult,
 } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
+import type { JobStore } from '@lorasmith/queue';
 import type { BundleStore } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';

@@ -7,7 +7,7 @@ import {
   ProductError,
   unsupportedParts,
 } from '@lorasmith/contracts';
-import type { GenerationClient } from '@lorasmith/generation-queue';
+import type { GenerationClient } from '@lorasmith/queue';
 import type { HttpApp } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 import type { TSchema } from 'typebox';

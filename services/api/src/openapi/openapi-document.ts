@@ -1,7 +1,6 @@
 import { createPullStore, localModels } from '@lorasmith/base-models';
-import { createGenerationClient } from '@lorasmith/generation-queue';
-import { createJobStore } from '@lorasmith/job-store';
 import { openExampleStore } from '@lorasmith/planning';
+import { createGenerationClient, createJobStore } from '@lorasmith/queue';
 import { createLogger, NO_TRACING } from '@lorasmith/service-kit';
 import { openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';

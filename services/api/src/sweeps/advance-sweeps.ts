@@ -15,7 +15,7 @@ import {
   type RecordedRung,
   type SweepOutcome,
   type SweepRecord,
-} from '@lorasmith/job-store';
+} from '@lorasmith/queue';
 import type { BundleStore } from '@lorasmith/storage';
 import { type AtRung, decideRung, metricOf, metricValue, rankingOf, stepOfRung } from '@lorasmith/sweeps';
 import type { FastifyBaseLogger } from 'fastify';
@@ -65,7 +65,7 @@ async function askAll({ jobs }: AdvanceOptions, { id, wanted, variants }: SweepR
   const states = await jobs.sweeps.jobs(variants.map(({ job }) => job));
   for (const [index, state] of states.entries()) {
     // A resume would queue jobs again that have failed, and those that wait for the decision at a rung.
-    if (hasEnded(state) || (wanted === 'run' && state?.heldAtStep != null)) continue;
+    if (hasEnded(state) || (wanted === 'run' && state?.pausedAtStep != null)) continue;
     await ASK[wanted](jobs, variants[index]!.job).catch(ignoreIfNothingToDo);
   }
   await jobs.sweeps.settle(id, wanted);
@@ -124,7 +124,7 @@ async function climb(
       const state = states[index] ?? null;
       if (kept.includes(index)) {
         // One that another process has seen here, and this one not yet, continues at the next call.
-        if (state?.heldAtStep === step) await jobs.sweeps.continueHeld(id, job, step, next);
+        if (state?.pausedAtStep === step) await jobs.sweeps.continueFromRung(id, job, step, next);
       } else if (!hasEnded(state)) {
         await jobs.requestCancel(job, { stoppedAtRung: step }).catch(ignoreIfNothingToDo);
       }
@@ -149,7 +149,7 @@ function atRung(job: JobOfSweep | null, step: number, metric: SweepMetric): AtRu
   if (job === null || hasEnded(job)) {
     return { state: 'ended', metric: resultOf(job, metric) };
   }
-  if (job.heldAtStep !== step) return { state: 'on-the-way', metric: null };
+  if (job.pausedAtStep !== step) return { state: 'on-the-way', metric: null };
   return { state: 'waiting', metric: metricValue(job.evaluation, metric) };
 }
 

@@ -8,7 +8,7 @@ import {
   type SweepPlan,
   type SweepRequest,
 } from '@lorasmith/contracts';
-import type { JobStore, NewVariant, SweepRecord } from '@lorasmith/job-store';
+import type { JobStore, NewVariant, SweepRecord } from '@lorasmith/queue';
 import type { Caller, Tracing } from '@lorasmith/service-kit';
 import { metricOf, shareOfHalving, stepOfRung, type Variant, valuesText, variantsOf } from '@lorasmith/sweeps';
 import { jobLimitsOf } from '../access/limits.js';
@@ -68,10 +68,10 @@ export class SweepSubmission {
     }
     const tried = await this.#tryAll(request, (jobs) => submission.checkVariants(jobs, caller));
     throwIfSomeCannotRun(tried);
-    const holdAtStep = request.halving === undefined ? null : stepOfRung(request.halving.first_steps, 0);
+    const rungStep = request.halving === undefined ? null : stepOfRung(request.halving.first_steps, 0);
     const variants = tried.map(({ variant, result }): NewVariant => {
       const { spec, adapterBytes, planned } = result;
-      return { values: variant.values, spec, adapterBytes, planned, holdAtStep, details: detailsOf(variant.job) };
+      return { values: variant.values, spec, adapterBytes, planned, rungStep, details: detailsOf(variant.job) };
     });
     const bytes = variants.reduce((sum, { adapterBytes }) => sum + adapterBytes, 0);
     const create = async () => {

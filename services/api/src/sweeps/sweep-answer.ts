@@ -1,5 +1,5 @@
 import { ENDED_STATUSES, type Sweep, type SweepRung, type SweepStatus, type SweepVariant } from '@lorasmith/contracts';
-import type { JobOfSweep, JobStore, RecordedRung, SweepOutcome, SweepRecord } from '@lorasmith/job-store';
+import type { JobOfSweep, JobStore, RecordedRung, SweepOutcome, SweepRecord } from '@lorasmith/queue';
 import { metricOf, metricValue } from '@lorasmith/sweeps';
 
 type Sweeps = Pick<JobStore['sweeps'], 'jobs'>;

@@ -8,7 +8,7 @@ import {
   SweepPlan,
   SweepRequest,
 } from '@lorasmith/contracts';
-import type { JobStore, WantedOfSweep } from '@lorasmith/job-store';
+import type { JobStore, WantedOfSweep } from '@lorasmith/queue';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';

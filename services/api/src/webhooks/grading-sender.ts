@@ -1,6 +1,6 @@
 import type { LookupFunction } from 'node:net';
 import { type GradingAnswer, type GradingOutcome, MAX_REWARDS_BYTES, ProductError } from '@lorasmith/contracts';
-import { GRADING_DELAYS_MS, type Gradings, type PendingGrading } from '@lorasmith/job-store';
+import { GRADING_DELAYS_MS, type Gradings, type PendingGrading } from '@lorasmith/queue';
 import type { FastifyBaseLogger } from 'fastify';
 import type { WebhookConfig } from './webhook-config.js';
 import { postWebhook, secretOfOwner, startClaiming, webhookHeaders } from './webhook-delivery.js';

@@ -1,6 +1,6 @@
 import type { LookupFunction } from 'node:net';
 import { pause } from '@lorasmith/concurrency';
-import type { PendingWebhook, WebhookOutbox } from '@lorasmith/job-store';
+import type { JobStore, PendingWebhook } from '@lorasmith/queue';
 import type { FastifyBaseLogger } from 'fastify';
 import type { WebhookConfig } from './webhook-config.js';
 import { postWebhook, secretOfOwner, startClaiming, webhookHeaders } from './webhook-delivery.js';
@@ -32,7 +32,7 @@ const AT_ONCE = 8;
 const GONE = 410;
 
 export interface WebhookSenderOptions {
-  outbox: WebhookOutbox;
+  outbox: JobStore['webhooks'];
   config: WebhookConfig;
   log: FastifyBaseLogger;
   /** @defaultValue that of the system */

@@ -1,5 +1,5 @@
 import type { ModelName, TrainingSettings } from '@lorasmith/contracts';
-import type { Appetite } from '@lorasmith/job-store';
+import type { Capacity } from '@lorasmith/queue';
 import { isSameBase, type SharedBase } from './warm-trainer.js';
 
 type Precision = TrainingSettings['precision'];
@@ -52,7 +52,7 @@ const PRECISIONS: readonly Precision[] = ['auto', 'float32', 'bfloat16'];
  * The jobs that the pool can take now; null: none.
  * @param precisionOf - The precision in which a job with this setting is trained.
  */
-export function capacityOf(state: PoolState, precisionOf: (setting: Precision) => Precision): Appetite | null {
+export function capacityOf(state: PoolState, precisionOf: (setting: Precision) => Precision): Capacity | null {
   const { isClosed, runs, limit, firstSuspect, isDeferring, trainer } = state;
   if (isClosed || runs.length >= limit || firstSuspect !== null) return null;
   if (isDeferring && trainer.slots > 0) return null;

@@ -51,7 +51,7 @@ export async function executeOrder(
   const shared = { cache, scheduler, share, digests, texts };
   switch (order.kind) {
     case 'train': {
-      const { spec, dataset, validation, machine, tokens, holdAtStep, paths } = order;
+      const { spec, dataset, validation, machine, tokens, rungStep, paths } = order;
       const examples = await scheduler.concurrently(() => openExampleStore(tokens), OPENING_EXAMPLES_MS);
       const admit = (needs: MemoryNeeds | null) => {
         generation.yieldMemory();
@@ -60,7 +60,7 @@ export async function executeOrder(
       const callbacks = {
         signal,
         pause: recycle,
-        pauseAtStep: holdAtStep,
+        pauseAtStep: rungStep,
         onEvent,
         onLoading,
         admit,

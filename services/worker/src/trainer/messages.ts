@@ -50,8 +50,8 @@ export interface TrainOrder {
   /** Folder in which digests of weights are remembered; see WeightDigests. */
   weightDigests: string;
   share: RunShare;
-  /** The step after which the run is held; null: none. */
-  holdAtStep: number | null;
+  /** The step of its rung, after which the run is paused; null: none. */
+  rungStep: number | null;
   paths: TrainingPaths;
 }
 

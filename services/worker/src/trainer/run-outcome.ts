@@ -9,7 +9,7 @@ import type { StopReason } from '@lorasmith/training';
  * - `recycled`: it stopped after a step, with a checkpoint, so that another trainer can continue it.
  * - `displaced`: its trainer was killed for another of its runs, which did not stop.
  * - `deferred`: it could not begin while the other runs of its trainer continued; nothing of it was done.
- * - `held`: it has come to the step beyond which it may not go yet, and is saved.
+ * - `at-rung`: it has reached the rung of its sweep, and is saved.
  * - `paused`: on request, or because the pool takes fewer runs than it did. It continues from its checkpoint.
  */
 export type RunOutcome =
@@ -19,7 +19,7 @@ export type RunOutcome =
   | { kind: 'recycled' }
   | { kind: 'displaced' }
   | { kind: 'deferred'; why: string }
-  | { kind: 'held'; step: number; evaluation: Evaluation | null }
+  | { kind: 'at-rung'; step: number; evaluation: Evaluation | null }
   | { kind: 'paused' };
 
 type Without<Kind extends RunOutcome['kind']> = Exclude<RunOutcome, { kind: Kind }>;

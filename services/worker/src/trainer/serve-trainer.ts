@@ -5,7 +5,7 @@ import {
   JobDeferred,
   type JobFailure,
   ProductError,
-  RunHeld,
+  RungReached,
   type TrainingOutcome,
 } from '@lorasmith/contracts';
 import { asStorageError } from '@lorasmith/storage';
@@ -133,7 +133,7 @@ function generationFailureOf(error: unknown): GenerationFailure {
 /** The outcome of a run that ended with this error. */
 function outcomeOf({ stopping, recycling }: Run, error: unknown): ReportedOutcome {
   if (error instanceof JobDeferred) return { kind: 'deferred', why: error.message };
-  if (error instanceof RunHeld) return { kind: 'held', step: error.step, evaluation: error.evaluation };
+  if (error instanceof RungReached) return { kind: 'at-rung', step: error.step, evaluation: error.evaluation };
   const wasAsked = error instanceof ProductError && error.code === 'cancelled';
   if (wasAsked && stopping.signal.aborted) {
     return { kind: 'stopped', reason: stopping.signal.reason as StopReason };

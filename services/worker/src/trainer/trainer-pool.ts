@@ -1,6 +1,6 @@
 import { untilAborted } from '@lorasmith/concurrency';
 import type { JobSpec, ModelName, TrainingSettings } from '@lorasmith/contracts';
-import type { Appetite } from '@lorasmith/job-store';
+import type { Capacity } from '@lorasmith/queue';
 import { capacityOf, generatableModel, mayBegin, mayContinue, type PoolState } from './admission.js';
 import {
   firstSuspect,
@@ -84,7 +84,7 @@ export class TrainerPool {
   }
 
   /** The jobs that the pool can take now; null: none. */
-  capacity(): Appetite | null {
+  capacity(): Capacity | null {
     return capacityOf(this.#state(), (setting) => this.#precisionOf(setting));
   }
 

@@ -1,0 +1,51 @@
+export type { ReadEventsOptions } from './events/event-stream.js';
+export type { ChunkWriter } from './generation/chunk-writer.js';
+export { type AskOptions, createGenerationClient, type GenerationClient } from './generation/generation-client.js';
+export {
+  type ClaimedRequest,
+  createGenerationServer,
+  type GenerationServer,
+  type GenerationServerOptions,
+} from './generation/generation-server.js';
+export type { JobLimits } from './jobs/job-admission.js';
+export type {
+  AttemptStart,
+  AttemptWrite,
+  JobAttempt,
+  JobAttempts,
+  ReleaseOptions,
+  RungState,
+} from './jobs/job-attempts.js';
+export type { CreateJobOptions } from './jobs/job-creation.js';
+export type { ListJobsOptions, QueueStatus } from './jobs/job-list.js';
+export type { JobOrigin } from './jobs/job-record.js';
+export { createJobStore, DEFAULT_TIME_SLICE_MS, type JobStore, type JobStoreOptions } from './jobs/job-store.js';
+export { jobKeys } from './keys.js';
+export { type AskedGrading, GRADING_DELAYS_MS, type Gradings, type PendingGrading } from './outbox/gradings.js';
+export type { PendingWebhook, WebhookOutbox } from './outbox/webhook-outbox.js';
+export {
+  type BaseInMemory,
+  type Capacity,
+  type Choice,
+  type Chooser,
+  chooseNext,
+  fits,
+  fitsInto,
+  isOnBase,
+  type LeasedJob,
+  type WarmWorker,
+} from './queue/choose-next.js';
+export type { FairQueue, QueueSnapshot } from './queue/fair-queue.js';
+export { jobOfQueueEntry, MAX_ATTEMPTS, QUEUE_NAME, queueEntryOf } from './queue/job-queue.js';
+export type { JobShare, PlannedWork, QueueEntry, WaitingJob } from './queue/queue-entry.js';
+export type { RemainingWork } from './queue/queue-forecast.js';
+export type { Reconciled } from './queue/reconcile-queue.js';
+export { createEventNotices, type EventNotices, type Notice } from './redis/event-notices.js';
+export { type LuaScript, luaScript, readLuaScript } from './redis/lua-script.js';
+export { onRedis, repliesOf } from './redis/redis-errors.js';
+export type { CreateSweepOptions, NewVariant } from './sweeps/sweep-creation.js';
+export type { RecordedRung, RecordedVariant, SweepOutcome, SweepRecord, WantedOfSweep } from './sweeps/sweep-record.js';
+export { endField } from './sweeps/sweep-record.js';
+export type { JobOfSweep, SweepStore } from './sweeps/sweep-store.js';
+export { type ClassWork, WORKER_CLASS_NAME, type WorkerClass, workByClass } from './workers/work-by-class.js';
+export { openWorkerStarts, type WorkerPresence, type WorkerStarts } from './workers/worker-presence.js';

@@ -1,0 +1,193 @@
+import { createHash } from 'node:crypto';
+import type { AdapterId, DatasetId, JobId, JobStatus, Owner, SweepId } from '@lorasmith/contracts';
+import type { Redis } from 'ioredis';
+
+/** A dataset, or the adapter that a job begins from. */
+export type InputId = DatasetId | AdapterId;
+
+/** The names of all Redis keys of the job store. All start with the prefix, which needs a `{hash tag}` for a cluster. */
+export interface JobKeys {
+  /** Hash: the record of a job. */
+  job(id: JobId): string;
+  /** Stream: the events of a job. */
+  events(id: JobId): string;
+  /** Sorted set by when they ended, in milliseconds: the jobs whose events are still to be thinned. */
+  eventsToThin: string;
+  /** Sorted set by sequence number: the jobs with this status. */
+  withStatus(status: JobStatus): string;
+  /** Sorted set by sequence number: every job. */
+  all: string;
+  /** Sorted set by sequence number: the jobs of this API key, or those without an owner. */
+  ofOwner(owner: Owner): string;
+  /** Hash: what jobs are found by. See {@link searchFacts}. */
+  searchFacts: string;
+  /** Hash: the record of a sweep. */
+  sweep(id: SweepId): string;
+  /** Stream: the events of a sweep. */
+  sweepEvents(id: SweepId): string;
+  /** Sorted set by sequence number: every sweep. */
+  sweeps: string;
+  /** Sorted set by sequence number: the sweeps of this API key, or those without an owner. */
+  sweepsOf(owner: Owner): string;
+  /** Set: the sweeps of which something is still to be done. */
+  activeSweeps: string;
+  /** Hash by unfinished job: `bytes:owner`, where the bytes are the maximum size of its adapter. */
+  reservedBytes: string;
+  /** Counter: the order of jobs in lists. */
+  sequence: string;
+  /** Set: the unfinished jobs that read this dataset, to train or to evaluate on, or begin from this adapter. */
+  activeOfInput(id: InputId): string;
+  /** String, for a minute: the dataset or adapter is being deleted, and no job can start to read it. */
+  inputDeletion(id: InputId): string;
+  /** String, for a minute unless renewed: the files of the ended job are being removed, and it cannot be resumed. */
+  cleanup(id: JobId): string;
+  /** String: a worker does this work for all, or has done it and it is not due yet. */
+  sharedWork(name: string): string;
+  /** Hash: the job that an idempotency key of this owner created. */
+  idempotency(key: string, owner: Owner): string;
+  /** Hash by unfinished job: its QueueEntry, as JSON. */
+  queueEntries: string;
+  /** Stream: the last changes of these entries, with the new JSON or '' for a removed one. */
+  queueChanges: string;
+  /** Hash by key ('' for none): the number of its unfinished jobs. */
+  keyJobs: string;
+  /** Hash by key: the number of positions that its line has had. */
+  keyPositions: string;
+  /** Hash by key: the tokens that its jobs have trained, divided by its weight. */
+  keyUsed: string;
+  /** Hash by key: when a worker last gave up one of its jobs, in milliseconds. */
+  keyServed: string;
+  /** String: what the key had used whose job ended last, when no other was unfinished. */
+  keyClock: string;
+  /** Hash by key: its weight, where it is not 1. */
+  keyWeights: string;
+  /** Hash by job: the worker that has paused others for it, and until when that counts. */
+  queueTargets: string;
+  /** Hash by worker name: its WorkerPresence, as JSON, and when it said so. */
+  queueWorkers: string;
+  /** Hash by worker name: what it does before its first job, as JSON, and when it said so. */
+  workerStarts: string;
+  /** String, for some seconds: the worker that takes a job now. */
+  queueLock: string;
+  /** Sorted set by when they are due, in milliseconds: the ids of webhooks that are to be sent. */
+  webhooksDue: string;
+  /** Hash by webhook: what is sent, as JSON; under `id:attempts` how many attempts have failed. */
+  webhookMessages: string;
+  /** String: set if the ends of all jobs and sweeps are sent to the address in the settings of the api. */
+  webhookForAll: string;
+  /** Sorted set by when they are due, in milliseconds: the ids of gradings that wait for the webhook of a grader. */
+  gradingsDue: string;
+  /** Hash by grading: what is sent, as JSON; under `id:attempts` how many attempts have failed. */
+  gradingMessages: string;
+  /** String, for an hour: the outcome of a grading, as JSON. */
+  gradingOutcome(id: string): string;
+  /** Channel that receives a notice when there is a new grading. */
+  gradingChannel: string;
+  /** Channel that receives the id of a grading when it has an outcome. */
+  gradedChannel: string;
+  /** Channel that receives the id of a job or a sweep when it has a new event. */
+  eventChannel: string;
+  /** Hash by worker name: the measured profiles of the workers' machines. */
+  machines: string;
+  /** Prefix of BullMQ's own keys. */
+  queuePrefix: string;
+}
+
+export function jobKeys(prefix: string): JobKeys {
+  return {
+    job: (id) => `${prefix}job:${id}`,
+    events: (id) => `${prefix}job:${id}:events`,
+    eventsToThin: `${prefix}jobs:events-to-thin`,
+    withStatus: (status) => `${prefix}jobs:${status}`,
+    all: `${prefix}jobs`,
+    ofOwner: (owner) => `${prefix}owner:${owner ?? 'none'}:jobs`,
+    searchFacts: `${prefix}jobs:search-facts`,
+    sweep: (id) => `${prefix}sweep:${id}`,
+    sweepEvents: (id) => `${prefix}sweep:${id}:events`,
+    sweeps: `${prefix}sweeps`,
+    sweepsOf: (owner) => `${prefix}owner:${owner ?? 'none'}:sweeps`,
+    activeSweeps: `${prefix}sweeps:active`,
+    reservedBytes: `${prefix}jobs:reserved-bytes`,
+    sequence: `${prefix}jobs:sequence`,
+    activeOfInput: (id) => `${prefix}input:${id}:active-jobs`,
+    inputDeletion: (id) => `${prefix}input:${id}:deletion`,
+    cleanup: (id) => `${prefix}job:${id}:cleanup`,
+    sharedWork: (name) => `${prefix}shared-work:${name}`,
+    // Hashed, so that a client decides neither the length nor the characters of a Redis key.
+    idempotency: (key, owner) => {
+      const own = owner === null ? key : `${owner} ${key}`;
+      return `${prefix}idempotency:${createHash('sha256').update(own).digest('hex')}`;
+    },
+    queueEntries: `${prefix}queue-entries`,
+    queueChanges: `${prefix}queue-changes`,
+    keyJobs: `${prefix}queue-key-jobs`,
+    keyPositions: `${prefix}queue-key-places`,
+    keyUsed: `${prefix}queue-key-used`,
+    keyServed: `${prefix}queue-key-served`,
+    keyClock: `${prefix}queue-key-clock`,
+    keyWeights: `${prefix}api-keys:weights`,
+    queueTargets: `${prefix}queue-targets`,
+    queueWorkers: `${prefix}queue-workers`,
+    workerStarts: `${prefix}worker-starts`,
+    queueLock: `${prefix}queue-lock`,
+    webhooksDue: `${prefix}webhooks:due`,
+    webhookMessages: `${prefix}webhooks:messages`,
+    webhookForAll: `${prefix}webhooks:for-all`,
+    gradingsDue: `${prefix}gradings:due`,
+    gradingMessages: `${prefix}gradings:messages`,
+    gradingOutcome: (id) => `${prefix}gradings:outcome:${id}`,
+    gradingChannel: `${prefix}gradings:new`,
+    gradedChannel: `${prefix}gradings:graded`,
+    eventChannel: `${prefix}job-events`,
+    machines: `${prefix}machines`,
+    queuePrefix: `${prefix}queue`,
+  };
+}
+
+/** The names of all Redis keys of requests for text. All start with the prefix, which needs a `{hash tag}` for a cluster. */
+export interface GenerationKeys {
+  /** Sorted set by the time until which it may wait: the requests that no worker has claimed, as `id base`. */
+  waiting: string;
+  /** String, for a few seconds unless renewed by the api that asks: a request as JSON. Without it nobody wants an answer. */
+  request(id: string): string;
+  /** String, for a few seconds unless renewed by the worker that answers: its name. */
+  claim(id: string): string;
+  /** List: chunks of the answer that the api has not read yet, as JSON. */
+  chunks(id: string): string;
+  /** Channel on which a request is announced to the workers. */
+  requestChannel: string;
+  /** Channel that receives the id of a request when its answer has a new chunk. */
+  chunkChannel: string;
+}
+
+export function generationKeys(prefix: string): GenerationKeys {
+  return {
+    waiting: `${prefix}generation:waiting`,
+    request: (id) => `${prefix}generation:request:${id}`,
+    claim: (id) => `${prefix}generation:claim:${id}`,
+    chunks: (id) => `${prefix}generation:pieces:${id}`,
+    requestChannel: `${prefix}generation:requests`,
+    chunkChannel: `${prefix}generation:new-pieces`,
+  };
+}
+
+/** The notice on `requestChannel`. */
+export const NEW_REQUEST = 'new';
+
+/** The dependencies of every part of the store. */
+export interface StoreDeps {
+  redis: Redis;
+  keys: JobKeys;
+  /**
+   * A clock instead of that of Redis, in milliseconds. All times of the queue are by one clock: those of several hosts differ, and
+   * are corrected. @defaultValue that of Redis
+   */
+  clock?: (() => number) | undefined;
+}
+
+/** The time by the clock of the queue, in milliseconds. */
+export async function queueTime({ redis, clock }: Pick<StoreDeps, 'redis' | 'clock'>): Promise<number> {
+  if (clock !== undefined) return clock();
+  const [seconds, microseconds] = await redis.time();
+  return Number(seconds) * 1_000 + Math.floor(Number(microseconds) / 1_000);
+}

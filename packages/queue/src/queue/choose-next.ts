@@ -1,0 +1,218 @@
+import type { BaseQuantization, JobId, ModelName, TrainingSettings } from '@lorasmith/contracts';
+import { type Line, linesInOrder, type QueueState, useOf } from './fair-order.js';
+import type { QueueEntry, WaitingJob } from './queue-entry.js';
+
+/** The base model that a worker has in memory. */
+export interface BaseInMemory {
+  /** Null: nothing. */
+  baseModel: ModelName | null;
+  /** The requested precisions that train on it. */
+  precisions: readonly TrainingSettings['precision'][];
+  quantization: BaseQuantization;
+}
+
+/** The jobs that a worker can take now. */
+export interface Capacity extends BaseInMemory {
+  /** It has no job, and takes any; otherwise only jobs on what it has in memory. */
+  isIdle: boolean;
+}
+
+/** Another worker that has a base in memory and a free slot. */
+export interface WarmWorker {
+  base: BaseInMemory;
+  /** True if it has no job. */
+  isIdle: boolean;
+  /** The memory of its machine, as that of the chooser. */
+  memory: number | null;
+}
+
+/** A job that the worker has leased. */
+export interface LeasedJob {
+  id: JobId;
+  entry: QueueEntry;
+  /** When the worker took it, in milliseconds. */
+  since: number;
+  /** It was asked to give up its slot. */
+  isPausing: boolean;
+}
+
+/** A worker that looks for its next job. */
+export interface Chooser {
+  /** Null: it can take nothing now. */
+  capacity: Capacity | null;
+  /** The base in memory when it could last take a job in addition to those that it has; null: it could not since. */
+  loaded: BaseInMemory | null;
+  leased: readonly LeasedJob[];
+  /** The number of jobs that it may have. */
+  slots: number;
+  /** The memory of its machine for a trainer, in bytes; null: it was not measured. */
+  memory: number | null;
+  /** When it took the first job on its present base model, in milliseconds. */
+  baseSince: number;
+  /** The job for which it has paused others; null: none. */
+  target: JobId | null;
+  /** The jobs for which other workers have paused some. */
+  targetsOfOthers: ReadonlySet<JobId>;
+  /** The other workers that could take a job without loading its base. */
+  warm: readonly WarmWorker[];
+}
+
+export type Choice =
+  | { action: 'take'; waiting: WaitingJob }
+  /** Pauses jobs that it has, so that it can take the job `target`. */
+  | { action: 'pause'; leased: readonly LeasedJob[]; target: KnownJob }
+  /** @param untilMs - When to look again although nothing has happened; null: no need. */
+  | { action: 'wait'; untilMs: number | null };
+
+export type KnownJob = WaitingJob & { job: QueueEntry };
+
+/** The part of a time slice after which a key with several jobs on the worker gives a slot to a key with no running job. */
+const SHORT_SLICE = 1 / 20;
+/**
+ * The time for which a new job is left to a worker that has its base in memory and a free slot. It takes the job at once, unless it has just died: so this is
+ * longer than its answer takes, and less than loading a base model.
+ */
+const LEFT_TO_WARM_MS = 2_000;
+
+/**
+ * The next action of a worker. It takes the first job of the fair order that fits. A job on another base model is passed over by
+ * jobs on the one in memory for at most a time slice, counted from when it was sent or from when the worker changed its base model;
+ * then the worker pauses its jobs. While it has no free slot, it pauses one job: after a twentieth of a time slice, of a key of
+ * which it has several, for a key of which no worker has any; after a time slice, for the same key, for one that has used less, or for
+ * an overdue one. A new job is left to a worker that has its base in memory and a free slot, for a moment.
+ */
+export function chooseNext(
+  queue: Pick<QueueState, 'now' | 'keys'> & { waiting: readonly WaitingJob[] },
+  worker: Chooser,
+  timeSliceMs: number,
+): Choice {
+  const { now } = queue;
+  const { capacity, leased, target } = worker;
+  const stray = queue.waiting.find(({ job }) => job === null);
+  if (stray !== undefined && capacity !== null) return { action: 'take', waiting: stray };
+
+  // Others have the memory for the rest.
+  const known = queue.waiting.filter((one): one is KnownJob => one.job !== null && fitsInto(one.job, worker.memory));
+  const soon = new WaitEnd(now);
+  const isLeft = ({ job }: KnownJob) =>
+    capacity !== null &&
+    !isOnBase({ job }, capacity) &&
+    worker.warm.some((other) => canTakeWarm(other, job)) &&
+    !soon.at(job.queued_at + Math.min(LEFT_TO_WARM_MS, timeSliceMs * SHORT_SLICE));
+  const ready = known.filter((one) => soon.at(one.job.not_before ?? 0) && !isLeft(one));
+
+  const lines = linesInOrder({ ...queue, waiting: ready }, timeSliceMs);
+  const first = lines[0]?.jobs[0];
+  if (first === undefined) return soon.choice();
+
+  const aimed = ready.find(({ id }) => id === target);
+  const isPausing = leased.some((one) => one.isPausing);
+  if (capacity !== null) {
+    if (aimed !== undefined && fits(aimed, capacity)) return { action: 'take', waiting: aimed };
+    // What it is pausing is paused for its target alone.
+    if (aimed !== undefined && isPausing) return soon.choice();
+    const sliceEnds = Math.max(worker.baseSince, first.job.queued_at) + timeSliceMs;
+    if (now < sliceEnds) {
+      const fitting = firstOf(lines, (one) => isOnBase(one, capacity) && fits(one, capacity));
+      if (fitting !== undefined) return { action: 'take', waiting: fitting };
+    }
+    if (fits(first, capacity)) return { action: 'take', waiting: first };
+  }
+
+  // Nothing can be taken now. One change at a time.
+  if (leased.length === 0 || isPausing) return soon.choice();
+  const open = (one: KnownJob) => !worker.targetsOfOthers.has(one.id);
+  const { loaded } = worker;
+  const isConcurrent = (one: KnownJob) =>
+    !one.job.starts_alone &&
+    (loaded === null ? leased.some(({ entry }) => isSameBase(entry, one.job)) : isOnBase(one, loaded));
+
+  if (!isConcurrent(first) && open(first)) {
+    if (soon.at(Math.max(worker.baseSince, first.job.queued_at) + timeSliceMs)) {
+      return { action: 'pause', leased, target: first };
+    }
+  }
+  const next = firstOf(lines, (one) => isConcurrent(one) && open(one));
+  if (next !== undefined && leased.length >= worker.slots) {
+    const { isOverdue } = lines.find(({ key }) => key === next.job.key)!;
+    const ripe = leased.filter(({ entry: { key }, since }) => {
+      const isRich = useOf(queue, next.job.key).leased === 0 && countOf(leased, key) > 1;
+      const isNext = isRich || isOverdue || key === next.job.key || usesMore(queue, key, next.job.key);
+      return (
+        isNext && soon.at(Math.max(next.job.queued_at, since) + (isRich ? timeSliceMs * SHORT_SLICE : timeSliceMs))
+      );
+    });
+    const [giver] = ripe.sort(
+      (one, other) =>
+        countOf(leased, other.entry.key) - countOf(leased, one.entry.key) ||
+        useOf(queue, other.entry.key).used - useOf(queue, one.entry.key).used ||
+        one.since - other.since,
+    );
+    if (giver !== undefined) return { action: 'pause', leased: [giver], target: next };
+  }
+  return soon.choice();
+}
+
+function usesMore(queue: Pick<QueueState, 'keys'>, key: string, other: string): boolean {
+  return useOf(queue, key).used > useOf(queue, other).used;
+}
+
+function countOf(leased: readonly LeasedJob[], key: string): number {
+  return leased.filter(({ entry }) => entry.key === key).length;
+}
+
+function firstOf(lines: Line<KnownJob>[], isWanted: (waiting: KnownJob) => boolean): KnownJob | undefined {
+  for (const { jobs } of lines) {
+    const wanted = jobs.find(isWanted);
+    if (wanted !== undefined) return wanted;
+  }
+  return undefined;
+}
+
+/** True if a worker with this capacity can take the job. */
+export function fits({ job }: WaitingJob, capacity: Capacity): boolean {
+  if (job === null || capacity.isIdle) return true;
+  return !job.starts_alone && isOnBase({ job }, capacity);
+}
+
+/** True if a worker can take the job without loading its base. */
+function canTakeWarm({ base, isIdle, memory }: WarmWorker, job: QueueEntry): boolean {
+  return isOnBase({ job }, base) && (isIdle || !job.starts_alone) && fitsInto(job, memory);
+}
+
+/** True if a machine with this memory can train the job, as far as both are known. */
+export function fitsInto({ memory }: Pick<QueueEntry, 'memory'>, machineMemory: number | null): boolean {
+  return machineMemory === null || (memory ?? 0) <= machineMemory;
+}
+
+/** True if the job trains on what a worker has in memory. */
+export function isOnBase({ job }: { job: QueueEntry }, { baseModel, precisions, quantization }: BaseInMemory): boolean {
+  const isSameForm = precisions.includes(job.precision) && job.base_quantization === quantization;
+  return job.base_model === baseModel && isSameForm;
+}
+
+function isSameBase(one: QueueEntry, other: QueueEntry): boolean {
+  const isSameForm = one.precision === other.precision && one.base_quantization === other.base_quantization;
+  return one.base_model === other.base_model && isSameForm;
+}
+
+/** Collects the next time at which waiting is over. */
+class WaitEnd {
+  readonly #nowMs: number;
+  #untilMs: number | null = null;
+
+  constructor(nowMs: number) {
+    this.#nowMs = nowMs;
+  }
+
+  /** True if the time has come; otherwise it is one to wake up at. */
+  at(timeMs: number): boolean {
+    if (timeMs <= this.#nowMs) return true;
+    this.#untilMs = Math.min(this.#untilMs ?? timeMs, timeMs);
+    return false;
+  }
+
+  choice(): Choice {
+    return { action: 'wait', untilMs: this.#untilMs };
+  }
+}

@@ -1,0 +1,8 @@
+--- Reports of the sweep `id`, whose events are in `events`.
+--- @keys sweep events
+--- @args id
+--- @include "~/redis/includes/server-time"
+
+local now_ms = server_time_ms()
+
+--- @include "~/events/includes/report"

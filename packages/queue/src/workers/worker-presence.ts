@@ -1,0 +1,85 @@
+import { type JobId, type MachineLoad, WORKER_START_PHASES, type WorkerStartPhase } from '@lorasmith/contracts';
+import { jobKeys, queueTime, type StoreDeps } from '../keys.js';
+import type { WarmWorker } from '../queue/choose-next.js';
+
+/** The time after which a worker that says nothing more does not run. */
+const WORKER_GONE_MS = 20_000;
+
+/** The report of a worker about itself, as it is stored. */
+export interface WorkerPresence {
+  slots: number;
+  /** The jobs that it has leased. */
+  held: JobId[];
+  /** The class of the worker; empty or left out: none. */
+  workerClass?: string;
+  /** The base in its memory, if it has a free slot for jobs on it; null or left out: none. */
+  warm?: WarmWorker | null;
+  /** The load of its machine; null or left out: unknown. */
+  load?: MachineLoad | null;
+}
+
+/** The workers that run, as they last said. */
+export class WorkerPresences {
+  readonly #deps: StoreDeps;
+
+  constructor(deps: StoreDeps) {
+    this.#deps = deps;
+  }
+
+  /** Records that a worker runs, and its jobs. It must be repeated within some seconds. */
+  async announce(worker: string, presence: WorkerPresence): Promise<void> {
+    const { redis, keys } = this.#deps;
+    const text = JSON.stringify({ ...presence, seen_at: await queueTime(this.#deps) });
+    await redis.hset(keys.queueWorkers, worker, text);
+  }
+
+  /** Records that a worker does not run any more. */
+  async leave(worker: string): Promise<void> {
+    await this.#deps.redis.hdel(this.#deps.keys.queueWorkers, worker);
+  }
+
+  /** The workers that run at a time, by name. */
+  async at(timeMs: number): Promise<Map<string, WorkerPresence>> {
+    const { redis, keys } = this.#deps;
+    return new Map(
+      Object.entries(await redis.hgetall(keys.queueWorkers)).flatMap(([worker, text]) => {
+        const { seen_at, ...presence } = JSON.parse(text) as WorkerPresence & { seen_at: number };
+        return timeMs - seen_at < WORKER_GONE_MS ? [[worker, presence] as const] : [];
+      }),
+    );
+  }
+}
+
+/** The phases of workers that have not taken a job yet. */
+export class WorkerStarts {
+  readonly #deps: StoreDeps;
+
+  constructor(deps: StoreDeps) {
+    this.#deps = deps;
+  }
+
+  /** Records what a worker does. It must be repeated within some seconds. */
+  async announce(worker: string, phase: WorkerStartPhase): Promise<void> {
+    const { redis, keys } = this.#deps;
+    await redis.hset(keys.workerStarts, worker, JSON.stringify({ phase, seen_at: await queueTime(this.#deps) }));
+  }
+
+  /** Records that a worker has started, or will not. */
+  async end(worker: string): Promise<void> {
+    await this.#deps.redis.hdel(this.#deps.keys.workerStarts, worker);
+  }
+
+  /** The phase of the worker that is the nearest to its first job; null: no worker starts. */
+  async nearest(at: number): Promise<WorkerStartPhase | null> {
+    const phases = Object.values(await this.#deps.redis.hgetall(this.#deps.keys.workerStarts)).flatMap((text) => {
+      const { phase, seen_at } = JSON.parse(text) as { phase: WorkerStartPhase; seen_at: number };
+      return at - seen_at < WORKER_GONE_MS ? [phase] : [];
+    });
+    return WORKER_START_PHASES.findLast((phase) => phases.includes(phase)) ?? null;
+  }
+}
+
+/** The starts for a process without a job store: the worker, before it measures its machine. */
+export function openWorkerStarts({ prefix, ...deps }: Omit<StoreDeps, 'keys'> & { prefix: string }): WorkerStarts {
+  return new WorkerStarts({ ...deps, keys: jobKeys(prefix) });
+}

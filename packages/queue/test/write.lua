@@ -1,0 +1,4 @@
+--- Writes a key.
+--- @keys key
+
+return redis.call('SET', key, 'x')
