@@ -1,8 +1,7 @@
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { writeSafetensors } from '../packages/safetensors/dist/index.js';
 import { SeededRandom } from '../packages/seeded-random/dist/index.js';
-import { NF4_VALUES, SCALE_VALUES } from '../packages/weight-io/dist/index.js';
+import { NF4_VALUES, SCALE_VALUES, writeSafetensors } from '../packages/weight-files/dist/index.js';
 
 /**
  * @typedef {object} Shape

@@ -29,7 +29,7 @@ export async function formatCheckOfNative(env) {
 /** @returns {Promise<string[]>} of C++ and CUDA C++, relative to the root */
 async function sources() {
   const found = [];
-  for (const folder of ['packages/tensor/native', 'packages/weight-io/native']) {
+  for (const folder of ['packages/tensor/native', 'packages/weight-files/native']) {
     const names = await readdir(path.join(ROOT_DIR, folder), { recursive: true });
     const ours = names.filter((name) => /\.(cc|h|cu|cuh)$/.test(name) && !name.startsWith('build'));
     found.push(...ours.sort().map((name) => `${folder}/${name}`));

@@ -16,7 +16,7 @@ import { runCommand } from './setup/run-command.mjs';
 import { describeFailure, runSteps } from './setup/run-steps.mjs';
 import { SetupError } from './setup/setup-error.mjs';
 import { findTensorflowLibrary } from './setup/tensorflow-library.mjs';
-import { installWeightIo } from './setup/weight-io.mjs';
+import { installWeightFiles } from './setup/weight-files.mjs';
 
 /**
  * Makes a clone ready to run. Needs only Node, Python with pip, a C++ compiler and make. Each step first checks whether it
@@ -111,7 +111,7 @@ export async function setUp({
               return `${origin}; addon ${addon}; fused ops ${fusedOps}`;
             },
           },
-          { name: 'Addon for weights', run: (progress) => installWeightIo({ cache, env, progress }) },
+          { name: 'Addon for weights', run: (progress) => installWeightFiles({ cache, env, progress }) },
           ...(cuda === 'none' ? [] : [cudaStep]),
           ...(cuda === 'gpu' ? [cublasStep] : []),
         ],

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createClient, probeServer } from '../packages/client/src/index.js';
 import type { Job, JobRequest, TrainedOrigin } from '../packages/contracts/src/index.js';
 import { type ExpertParameter, readModelFolder } from '../packages/model-folder/src/index.js';
-import { openSafetensors } from '../packages/safetensors/src/index.js';
+import { openSafetensors } from '../packages/weight-files/src/index.js';
 import { type CheckpointGate, checkpointGate } from './checkpoint-gate.js';
 import { makeDataFolder } from './data-folder.js';
 import { FAMILY_ROWS, writeFamilyModel } from './family-models.mjs';

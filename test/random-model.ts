@@ -2,8 +2,8 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ConfigFields } from '../packages/model-folder/src/config/config-fields.js';
 import { FAMILIES } from '../packages/model-folder/src/families/family-registry.js';
-import { fromFloat32, writeSafetensors } from '../packages/safetensors/src/index.js';
 import { SeededRandom } from '../packages/seeded-random/src/index.js';
+import { fromFloat32, writeSafetensors } from '../packages/weight-files/src/index.js';
 
 export interface RandomModelOptions {
   /** The tensors that the family finds where it can read several forms of files. @defaultValue any that it asks for */

@@ -2,14 +2,20 @@ import { createReadStream } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LoraAdapter } from '../../packages/lora/dist/index.js';
 import {
   hasExperts,
   readModelFolder,
   WeightDigests,
   withBaseQuantization,
 } from '../../packages/model-folder/dist/index.js';
-import { ALL_LAYERS, DenseLinear, loadBaseModel, loadDecoder, tokenBatchOf } from '../../packages/models/dist/index.js';
+import {
+  ALL_LAYERS,
+  DenseLinear,
+  LoraAdapter,
+  loadBaseModel,
+  loadDecoder,
+  tokenBatchOf,
+} from '../../packages/models/dist/index.js';
 import { chooseKernels, dispose, fill, observeOps, scope } from '../../packages/tensor/dist/index.js';
 import { NextToken } from '../../packages/training/dist/objectives/next-token/next-token.js';
 

@@ -1,6 +1,6 @@
 import { copyFile, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { writeSafetensors } from '../../packages/safetensors/dist/index.js';
+import { writeSafetensors } from '../../packages/weight-files/dist/index.js';
 
 /**
  * The shape of a llama, or with experts of a Qwen3 MoE, whose every layer has them.

@@ -4,7 +4,6 @@ import { git } from '../../scripts/setup/git.mjs';
 const SOURCES = [
   'packages/tensor',
   'packages/models/src',
-  'packages/lora/src',
   'services/worker/src/device',
   'services/worker/src/self-test',
   'scripts/setup',

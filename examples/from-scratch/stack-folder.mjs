@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { writeSafetensors } from '../../packages/safetensors/dist/index.js';
 import { SeededRandom } from '../../packages/seeded-random/dist/index.js';
+import { writeSafetensors } from '../../packages/weight-files/dist/index.js';
 
 /**
  * Writes a stack of linear layers with ReLU between them as a base model, as `nn.Sequential` saves it.

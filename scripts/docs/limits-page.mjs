@@ -54,7 +54,7 @@ const LIMITS_IN = {
   eventLimits: 'packages/queue/SRC/events/event-stream.js',
   thinningLimits: 'packages/queue/SRC/events/thinned-events.js',
   tarLimits: 'services/registry/SRC/importing/adapter-tar.js',
-  headerLimits: 'packages/safetensors/SRC/header.js',
+  headerLimits: 'packages/weight-files/SRC/safetensors/header.js',
   adapterNumberLimits: 'packages/peft-files/SRC/fits-base.js',
   mergeLimits: 'services/registry/SRC/merging/merged-models.js',
   configLimits: 'packages/model-folder/SRC/model-folder.js',

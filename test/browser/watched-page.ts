@@ -1,5 +1,4 @@
-import type { Browser, BrowserContextOptions, Locator, Page } from 'playwright-core';
-import { chromium } from 'playwright-core';
+import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core';
 import { findBrowser } from '../../scripts/setup/browser.mjs';
 import { cacheDir } from '../../scripts/setup/locations.mjs';
 

@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { writeSafetensors } from '../../packages/safetensors/src/index.js';
+import { writeSafetensors } from '../../packages/weight-files/src/index.js';
 import { normalNumbers } from '../numeric/normal-numbers.js';
 
 export interface RandomLlama {

@@ -3,7 +3,7 @@ import { cp, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
-import { openSafetensors, type TensorToWrite, writeSafetensors } from '../../packages/safetensors/src/index.js';
+import { openSafetensors, type TensorToWrite, writeSafetensors } from '../../packages/weight-files/src/index.js';
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, type Strike, startStand } from './stand/fault-stand.js';
 import { BASE_MODEL } from './stand/jobs-of-the-suite.js';

@@ -2,9 +2,15 @@ import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type FloatDtype, fromFloat32, toFloat32 } from '../../packages/safetensors/src/index.js';
 import { add, chooseKernels, multiply, scope, tensorOf, toFloat32Array } from '../../packages/tensor/src/index.js';
-import { mergeInstructions, type WeightUpdate, writeMerged } from '../../packages/weight-io/src/index.js';
+import {
+  type FloatDtype,
+  fromFloat32,
+  mergeInstructions,
+  toFloat32,
+  type WeightUpdate,
+  writeMerged,
+} from '../../packages/weight-files/src/index.js';
 
 const kernels = chooseKernels('raw');
 

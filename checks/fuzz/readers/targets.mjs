@@ -95,7 +95,7 @@ async function modelWith(folder, config, words) {
 /** @type {Record<string, (folder: string) => Promise<Target>>} each receives its own empty folder */
 export const TARGETS = {
   async safetensors(folder) {
-    const { openSafetensors } = await compiled('packages/safetensors/dist/index.js');
+    const { openSafetensors } = await compiled('packages/weight-files/dist/index.js');
     const location = path.join(folder, 'x.safetensors');
     return {
       async read(input) {
@@ -238,7 +238,7 @@ export const TARGETS = {
 
   async config(folder) {
     const { readModelFolder } = await compiled('packages/model-folder/dist/index.js');
-    const { writeSafetensors } = await compiled('packages/safetensors/dist/index.js');
+    const { writeSafetensors } = await compiled('packages/weight-files/dist/index.js');
     const scalar = { name: 'x', shape: [], dtype: 'F32', data: new Uint8Array(4) };
     await writeSafetensors(path.join(folder, 'model.safetensors'), [scalar]);
     return {

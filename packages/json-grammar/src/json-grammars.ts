@@ -2,8 +2,7 @@ import { JsonTerms } from './json-terms.js';
 import { termOfSchema } from './schema-terms.js';
 import { copyTerm } from './term-walks.js';
 import { EMPTY, GrammarTooLargeError, type Term, Terms } from './terms.js';
-import type { TokenTrie } from './token-masks.js';
-import { TokenMasks } from './token-masks.js';
+import { TokenMasks, type TokenTrie } from './token-masks.js';
 
 /** The tokens that may come next in a text of a grammar, while it grows. */
 export interface JsonConstraint {

@@ -1,7 +1,7 @@
 import { cp, mkdtemp, readFile, rename, rm, symlink, truncate, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { type Dtype, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
+import { type Dtype, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/weight-files';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type FileTensor, rewriteTensors } from '../test/changed-folder.js';
 import type { DecoderArchitecture } from './architecture.js';

@@ -1,6 +1,6 @@
 import { basename, resolve } from 'node:path';
 import { type AdaptableModule, type BaseQuantization, ProductError } from '@lorasmith/contracts';
-import { type FloatDtype, isFloatDtype } from '@lorasmith/safetensors';
+import { type FloatDtype, isFloatDtype } from '@lorasmith/weight-files';
 import { type Architecture, hasTiedHead } from './architecture.js';
 import { ConfigFields } from './config/config-fields.js';
 import { missingJsonFile, modelFileLabel, readJsonFile, readOptionalJsonFile } from './config/json-file.js';

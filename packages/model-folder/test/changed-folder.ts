@@ -1,7 +1,7 @@
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
+import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/weight-files';
 import { onTestFinished } from 'vitest';
 
 /** A tensor of a model's file. */

@@ -19,6 +19,7 @@ export {
 } from './generation/request.js';
 export { type LoadedBase, type LoadedModel, loadBaseModel, loadClassifier } from './load-base-model.js';
 export type { LoadOptions } from './loading/load-listed.js';
+export { LoraAdapter, type LoraOptions, type LoraTarget } from './lora/lora-adapter.js';
 export {
   type ActingAdapter,
   ALL_LAYERS,

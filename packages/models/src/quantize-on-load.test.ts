@@ -10,7 +10,6 @@ import {
   readWeights,
   withBaseQuantization,
 } from '@lorasmith/model-folder';
-import { float32ToBfloat16, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import {
   chooseKernels,
   dispose,
@@ -22,7 +21,16 @@ import {
   tensorOfMapping,
   toFloat32Array,
 } from '@lorasmith/tensor';
-import { giveAway, NF4_VALUES, quantizeScales, type Region, SCALE_VALUES } from '@lorasmith/weight-io';
+import {
+  float32ToBfloat16,
+  giveAway,
+  NF4_VALUES,
+  openSafetensors,
+  quantizeScales,
+  type Region,
+  SCALE_VALUES,
+  writeSafetensors,
+} from '@lorasmith/weight-files';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { loadDecoder } from './decoder/load-decoder.js';

@@ -10,7 +10,6 @@ import {
   readModelFolder,
   withBaseQuantization,
 } from '@lorasmith/model-folder';
-import { toFloat32 as numbersOf, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import {
   cast,
   chooseKernels,
@@ -21,6 +20,7 @@ import {
   tensorOf,
   toFloat32Array,
 } from '@lorasmith/tensor';
+import { toFloat32 as numbersOf, openSafetensors, writeSafetensors } from '@lorasmith/weight-files';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../test/random-model.js';

@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type ExpertParameter, readModelFolder, staysQuantized } from '@lorasmith/model-folder';
-import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import {
   cast,
   chooseKernels,
@@ -21,6 +20,7 @@ import {
   tensorOfBytes,
   toFloat32Array,
 } from '@lorasmith/tensor';
+import { openSafetensors, writeSafetensors } from '@lorasmith/weight-files';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';

@@ -2,7 +2,7 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LLAMA_NAMES } from '@lorasmith/model-folder';
-import { openSafetensors, type TensorToWrite, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
+import { openSafetensors, type TensorToWrite, toFloat32, writeSafetensors } from '@lorasmith/weight-files';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { PeftAdapter, PeftModule } from './peft-adapter.js';
 import { type AdapterBase, readPeftFolder, writePeftFolder } from './peft-folder.js';

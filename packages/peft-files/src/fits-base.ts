@@ -1,7 +1,6 @@
 import { MAX_RANK, ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
-import type { PeftAdapter, PeftModule } from './peft-adapter.js';
-import { shownName } from './peft-adapter.js';
+import { type PeftAdapter, type PeftModule, shownName } from './peft-adapter.js';
 
 /**
  * The largest scale, number of A, and number of B with its scale; also the largest number that their product can have. A trained

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ProductError } from '@lorasmith/contracts';
 import { LLAMA_NAMES } from '@lorasmith/model-folder';
-import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
+import { openSafetensors, writeSafetensors } from '@lorasmith/weight-files';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { commonFormBytes } from './common-scale.js';
 import { type AdapterBase, readPeftFolder, writePeftFolder } from './peft-folder.js';

@@ -21,7 +21,7 @@ import {
   type SafetensorsFile,
   toFloat32,
   writeSafetensors,
-} from '@lorasmith/safetensors';
+} from '@lorasmith/weight-files';
 import { type CommonForm, commonForm } from './common-scale.js';
 import { type PeftAdapter, type PeftModule, shownName } from './peft-adapter.js';
 import { formatPeftConfig, type PeftConfig, type PeftConfigToWrite, parsePeftConfig } from './peft-config.js';

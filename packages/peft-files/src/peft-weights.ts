@@ -1,9 +1,8 @@
 import { ProductError } from '@lorasmith/contracts';
 import { expertParametersOf, hasSuffix, isExpertParameter } from '@lorasmith/model-folder';
-import { isFloatDtype, type SafetensorsFile, type TensorToWrite, toFloat32 } from '@lorasmith/safetensors';
+import { isFloatDtype, type SafetensorsFile, type TensorToWrite, toFloat32 } from '@lorasmith/weight-files';
 import { fromPeftB, moduleOf, toPeftB, wrappedModule, wrapperPaths } from './expert-wrappers.js';
-import type { PeftModule, PeftSizes } from './peft-adapter.js';
-import { shownName } from './peft-adapter.js';
+import { type PeftModule, type PeftSizes, shownName } from './peft-adapter.js';
 import type { PeftConfig } from './peft-config.js';
 
 const PREFIX = 'base_model.model.';

@@ -2,8 +2,7 @@ import { ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { commonForm } from './common-scale.js';
 import { moduleOf } from './expert-wrappers.js';
-import type { PeftAdapter, PeftModule } from './peft-adapter.js';
-import { shownName } from './peft-adapter.js';
+import { type PeftAdapter, type PeftModule, shownName } from './peft-adapter.js';
 
 /** The projections of an expert whose rows, one after the other, are those of a parameter. */
 const PROJECTIONS: Record<string, readonly string[]> = {

@@ -9,7 +9,7 @@ import {
   type TensorToWrite,
   toFloat32,
   writeSafetensors,
-} from '@lorasmith/safetensors';
+} from '@lorasmith/weight-files';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { readPeftFolder } from './peft-folder.js';
 

@@ -1,6 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { PeftAdapter, PeftModule } from './peft-adapter.js';
-import { shownName } from './peft-adapter.js';
+import { type PeftAdapter, type PeftModule, shownName } from './peft-adapter.js';
 import type { AdapterBase } from './peft-folder.js';
 
 /** Prefixes of the language model of a composite: alone, and in the classes of transformers before 4.52. */

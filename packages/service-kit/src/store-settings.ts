@@ -1,7 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
 import { Type } from 'typebox';
-import type { Config } from './settings.js';
-import { setting } from './settings.js';
+import { type Config, setting } from './settings.js';
 
 /** Where datasets, adapters, checkpoints and base models are stored; the same for every service. */
 export const storeSettings = {

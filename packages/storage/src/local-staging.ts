@@ -3,8 +3,7 @@ import { constants, createWriteStream } from 'node:fs';
 import { copyFile, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import type { Staging } from './bundle-store.js';
-import { isBundleFileName } from './bundle-store.js';
+import { isBundleFileName, type Staging } from './bundle-store.js';
 import { DigestStream, digestFile } from './digest-stream.js';
 import { asStorageError, isAbsent, syncFolder, systemErrorCode } from './local-files.js';
 

@@ -3,8 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { JobDeferred } from '@lorasmith/contracts';
 import { readModelFolder, WeightDigests, withBaseQuantization } from '@lorasmith/model-folder';
-import type { FloatDType } from '@lorasmith/tensor';
-import { chooseKernels } from '@lorasmith/tensor';
+import { chooseKernels, type FloatDType } from '@lorasmith/tensor';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { BaseModelCache } from './base-model-cache.js';
 

@@ -1,8 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { Decoder, loadDecoder, type TokenBatch, type TokenRow, tokenBatchOf } from '@lorasmith/models';
+import { Decoder, LoraAdapter, loadDecoder, type TokenBatch, type TokenRow, tokenBatchOf } from '@lorasmith/models';
 import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
 import { chooseKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';

@@ -1,8 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { loadDecoder } from '@lorasmith/models';
+import { LoraAdapter, loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { chooseKernels, liveTensorCount } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';

@@ -12,8 +12,7 @@ import { usualCases } from '../../../test/usual-cases.js';
 import { aJob, writeRows } from '../test/a-job.js';
 import { BaseModelCache } from './base-model-cache.js';
 import { NextToken } from './objectives/next-token/next-token.js';
-import type { JoinOptions, Participant } from './shared-pass/pass-scheduler.js';
-import { PassScheduler } from './shared-pass/pass-scheduler.js';
+import { type JoinOptions, type Participant, PassScheduler } from './shared-pass/pass-scheduler.js';
 import { train } from './train.js';
 
 const kernels = chooseKernels('fused');

@@ -1,9 +1,15 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { type ActingAdapter, type Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
+import {
+  type ActingAdapter,
+  type Decoder,
+  LoraAdapter,
+  loadDecoder,
+  type TokenBatch,
+  tokenBatchOf,
+} from '@lorasmith/models';
 import { chooseKernels, dispose, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';

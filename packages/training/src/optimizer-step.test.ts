@@ -1,8 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { ProductError } from '@lorasmith/contracts';
-import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { type Decoder, loadDecoder, tokenBatchOf } from '@lorasmith/models';
+import { type Decoder, LoraAdapter, loadDecoder, tokenBatchOf } from '@lorasmith/models';
 import { chooseKernels, liveTensorCount, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { differenceByLargest, greatestDifference } from '../../../test/numeric/greatest-difference.js';
@@ -11,8 +10,7 @@ import { type Batch, runnable } from './batches.js';
 import { ReferenceBatch } from './check-reference/reference-case.js';
 import { NextToken } from './objectives/next-token/next-token.js';
 import { optimizerStep } from './optimizer-step.js';
-import type { Participant } from './shared-pass/pass-scheduler.js';
-import { PassScheduler } from './shared-pass/pass-scheduler.js';
+import { type Participant, PassScheduler } from './shared-pass/pass-scheduler.js';
 
 const kernels = chooseKernels('raw');
 

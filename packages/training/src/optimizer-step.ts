@@ -1,5 +1,5 @@
 import { MAX_ACCUMULATION_STEPS, ProductError, type TrainingSettings } from '@lorasmith/contracts';
-import type { LoraAdapter } from '@lorasmith/lora';
+import type { LoraAdapter } from '@lorasmith/models';
 import { add, concat, dispose, keep, scope, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW, ComputedUpdate } from './adamw.js';
 import type { Batch } from './batches.js';

@@ -1,12 +1,11 @@
 import { fileURLToPath } from 'node:url';
-import { LoraAdapter } from '@lorasmith/lora';
 import {
   type DecoderArchitecture,
   type ModelFolder,
   readModelFolder,
   withBaseQuantization,
 } from '@lorasmith/model-folder';
-import { loadDecoder, tokenBatchOf } from '@lorasmith/models';
+import { LoraAdapter, loadDecoder, tokenBatchOf } from '@lorasmith/models';
 import { decodedMemory, passBytes, SCORES_PER_BLOCK } from '@lorasmith/planning';
 import { chooseKernels, engine, type FloatDType, MOST_SCORES } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';

@@ -1,7 +1,6 @@
 import type { JobSpec, Report, TrainingOutcome, UploadedDataset } from '@lorasmith/contracts';
-import { LoraAdapter } from '@lorasmith/lora';
 import { type ModelFolder, type ModelTexts, quantizationOf } from '@lorasmith/model-folder';
-import type { ActingAdapter, LoadedModel, RowsAlike } from '@lorasmith/models';
+import { type ActingAdapter, type LoadedModel, LoraAdapter, type RowsAlike } from '@lorasmith/models';
 import { type Examples, evaluationBatches, type Plan, rowOrderOf, SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import { ADAMW_DEFAULTS, AdamW, MOMENT_BITS } from './adamw.js';
 import { batchSource } from './batches.js';

@@ -1,6 +1,5 @@
 import { type CheckpointState, readCheckpoint } from '@lorasmith/artifacts';
 import { type JobSpec, type NewJobEvent, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
-import { LoraAdapter } from '@lorasmith/lora';
 import {
   asTrained,
   baseMismatch,
@@ -9,14 +8,13 @@ import {
   readModelFolder,
   WeightDigests,
 } from '@lorasmith/model-folder';
-import type { LoadOptions } from '@lorasmith/models';
+import { type LoadOptions, LoraAdapter } from '@lorasmith/models';
 import { tensorOf } from '@lorasmith/tensor';
 import { type BaseModelCache, stoppableLoading } from './base-model-cache.js';
 import { engineError } from './engine-here.js';
 import type { RunResult } from './run-record.js';
 import type { Share } from './shared-pass/fair-shares.js';
-import type { Participant } from './shared-pass/pass-scheduler.js';
-import { PassScheduler } from './shared-pass/pass-scheduler.js';
+import { type Participant, PassScheduler } from './shared-pass/pass-scheduler.js';
 import { PeakMemory, trainedOutcome } from './trained-outcome.js';
 
 export interface PublishCheckpointOptions {

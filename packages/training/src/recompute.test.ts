@@ -1,9 +1,8 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { ALL_LAYERS, type GroupAdapter, loadDecoder, type ModelAdapter } from '@lorasmith/models';
+import { ALL_LAYERS, type GroupAdapter, LoraAdapter, loadDecoder, type ModelAdapter } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { chooseKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';

@@ -1,9 +1,8 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LoraAdapter } from '@lorasmith/lora';
 import { loadModelText, readModelFolder } from '@lorasmith/model-folder';
-import { loadDecoder } from '@lorasmith/models';
+import { LoraAdapter, loadDecoder } from '@lorasmith/models';
 import { type ScoredRow, sampleSeconds } from '@lorasmith/planning';
 import { chooseKernels, liveTensorCount, tensorOf } from '@lorasmith/tensor';
 import { expect, onTestFinished, test } from 'vitest';

@@ -1,6 +1,5 @@
-import { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder } from '@lorasmith/model-folder';
-import { ALL_LAYERS, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
+import { ALL_LAYERS, LoraAdapter, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import {
   cast,
   chooseKernels,

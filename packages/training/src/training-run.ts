@@ -6,8 +6,7 @@ import {
   saveCheckpoint,
 } from '@lorasmith/artifacts';
 import type { Evaluation, NewJobEvent, TrainingSettings } from '@lorasmith/contracts';
-import type { LoraAdapter } from '@lorasmith/lora';
-import type { ActingAdapter } from '@lorasmith/models';
+import type { ActingAdapter, LoraAdapter } from '@lorasmith/models';
 import { learningRateAt, type Plan, type RowOrder } from '@lorasmith/planning';
 import { bytesOfMoment, momentOfBytes, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW } from './adamw.js';

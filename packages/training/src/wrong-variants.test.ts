@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import { LoraAdapter } from '@lorasmith/lora';
 import {
   type BesideMlpNames,
   type DecoderArchitecture,
@@ -14,7 +13,7 @@ import {
   type RopeSettings,
   readModelFolder,
 } from '@lorasmith/model-folder';
-import { loadDecoder } from '@lorasmith/models';
+import { LoraAdapter, loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { chooseKernels, scope, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
-import { writeSafetensors } from '@lorasmith/safetensors';
+import { writeSafetensors } from '@lorasmith/weight-files';
 
 /** Qwen2 with experts in small: the widths of an MLP, of a shared expert and of all experts of a token differ. */
 const QWEN_EXPERTS = {

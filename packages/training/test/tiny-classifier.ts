@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeSafetensors } from '@lorasmith/safetensors';
+import { writeSafetensors } from '@lorasmith/weight-files';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 
 /** Writes a random classifier of 6 features and 3 classes as a base-model folder. */

@@ -1,6 +1,5 @@
 import { join } from 'node:path';
-import { LoraAdapter } from '@lorasmith/lora';
-import type { Decoder } from '@lorasmith/models';
+import { type Decoder, LoraAdapter } from '@lorasmith/models';
 import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
 import { expect } from 'vitest';
 import { differenceByLargest, greatestDifference } from '../../../test/numeric/greatest-difference.js';

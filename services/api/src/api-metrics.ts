@@ -1,6 +1,12 @@
 import { JOB_STATUSES } from '@lorasmith/contracts';
-import type { GenerationClient } from '@lorasmith/queue';
-import { type ClassWork, type JobStore, type QueueStatus, type WorkerClass, workByClass } from '@lorasmith/queue';
+import {
+  type ClassWork,
+  type GenerationClient,
+  type JobStore,
+  type QueueStatus,
+  type WorkerClass,
+  workByClass,
+} from '@lorasmith/queue';
 import {
   createMetrics,
   Gauge,

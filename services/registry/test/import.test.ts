@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { Adapter, AdapterManifest } from '@lorasmith/contracts';
 import { readPeftFolder } from '@lorasmith/peft-files';
-import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
+import { openSafetensors, writeSafetensors } from '@lorasmith/weight-files';
 import { Value } from 'typebox/value';
 import { describe, expect, test } from 'vitest';
 import { usualCases } from '../../../test/usual-cases.js';

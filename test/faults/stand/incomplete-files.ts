@@ -4,7 +4,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '../../../packages/client/src/index.js';
 import type { AdapterFile, AdapterManifest, Dataset } from '../../../packages/contracts/src/index.js';
-import { openSafetensors } from '../../../packages/safetensors/src/index.js';
+import { openSafetensors } from '../../../packages/weight-files/src/index.js';
 
 /** Checks continuously what is visible in the data folder and through the api. */
 export interface Watch {

@@ -1,6 +1,6 @@
 import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { openSafetensors } from '../../../packages/safetensors/src/index.js';
+import { openSafetensors } from '../../../packages/weight-files/src/index.js';
 import type { HostileCase, HostileTable } from '../hostile-case.js';
 import { safetensorsOf } from '../safetensors-bytes.js';
 

@@ -3,14 +3,14 @@ import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { checkRecordVersion, RECORD_VERSION } from '@lorasmith/contracts';
+import { systemErrorCode, writeWithinSpace } from '@lorasmith/storage';
 import {
   openSafetensors,
   SafetensorsError,
   type SafetensorsFile,
   toFloat32,
   writeSafetensors,
-} from '@lorasmith/safetensors';
-import { systemErrorCode, writeWithinSpace } from '@lorasmith/storage';
+} from '@lorasmith/weight-files';
 import type { CheckpointProgress, CheckpointState } from './checkpoint.js';
 import type { Rollout } from './run-inputs.js';
 

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openSafetensors, SafetensorsError, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
 import { systemErrorCode, writeFileAtomic, writeWithinSpace } from '@lorasmith/storage';
+import { openSafetensors, SafetensorsError, toFloat32, writeSafetensors } from '@lorasmith/weight-files';
 
 /** Its name in the folder of a run's checkpoints. */
 const ROLLOUT_FILE = 'rollout.json';

@@ -2,8 +2,7 @@ import { createHash } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import { ProductError } from '@lorasmith/contracts';
 import type { Client } from '../node-client.js';
-import type { TextOutput } from '../text-output.js';
-import { printableJson } from '../text-output.js';
+import { printableJson, type TextOutput } from '../text-output.js';
 
 /** Where answers are typed. */
 export type CommandInput = NodeJS.ReadableStream & { isTTY?: boolean };

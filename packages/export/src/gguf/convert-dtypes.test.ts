@@ -1,8 +1,7 @@
 import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fromFloat32, toFloat32 } from '@lorasmith/safetensors';
-import { type TensorSource, writeMerged } from '@lorasmith/weight-io';
+import { fromFloat32, type TensorSource, toFloat32, writeMerged } from '@lorasmith/weight-files';
 import { expect, test } from 'vitest';
 
 async function writtenOf(source: TensorSource): Promise<Uint8Array> {
@@ -20,7 +19,7 @@ async function writtenOf(source: TensorSource): Promise<Uint8Array> {
   }
 }
 
-test('conversions between dtypes are those of @lorasmith/safetensors, for every half float', async () => {
+test('conversions between dtypes are those of @lorasmith/weight-files, for every half float', async () => {
   const halves = Uint16Array.from({ length: 2 ** 16 }, (_, bits) => bits).filter((bits) => (bits & 0x7c00) !== 0x7c00);
   const stored: Record<'F16' | 'BF16' | 'F32', Uint8Array> = {
     F16: new Uint8Array(halves.buffer),

@@ -10,7 +10,7 @@ import {
   hasExperts,
   type SparseMlp,
 } from '@lorasmith/model-folder';
-import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
+import type { IndexRange, TensorConversion } from '@lorasmith/weight-files';
 import type { GgufFamily } from './families/gguf-family.js';
 import type { LayerPart, LayerTensor } from './layer-part.js';
 import { bool, float, type RefuseIf, type Setting, uint } from './metadata-setting.js';

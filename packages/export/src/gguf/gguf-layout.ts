@@ -1,4 +1,4 @@
-import { writtenBytes } from '@lorasmith/weight-io';
+import { writtenBytes } from '@lorasmith/weight-files';
 
 /** A value of the metadata, with its type in the file. */
 export type MetadataValue =

@@ -1,4 +1,4 @@
-import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
+import type { IndexRange, TensorConversion } from '@lorasmith/weight-files';
 
 /** A part of a decoder's layer, and how llama.cpp has it. */
 export interface LayerPart {

@@ -5,7 +5,7 @@ import {
   type LinearAttentionNames,
   mixersOf,
 } from '@lorasmith/model-folder';
-import type { IndexRange } from '@lorasmith/weight-io';
+import type { IndexRange } from '@lorasmith/weight-files';
 import type { LayerPart } from './layer-part.js';
 import { type RefuseIf, type Setting, uint } from './metadata-setting.js';
 

@@ -1,5 +1,5 @@
 import { type DecoderArchitecture, tensorName } from '@lorasmith/model-folder';
-import type { IndexRange, TensorConversion } from '@lorasmith/weight-io';
+import type { IndexRange, TensorConversion } from '@lorasmith/weight-files';
 import type { StackedExperts } from './experts.js';
 import { ggufFamily } from './families/gguf-families.js';
 import type { LayerPart, RowsOfHeads } from './layer-part.js';

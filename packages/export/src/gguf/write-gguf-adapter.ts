@@ -1,7 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { ofExpert, type PeftAdapter } from '@lorasmith/peft-files';
-import { type TensorConversion, TensorFault } from '@lorasmith/weight-io';
+import { type TensorConversion, TensorFault } from '@lorasmith/weight-files';
 import { planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import type { GgufType, MetadataValue } from './gguf-layout.js';

@@ -1,5 +1,5 @@
 import { open, rm } from 'node:fs/promises';
-import { type TensorSource, writeMerged } from '@lorasmith/weight-io';
+import { type TensorSource, writeMerged } from '@lorasmith/weight-files';
 import { layOutGguf, type Metadata, type TensorInfo } from './gguf-layout.js';
 
 /** A tensor of the file, and where its numbers come from: its parts, one behind the other. */
@@ -18,7 +18,7 @@ export interface WriteGgufFileOptions {
 /**
  * Writes a new GGUF file in one pass and syncs it.
  * @returns its sha256, hexadecimal, and its bytes
- * @throws as `writeMerged` of weight-io, where the index of a tensor counts those of `tensors`. The file is then removed.
+ * @throws as `writeMerged` of weight-files, where the index of a tensor counts those of `tensors`. The file is then removed.
  */
 export async function writeGgufFile(options: WriteGgufFileOptions): Promise<{ bytes: number; sha256: string }> {
   const { path, metadata, tensors, signal } = options;

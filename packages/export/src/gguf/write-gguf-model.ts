@@ -9,14 +9,16 @@ import {
   type QuantizedWeight,
 } from '@lorasmith/model-folder';
 import type { PeftAdapter } from '@lorasmith/peft-files';
-import { type FloatDtype, SafetensorsError, toFloat32 } from '@lorasmith/safetensors';
 import {
+  type FloatDtype,
   type IndexRange,
+  SafetensorsError,
   type StoredTensor,
   type TensorConversion,
   TensorFault,
+  toFloat32,
   type WeightUpdate,
-} from '@lorasmith/weight-io';
+} from '@lorasmith/weight-files';
 import { type MergedTensor, mergedEntry, mergedLayout, planMerge, storedParts } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import { type ExpertMatrix, isRouter, type StackedExperts } from './experts.js';

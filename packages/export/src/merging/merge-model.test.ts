@@ -4,9 +4,8 @@ import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readModelFolder } from '@lorasmith/model-folder';
-import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
-import { readPeftFolder } from '@lorasmith/peft-files';
-import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
+import { type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/peft-files';
+import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/weight-files';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { mergeModel } from './merge-model.js';

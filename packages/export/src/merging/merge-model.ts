@@ -3,8 +3,14 @@ import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import { equalPart, type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmith/model-folder';
 import type { PeftAdapter } from '@lorasmith/peft-files';
-import { SafetensorsError, safetensorsHeader, type TensorEntry } from '@lorasmith/safetensors';
-import { type StoredTensor, TensorFault, writeMerged } from '@lorasmith/weight-io';
+import {
+  SafetensorsError,
+  type StoredTensor,
+  safetensorsHeader,
+  type TensorEntry,
+  TensorFault,
+  writeMerged,
+} from '@lorasmith/weight-files';
 import { type MergedTensor, mergedEntry, planMerge, storedParts } from './plan-merge.js';
 
 /**

@@ -2,8 +2,15 @@ import { cp, mkdir, mkdtemp, open, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
-import { NF4_VALUES, type QuantizedHere, type QuantizedStorage, SCALE_VALUES, writeMerged } from '@lorasmith/weight-io';
+import {
+  NF4_VALUES,
+  openSafetensors,
+  type QuantizedHere,
+  type QuantizedStorage,
+  SCALE_VALUES,
+  writeMerged,
+  writeSafetensors,
+} from '@lorasmith/weight-files';
 import { expect, onTestFinished, test } from 'vitest';
 import { mergeModel } from './merge-model.js';
 

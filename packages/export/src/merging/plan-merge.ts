@@ -8,8 +8,7 @@ import {
   withOwnHead,
 } from '@lorasmith/model-folder';
 import { ofExpert, type PeftAdapter, type PeftModule } from '@lorasmith/peft-files';
-import type { FloatDtype, TensorEntry } from '@lorasmith/safetensors';
-import type { StoredTensor, WeightUpdate } from '@lorasmith/weight-io';
+import type { FloatDtype, StoredTensor, TensorEntry, WeightUpdate } from '@lorasmith/weight-files';
 
 /** A tensor of a merged model. */
 export interface MergedTensor {

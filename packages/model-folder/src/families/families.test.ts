@@ -1,7 +1,7 @@
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
+import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/weight-files';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DecoderArchitecture, Experts, RopeScaling } from '../architecture.js';
 import { withBaseQuantization } from '../base-quantization.js';

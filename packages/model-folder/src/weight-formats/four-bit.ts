@@ -1,6 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { FloatDtype, TensorEntry } from '@lorasmith/safetensors';
-import type { StoredTensor } from '@lorasmith/weight-io';
+import type { FloatDtype, StoredTensor, TensorEntry } from '@lorasmith/weight-files';
 import { modelFileLabel } from '../config/json-file.js';
 import type { FourBitType } from './quantized-type.js';
 import {

@@ -1,5 +1,4 @@
-import type { TensorEntry } from '@lorasmith/safetensors';
-import type { BlockScales, StoredTensor } from '@lorasmith/weight-io';
+import type { BlockScales, StoredTensor, TensorEntry } from '@lorasmith/weight-files';
 import type { ConfigFields } from '../config/config-fields.js';
 import type { LocatedTensor } from '../weights/weight-files.js';
 import { inBfloat16, type QuantizedWeight, type TensorLocation, type WeightFormat } from './quantized-weight.js';

@@ -1,5 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { StoredTensor } from '@lorasmith/weight-io';
+import type { StoredTensor } from '@lorasmith/weight-files';
 import { modelFileLabel } from '../config/json-file.js';
 import type { RequiredTensor } from '../families/family.js';
 import {

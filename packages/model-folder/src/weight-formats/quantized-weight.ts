@@ -1,6 +1,5 @@
 import type { AdapterManifest } from '@lorasmith/contracts';
-import type { TensorEntry } from '@lorasmith/safetensors';
-import type { BlockScales, StoredTensor } from '@lorasmith/weight-io';
+import type { BlockScales, StoredTensor, TensorEntry } from '@lorasmith/weight-files';
 import type { ConfigFields } from '../config/config-fields.js';
 import type { Family, ModelLayout } from '../families/family.js';
 import type { LocatedTensor } from '../weights/weight-files.js';

@@ -1,7 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
-import type { Dtype } from '@lorasmith/safetensors';
+import type { Dtype } from '@lorasmith/weight-files';
 import { modelFileLabel } from '../config/json-file.js';
 import { asModelError, type LocatedTensor } from '../weights/weight-files.js';
 

@@ -1,5 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import { openSafetensors, type SafetensorsFile, type TensorEntry } from '@lorasmith/safetensors';
+import { openSafetensors, type SafetensorsFile, type TensorEntry } from '@lorasmith/weight-files';
 import { modelFileLabel } from '../config/json-file.js';
 import type { ModelFolder } from '../model-folder.js';
 import { asModelError, type LocatedTensor } from './weight-files.js';

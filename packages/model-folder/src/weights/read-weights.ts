@@ -1,5 +1,14 @@
-import { type FloatDtype, SafetensorsError, type SafetensorsFile } from '@lorasmith/safetensors';
-import { type BlockScales, createRegion, type FilePiece, type Region, readPieces, Sha256 } from '@lorasmith/weight-io';
+import {
+  type BlockScales,
+  createRegion,
+  type FilePiece,
+  type FloatDtype,
+  type Region,
+  readPieces,
+  SafetensorsError,
+  type SafetensorsFile,
+  Sha256,
+} from '@lorasmith/weight-files';
 import type { ModelFolder } from '../model-folder.js';
 import { QUANTIZED_BLOCK } from '../weight-formats/four-bit.js';
 import { locateTensor, openWeightFiles } from './model-weights.js';

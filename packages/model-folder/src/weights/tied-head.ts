@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openSafetensors } from '@lorasmith/safetensors';
+import { openSafetensors } from '@lorasmith/weight-files';
 import type { DecoderArchitecture } from '../architecture.js';
 import { tensorName } from '../decoder-names.js';
 import { asModelError, type LocatedTensor } from './weight-files.js';

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { cp, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
+import { openSafetensors, writeSafetensors } from '@lorasmith/weight-files';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ModelFolder, readModelFolder } from '../model-folder.js';
 import { WeightDigests } from './weight-digests.js';

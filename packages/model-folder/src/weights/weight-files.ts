@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
-import { openSafetensors, SafetensorsError, type SafetensorsFile, type TensorEntry } from '@lorasmith/safetensors';
+import { openSafetensors, SafetensorsError, type SafetensorsFile, type TensorEntry } from '@lorasmith/weight-files';
 import { isMissing, modelFileLabel, readOptionalJsonFile, unreadable } from '../config/json-file.js';
 
 const SINGLE_FILE = 'model.safetensors';

@@ -8,8 +8,7 @@ import {
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { Norm } from './norm.js';
-import type { QueryKeyStep } from './query-key-step.js';
-import { QueryKeyNorm, RotaryOrder } from './query-key-step.js';
+import { QueryKeyNorm, type QueryKeyStep, RotaryOrder } from './query-key-step.js';
 
 const kernels = chooseKernels('raw');
 

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import { SeededRandom } from '@lorasmith/seeded-random';
 import { chooseKernels, scope, toFloat32Array } from '@lorasmith/tensor';
+import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/weight-files';
 import { expect, onTestFinished, test } from 'vitest';
 import { loadDecoder } from './load-decoder.js';
 

@@ -23,8 +23,14 @@ import { attentionSettings } from './attention.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
 import { KeyValueSource } from './key-value-source.js';
 import { listNormIfAny, unitNorm } from './list-norm.js';
-import type { HeadShape, QueryKeyStep } from './query-key-step.js';
-import { growQueries, type HeadNorms, QueryKeyNorm, RotaryOrder } from './query-key-step.js';
+import {
+  growQueries,
+  type HeadNorms,
+  type HeadShape,
+  QueryKeyNorm,
+  type QueryKeyStep,
+  RotaryOrder,
+} from './query-key-step.js';
 import { rotatedDimensions } from './rope-frequencies.js';
 
 export interface SelfAttentionWeights {

@@ -1,6 +1,6 @@
 import type { WeightTarget } from '@lorasmith/model-folder';
 import { type FloatDType, type Tensor, tensorOfMapping } from '@lorasmith/tensor';
-import { giveAway, type Region } from '@lorasmith/weight-io';
+import { giveAway, type Region } from '@lorasmith/weight-files';
 
 // A model is loaded in three phases. It is listed: a value says which tensors of the files it is read of, and how it is made of them. Its
 // tensors are read. It is built of what was read. What could be asked for during the second phase is not in the list.

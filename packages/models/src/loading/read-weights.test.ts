@@ -4,7 +4,6 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ModelFolder, readWeights, type WeightTarget } from '@lorasmith/model-folder';
-import { type FloatDtype, openSafetensors } from '@lorasmith/safetensors';
 import {
   cast,
   dispose,
@@ -16,7 +15,7 @@ import {
   tensorOfMapping,
   toFloat32Array,
 } from '@lorasmith/tensor';
-import { giveAway } from '@lorasmith/weight-io';
+import { type FloatDtype, giveAway, openSafetensors } from '@lorasmith/weight-files';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 let path: string;

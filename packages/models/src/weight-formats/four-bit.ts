@@ -13,7 +13,7 @@ import {
   type Tensor,
   toFloat32Array,
 } from '@lorasmith/tensor';
-import { NF4_VALUES, quantizeScales, SCALE_VALUES } from '@lorasmith/weight-io';
+import { NF4_VALUES, quantizeScales, SCALE_VALUES } from '@lorasmith/weight-files';
 import { adopted, filled, made, type Reading, regionOf } from '../loading/listed.js';
 import { type ListPacked, total } from './packed-format.js';
 

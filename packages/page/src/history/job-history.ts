@@ -1,13 +1,13 @@
-import type {
-  AnswerRound,
-  AnswerScores,
-  EventData,
-  JobEvent,
-  JobSpec,
-  Report,
-  SampleRound,
+import {
+  type AnswerRound,
+  type AnswerScores,
+  type EventData,
+  type JobEvent,
+  type JobSpec,
+  LAST_EVENT_TYPES,
+  type Report,
+  type SampleRound,
 } from '@lorasmith/contracts';
-import { LAST_EVENT_TYPES } from '@lorasmith/contracts';
 import { Curve } from './curve.js';
 
 export type Evaluation = EventData<'evaluation-finished'>;

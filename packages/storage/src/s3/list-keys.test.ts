@@ -1,7 +1,6 @@
 import { setImmediate as settle } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import type { ListOptions, S3Object } from './s3-objects.js';
-import { listKeys } from './s3-objects.js';
+import { type ListOptions, listKeys, type S3Object } from './s3-objects.js';
 
 const PREFIX = 'adapters/records/';
 

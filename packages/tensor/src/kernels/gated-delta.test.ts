@@ -6,7 +6,7 @@ import {
 } from '../../../../test/numeric/central-differences.js';
 import { differenceByLargest } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { openSafetensors, toFloat32 } from '../../../safetensors/src/index.js';
+import { openSafetensors, toFloat32 } from '../../../weight-files/src/index.js';
 import { engine } from '../binding.js';
 import type { FloatDType } from '../dtype.js';
 import { concat, rowsOf, slice } from '../layout.js';

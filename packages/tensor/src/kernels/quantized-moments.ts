@@ -1,4 +1,4 @@
-import { SCALE_VALUES, UNSIGNED_VALUES } from '@lorasmith/weight-io';
+import { SCALE_VALUES, UNSIGNED_VALUES } from '@lorasmith/weight-files';
 import { reshape } from '../layout.js';
 import { keep, scope, type Tensor } from '../tensor.js';
 import { bytesAsFloat32, tensorOf, tensorOfBytes, toFloat32Array } from '../transfer.js';

@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TokenBatch, tokenBatchOf } from '@lorasmith/models';
-import { openSafetensors, toFloat32 } from '@lorasmith/safetensors';
+import { openSafetensors, toFloat32 } from '@lorasmith/weight-files';
 
 /** `case.json` of a reference folder: settings, losses and gradient norms of its optimizer steps. */
 export interface ReferenceSteps {

@@ -1,10 +1,11 @@
-import { LoraAdapter, type LoraTarget } from '@lorasmith/lora';
 import {
   type ActingAdapter,
   ALL_LAYERS,
   type Decoder,
   generateTexts,
   joinTokenBatches,
+  LoraAdapter,
+  type LoraTarget,
   tokenBatchOf,
 } from '@lorasmith/models';
 import { chooseKernels, type FloatDType, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';

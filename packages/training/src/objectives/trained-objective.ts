@@ -1,7 +1,6 @@
 import type { Report } from '@lorasmith/contracts';
-import type { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
-import type { LoadedModel, RowsAlike } from '@lorasmith/models';
+import type { LoadedModel, LoraAdapter, RowsAlike } from '@lorasmith/models';
 import type { Examples, Plan, RowOrder } from '@lorasmith/planning';
 import type { Participant } from '../shared-pass/pass-scheduler.js';
 import type { TrainOptions } from '../train-options.js';

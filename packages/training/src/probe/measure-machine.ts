@@ -1,8 +1,7 @@
 import { cpus, totalmem } from 'node:os';
 import type { MachineProfile, MachineRates } from '@lorasmith/contracts';
-import { LoraAdapter } from '@lorasmith/lora';
 import { type DecoderArchitecture, LOGITS_PER_CHUNK, type ModelFolder } from '@lorasmith/model-folder';
-import { type Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
+import { type Decoder, LoraAdapter, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import { stepWork, weightGigabytes, weightTraffic } from '@lorasmith/planning';
 import { dispose, engine, type FloatDType, type KernelSet } from '@lorasmith/tensor';
 import { NextToken } from '../objectives/next-token/next-token.js';

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
-import { writeSafetensors } from '@lorasmith/safetensors';
+import { writeSafetensors } from '@lorasmith/weight-files';
 
 const LLAMA = { model_type: 'llama', max_position_embeddings: 1024, tie_word_embeddings: true };
 

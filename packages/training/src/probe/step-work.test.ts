@@ -1,7 +1,6 @@
 import { fileURLToPath } from 'node:url';
-import { LoraAdapter } from '@lorasmith/lora';
 import { type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
-import { type Decoder, loadDecoder, tokenBatchOf } from '@lorasmith/models';
+import { type Decoder, LoraAdapter, loadDecoder, tokenBatchOf } from '@lorasmith/models';
 import { stepWork } from '@lorasmith/planning';
 import { chooseKernels, dispose, observeOps } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';

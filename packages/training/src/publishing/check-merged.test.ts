@@ -1,9 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LoraAdapter } from '@lorasmith/lora';
 import { type ModelFolder, ModelTexts, readModelFolder } from '@lorasmith/model-folder';
-import { type Decoder, loadDecoder } from '@lorasmith/models';
+import { type Decoder, LoraAdapter, loadDecoder } from '@lorasmith/models';
 import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import { chooseKernels, type FloatDType, liveTensorCount, tensorOf } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';

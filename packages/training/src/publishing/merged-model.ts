@@ -2,7 +2,6 @@ import { ProductError } from '@lorasmith/contracts';
 import { DTYPE_NAMES, type ModelFolder } from '@lorasmith/model-folder';
 import { DenseLinear, type GroupAdapter, type LinearGroup, type ModelAdapter } from '@lorasmith/models';
 import { ofExpert, type PeftAdapter, type PeftModule } from '@lorasmith/peft-files';
-import type { FloatDtype } from '@lorasmith/safetensors';
 import {
   add,
   cast,
@@ -24,6 +23,7 @@ import {
   toFloat32Array,
   toNumber,
 } from '@lorasmith/tensor';
+import type { FloatDtype } from '@lorasmith/weight-files';
 import { spreadNumbers } from './probe-texts.js';
 import { checkFailed, layerBound, type MergeRounding, weightRounding } from './rounding-bounds.js';
 

@@ -1,5 +1,4 @@
-import { LoraAdapter } from '@lorasmith/lora';
-import { DenseLinear, type LinearGroup, type ModelAdapter } from '@lorasmith/models';
+import { DenseLinear, type LinearGroup, LoraAdapter, type ModelAdapter } from '@lorasmith/models';
 import { chooseKernels, type DType, keep, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';

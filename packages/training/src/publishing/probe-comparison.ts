@@ -1,6 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { LoraAdapter } from '@lorasmith/lora';
-import type { GroupAdapter, LinearGroup, LoadedModel, ModelAdapter } from '@lorasmith/models';
+import type { GroupAdapter, LinearGroup, LoadedModel, LoraAdapter, ModelAdapter } from '@lorasmith/models';
 import {
   add,
   alias,

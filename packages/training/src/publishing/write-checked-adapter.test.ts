@@ -3,12 +3,18 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AdapterChecks, AdapterProbe } from '@lorasmith/contracts';
-import { LoraAdapter } from '@lorasmith/lora';
 import { loadTokenizer, type ModelFolder, ModelTexts, readModelFolder } from '@lorasmith/model-folder';
-import { type ActingAdapter, type Classifier, type Decoder, loadClassifier, loadDecoder } from '@lorasmith/models';
+import {
+  type ActingAdapter,
+  type Classifier,
+  type Decoder,
+  LoraAdapter,
+  loadClassifier,
+  loadDecoder,
+} from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
-import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
 import { chooseKernels, type FloatDType, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/weight-files';
 import { Value } from 'typebox/value';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';

@@ -1,8 +1,7 @@
 import { join } from 'node:path';
 import { ADAPTER_FILES, type AdapterChecks, type AdapterManifest, type AdapterProbe } from '@lorasmith/contracts';
-import { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
-import type { LoadedModel, ModelAdapter } from '@lorasmith/models';
+import { type LoadedModel, LoraAdapter, type ModelAdapter } from '@lorasmith/models';
 import { manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import { type InTimeSlice, throwIfStopped } from '../shared-pass/time-slice.js';

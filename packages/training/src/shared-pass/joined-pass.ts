@@ -1,5 +1,4 @@
-import type { LoraAdapter } from '@lorasmith/lora';
-import { ALL_LAYERS, type DropoutSeed } from '@lorasmith/models';
+import { ALL_LAYERS, type DropoutSeed, type LoraAdapter } from '@lorasmith/models';
 import { dispose, keep, slice, type Tensor } from '@lorasmith/tensor';
 import type { Batch } from '../batches.js';
 import { cardFailure, isOutOfMemory } from '../engine-here.js';

@@ -1,6 +1,5 @@
 import { setTimeout } from 'node:timers/promises';
-import { LoraAdapter } from '@lorasmith/lora';
-import { ALL_LAYERS, type Decoder, tokenBatchOf } from '@lorasmith/models';
+import { ALL_LAYERS, type Decoder, LoraAdapter, tokenBatchOf } from '@lorasmith/models';
 import { chooseKernels, dispose, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { TINY_ARCHITECTURE, tinyDecoder } from '../../../models/test/tiny-decoder.js';
@@ -9,8 +8,7 @@ import { NextToken } from '../objectives/next-token/next-token.js';
 import { takeBatchLoss } from '../objectives/objective.js';
 import { GenerationTime, type TextGenerator } from './engine-time.js';
 import type { MicroBatch } from './joined-pass.js';
-import type { Participant } from './pass-scheduler.js';
-import { type FinishedPass, PassScheduler } from './pass-scheduler.js';
+import { type FinishedPass, type Participant, PassScheduler } from './pass-scheduler.js';
 
 const kernels = chooseKernels('raw');
 

@@ -1,9 +1,8 @@
 import { readManifestOfFolder } from '@lorasmith/artifacts';
 import { Semaphore } from '@lorasmith/concurrency';
 import { type AdapterId, ProductError } from '@lorasmith/contracts';
-import { LoraAdapter } from '@lorasmith/lora';
 import { baseMismatch } from '@lorasmith/model-folder';
-import type { Decoder } from '@lorasmith/models';
+import { type Decoder, LoraAdapter } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 
 export interface LeasedAdapter {

@@ -1,6 +1,5 @@
 import { bytesText } from '@lorasmith/client/core';
-import type { Checkpoint, Job } from '@lorasmith/contracts';
-import { ENDED_STATUSES } from '@lorasmith/contracts';
+import { type Checkpoint, ENDED_STATUSES, type Job } from '@lorasmith/contracts';
 import { useEffect, useState } from 'preact/hooks';
 import { numberText } from '../../charts/number-text.js';
 import { type Column, DataTable } from '../../components/data-table.js';

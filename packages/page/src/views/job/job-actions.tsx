@@ -1,5 +1,4 @@
-import type { Job } from '@lorasmith/contracts';
-import { ACTIVE_STATUSES, ENDED_STATUSES } from '@lorasmith/contracts';
+import { ACTIVE_STATUSES, ENDED_STATUSES, type Job } from '@lorasmith/contracts';
 import { useState } from 'preact/hooks';
 import { ConfirmDialog } from '../../components/dialog.js';
 import { NoticeButton } from '../../components/end-notices.js';

@@ -1,6 +1,5 @@
 import { countText } from '@lorasmith/client/core';
-import type { Job } from '@lorasmith/contracts';
-import { ENDED_STATUSES } from '@lorasmith/contracts';
+import { ENDED_STATUSES, type Job } from '@lorasmith/contracts';
 import { DatasetLink } from '../../components/dataset-link.js';
 import { Link } from '../../components/link.js';
 import { Moment } from '../../components/moment.js';

@@ -1,6 +1,5 @@
 import { stateText, worseOnHeldOutRows, worseText } from '@lorasmith/client/core';
-import type { Job, Report, Sweep } from '@lorasmith/contracts';
-import { ENDED_STATUSES } from '@lorasmith/contracts';
+import { ENDED_STATUSES, type Job, type Report, type Sweep } from '@lorasmith/contracts';
 import { useEffect, useRef } from 'preact/hooks';
 import { numberText } from '../../charts/number-text.js';
 import { ErrorNotice } from '../../components/error-notice.js';

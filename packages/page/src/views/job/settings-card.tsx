@@ -1,5 +1,4 @@
-import type { Job } from '@lorasmith/contracts';
-import { specOf } from '@lorasmith/contracts';
+import { type Job, specOf } from '@lorasmith/contracts';
 import { CodeBlock } from '../../components/copy-button.js';
 import { DatasetLink } from '../../components/dataset-link.js';
 import { Facts } from '../../components/facts.js';

@@ -1,5 +1,4 @@
-import type { Counted, Job } from '@lorasmith/contracts';
-import { JOB_STATUSES, type JobStatus, UNFINISHED_STATUSES } from '@lorasmith/contracts';
+import { type Counted, JOB_STATUSES, type Job, type JobStatus, UNFINISHED_STATUSES } from '@lorasmith/contracts';
 import { DataTable } from '../../components/data-table.js';
 import { useKeptScroll } from '../../components/kept-scroll.js';
 import { Link } from '../../components/link.js';

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "../../weight-io/native/merge_rows.h"
+#include "../../weight-files/native/merge_rows.h"
 #include "cpu/gemm.h"
 #include "cpu/parallel.h"
 #include "ops/merged_weight/merged_weight_operands.h"

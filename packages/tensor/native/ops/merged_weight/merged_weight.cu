@@ -1,5 +1,5 @@
 // An adapter merged into a weight: merged_weight.cc on a GPU. The merged weight is the same bits as by
-// weight-io's merge_rows.h, for which subnormal numbers are zero at each step, and products and sums are rounded as
+// weight-files's merge_rows.h, for which subnormal numbers are zero at each step, and products and sums are rounded as
 // there.
 #include "cuda/kernels/number.cuh"
 #include "ops/merged_weight/merged_weight.h"

@@ -7,7 +7,7 @@
 constexpr int kMergedTileRows = 8;
 constexpr int kMergedTileColumns = 256;
 
-// A sum over the rank is at most so long; else it is two of half the rank. As in weight-io's merge_rows.h.
+// A sum over the rank is at most so long; else it is two of half the rank. As in weight-files's merge_rows.h.
 constexpr int kMergedChain = 384;
 
 // Squares are those of numbers times this, so that tiny ones do not underflow.

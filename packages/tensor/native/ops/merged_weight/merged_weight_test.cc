@@ -1,7 +1,7 @@
 // An adapter merged into rows of a weight: the bits of the merged download.
 #include "ops/merged_weight/merged_weight.h"
 
-#include "../../weight-io/native/merge_rows.h"
+#include "../../weight-files/native/merge_rows.h"
 #include "cuda/test/guarded.h"
 
 using namespace kernel_test;

@@ -2,7 +2,7 @@
 // looked up in a register. All of them are numbers of bfloat16.
 #pragma once
 
-#include "../../weight-io/native/mxfp4_matrix.h"
+#include "../../weight-files/native/mxfp4_matrix.h"
 #include "cpu/bfloat16_tile.h"
 #include "cpu/float32_tile.h"
 #include "ops/quantized/packed_rows.h"

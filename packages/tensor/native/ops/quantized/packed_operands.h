@@ -1,8 +1,8 @@
 // Weights in 4 and 8 bits as the inputs of an op.
 #pragma once
 
-#include "../../weight-io/native/mxfp4_matrix.h"
-#include "../../weight-io/native/quantized_matrix.h"
+#include "../../weight-files/native/mxfp4_matrix.h"
+#include "../../weight-files/native/quantized_matrix.h"
 #include "cpu/kernel.h"
 #include "ops/grouped_product/grouped_product_operands.h"
 #include "ops/quantized/scaled_matrix.h"

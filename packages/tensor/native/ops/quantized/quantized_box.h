@@ -13,7 +13,7 @@ constexpr int kFewRowsTile = 16;
 constexpr int kFewRowsThreads = 256;
 constexpr int kFewRowsDepth = 64;
 
-// Layout of the numbers of a module: QuantizedModule of packages/weight-io.
+// Layout of the numbers of a module: QuantizedModule of packages/weight-files.
 constexpr int kModuleValues = 3;
 constexpr int kModuleNestedValues = kModuleValues + 16;
 constexpr int kModuleNumbers = kModuleNestedValues + 256;

@@ -2,7 +2,7 @@
 // and rounded once, and then looked up in a register.
 #pragma once
 
-#include "../../weight-io/native/quantized_matrix.h"
+#include "../../weight-files/native/quantized_matrix.h"
 #include "cpu/bfloat16_tile.h"
 #include "cpu/float32_tile.h"
 #include "ops/quantized/packed_rows.h"

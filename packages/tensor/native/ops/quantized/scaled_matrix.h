@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "../../weight-io/native/scaled_blocks.h"
+#include "../../weight-files/native/scaled_blocks.h"
 
 namespace lorasmith {
 

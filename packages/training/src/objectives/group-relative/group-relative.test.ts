@@ -6,9 +6,8 @@ import {
   type ObjectiveRequest,
   objectiveOf,
 } from '@lorasmith/contracts';
-import type { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { type Decoder, loadDecoder, tokenBatchOf } from '@lorasmith/models';
+import { type Decoder, type LoraAdapter, loadDecoder, tokenBatchOf } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import type { PromptExamples } from '@lorasmith/planning';
 import { chooseKernels, liveTensorCount } from '@lorasmith/tensor';

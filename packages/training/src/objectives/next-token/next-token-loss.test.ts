@@ -1,5 +1,4 @@
-import { LoraAdapter } from '@lorasmith/lora';
-import { type ActingAdapter, OutputHead, type OutputHeadSettings } from '@lorasmith/models';
+import { type ActingAdapter, LoraAdapter, OutputHead, type OutputHeadSettings } from '@lorasmith/models';
 import {
   chooseKernels,
   dispose,

@@ -1,9 +1,8 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { loadDecoder } from '@lorasmith/models';
+import { LoraAdapter, loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { chooseKernels, liveTensorCount } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';

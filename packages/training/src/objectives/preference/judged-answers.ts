@@ -4,11 +4,12 @@ import { type LabelledAnswer, type LabelledExamples, maxTokensOf, type Plan, typ
 import type { StepContext } from '../objective.js';
 import type { TrainedObjective } from '../trained-objective.js';
 import { type Preference, preferenceOn, preferenceSettings } from './preference.js';
-import type { JudgedExamples, ScoresOf } from './preference-batch.js';
 import {
+  type JudgedExamples,
   type JudgedSequence,
   type Judgement,
   type PreferenceBatch,
+  type ScoresOf,
   type SequenceBatch,
   type SequenceSums,
   sequenceBatchOf,

@@ -4,11 +4,12 @@ import { type PairExamples, type TokenPair, trainedOf } from '@lorasmith/plannin
 import type { StepContext } from '../objective.js';
 import type { TrainedObjective } from '../trained-objective.js';
 import { type Preference, preferenceOn, preferenceSettings } from './preference.js';
-import type { JudgedExamples, PreferenceFigures } from './preference-batch.js';
 import {
+  type JudgedExamples,
   type JudgedSequence,
   type Judgement,
   type PreferenceBatch,
+  type PreferenceFigures,
   type SequenceBatch,
   type SequenceSums,
   sequenceBatchOf,

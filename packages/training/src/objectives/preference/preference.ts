@@ -3,19 +3,20 @@ import { type Decoder, type JoinedBatch, type LoadedModel, tokensOfRows } from '
 import { scope, toFloat32Array } from '@lorasmith/tensor';
 import { FORWARD_SHARE } from '../../shared-pass/time-slice.js';
 import { judgedMetrics, judgedPass, labelLosses } from '../label-losses.js';
-import type { ForwardRun, StepContext } from '../objective.js';
 import {
   type BatchLoss,
   type EvaluationMetrics,
+  type ForwardRun,
   type Objective,
   type OwnMetrics,
   type PassLoss,
   type PassOptions,
+  type StepContext,
   takeBatchLoss,
 } from '../objective.js';
 import { ofKind } from '../trained-objective.js';
-import type { JudgedExamples } from './preference-batch.js';
 import {
+  type JudgedExamples,
   type Judgement,
   joinPreferenceBatches,
   type LabelRun,

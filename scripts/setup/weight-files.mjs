@@ -6,9 +6,9 @@ import { cacheDir, ROOT_DIR } from './locations.mjs';
 import { placeFiles } from './native-build.mjs';
 import { describeFailure } from './run-steps.mjs';
 
-const SOURCE_DIR = path.join(ROOT_DIR, 'packages/weight-io/native');
-/** Where packages/weight-io loads its addon from. */
-export const WEIGHT_IO_BUILD_DIR = path.join(SOURCE_DIR, 'build');
+const SOURCE_DIR = path.join(ROOT_DIR, 'packages/weight-files/native');
+/** Where packages/weight-files loads its addon from. */
+export const WEIGHT_FILES_BUILD_DIR = path.join(SOURCE_DIR, 'build');
 
 /** Products and sums are fused only where the source says so. */
 const FLAGS = [
@@ -23,28 +23,28 @@ const FLAGS_OF = {
 };
 
 /**
- * Compiles the addon of packages/weight-io into its native/build.
+ * Compiles the addon of packages/weight-files into its native/build.
  *
  * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
  * @returns {Promise<string>} one line for the report
  * @throws {import('./setup-error.mjs').SetupError} when it does not compile
  */
-export async function installWeightIo({ cache, env, progress }) {
+export async function installWeightFiles({ cache, env, progress }) {
   const names = (await readdir(SOURCE_DIR)).filter((name) => name.endsWith('.cc')).sort();
   const sources = names.filter((name) => process.arch === 'x64' || !(name in FLAGS_OF));
-  const target = { file: 'weight-io.node', sources, flags: FLAGS, flagsOf: FLAGS_OF, libraries: [] };
+  const target = { file: 'weight-files.node', sources, flags: FLAGS, flagsOf: FLAGS_OF, libraries: [] };
   const options = { sourceDir: SOURCE_DIR, identity: 'none', cache, env, progress };
   const { files, key, compiled } = await compileNative([target], options);
-  const placed = await placeFiles({ buildDir: WEIGHT_IO_BUILD_DIR, files, key, keyFile: '.weight-io-key' });
+  const placed = await placeFiles({ buildDir: WEIGHT_FILES_BUILD_DIR, files, key, keyFile: '.weight-files-key' });
   return compiled > 0 ? 'compiled' : placed ? 'taken from the cache' : 'in place';
 }
 
-// node scripts/setup/weight-io.mjs: compiles the addon.
+// node scripts/setup/weight-files.mjs: compiles the addon.
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
   try {
     const { env } = process;
     const progress = { update: (/** @type {string} */ text) => console.error(text) };
-    console.log(await installWeightIo({ cache: cacheDir(env), env, progress }));
+    console.log(await installWeightFiles({ cache: cacheDir(env), env, progress }));
   } catch (error) {
     console.error(describeFailure(error));
     process.exitCode = 1;

@@ -89,7 +89,7 @@ interface Addon {
   ): Promise<boolean>;
 }
 
-const FILE = fileURLToPath(new URL('../native/build/weight-io.node', import.meta.url));
+const FILE = fileURLToPath(new URL('../native/build/weight-files.node', import.meta.url));
 
 export const addon = createRequire(import.meta.url)(FILE) as Addon;
 

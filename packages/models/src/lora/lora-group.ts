@@ -1,4 +1,3 @@
-import type { DropoutSeed, GroupAdapter, LinearGroup, LowRankAdapter } from '@lorasmith/models';
 import {
   type AdaptedRows,
   add,
@@ -14,6 +13,8 @@ import {
   type Tensor,
   toFloat32Array,
 } from '@lorasmith/tensor';
+import type { LinearGroup } from '../frozen-linear.js';
+import type { DropoutSeed, GroupAdapter, LowRankAdapter } from '../pass.js';
 
 type SavedLora = {
   /** `[tokens, in]` the input of forward, before dropout; the backward pass applies dropout again */

@@ -1,4 +1,4 @@
-// The addon weight-io.node: weights between files and memory, on threads of its own.
+// The addon weight-files.node: weights between files and memory, on threads of its own.
 #include <node_api.h>
 
 #include "quantize_scales.h"
@@ -30,4 +30,4 @@ napi_value Init(napi_env env, napi_value exports) {
 }  // namespace
 }  // namespace lorasmith
 
-NAPI_MODULE(lorasmith_weight_io, lorasmith::Init)
+NAPI_MODULE(lorasmith_weight_files, lorasmith::Init)

@@ -64,7 +64,7 @@ napi_value StartWork(napi_env env, std::unique_ptr<AsyncWork> work, napi_value v
   napi_value promise, name;
   napi_create_promise(env, &started->deferred, &promise);
   if (values != nullptr) napi_create_reference(env, values, 1, &started->values);
-  napi_create_string_utf8(env, "lorasmith weight-io", NAPI_AUTO_LENGTH, &name);
+  napi_create_string_utf8(env, "lorasmith weight-files", NAPI_AUTO_LENGTH, &name);
   napi_create_async_work(env, nullptr, name, &Execute, &Complete, started.get(), &started->handle);
   napi_queue_async_work(env, started->handle);
   started.release();  // Complete deletes it.

@@ -1,7 +1,8 @@
-import type { GroupModule, LinearGroup, ModelAdapter } from '@lorasmith/models';
 import { ofExpert, type PeftAdapter, type PeftModule } from '@lorasmith/peft-files';
 import { SeededRandom } from '@lorasmith/seeded-random';
 import { concat, dispose, keep, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import type { GroupModule, LinearGroup } from '../frozen-linear.js';
+import type { ModelAdapter } from '../pass.js';
 import { LoraGroup } from './lora-group.js';
 
 /** A layer to adapt, or all experts of one. */

@@ -1,4 +1,3 @@
-import { DenseLinear, type DropoutSeed, type LinearGroup, type ModelAdapter } from '@lorasmith/models';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import {
   chooseKernels,
@@ -11,8 +10,10 @@ import {
   toFloat32Array,
 } from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
-import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
+import { differenceByLargest } from '../../../../test/numeric/greatest-difference.js';
+import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
+import { DenseLinear, type LinearGroup } from '../frozen-linear.js';
+import type { DropoutSeed, ModelAdapter } from '../pass.js';
 import { initialA, LoraAdapter, type LoraOptions, type LoraTarget } from './lora-adapter.js';
 
 const kernels = chooseKernels('raw');

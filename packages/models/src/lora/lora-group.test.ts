@@ -1,4 +1,3 @@
-import { DenseLinear, type LinearGroup } from '@lorasmith/models';
 import {
   type AdaptedRows,
   cast,
@@ -17,9 +16,10 @@ import {
   centralDifferences,
   FINITE_DIFFERENCE_TOLERANCE,
   weightedSum,
-} from '../../../test/numeric/central-differences.js';
-import { differenceByLargest, greatestDifference } from '../../../test/numeric/greatest-difference.js';
-import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
+} from '../../../../test/numeric/central-differences.js';
+import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
+import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
+import { DenseLinear, type LinearGroup } from '../frozen-linear.js';
 import { LoraGroup } from './lora-group.js';
 
 const kernels = chooseKernels('raw');

@@ -1,1 +1,0 @@
-export { LoraAdapter, type LoraOptions, type LoraTarget } from './lora-adapter.js';
