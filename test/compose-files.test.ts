@@ -13,7 +13,7 @@ import { REGISTRY_SETTINGS } from '../services/registry/src/config.js';
 import { WORKER_SETTINGS } from '../services/worker/src/settings.js';
 
 // The rules for all compose files. They are checked as YAML, which needs no Docker, and with Compose itself if it is
-// installed. checks/compose-smoke.mjs runs the files.
+// installed. test/checks/compose-smoke.mjs runs the files.
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const hasCompose = spawnSync('docker', ['compose', 'version']).status === 0;

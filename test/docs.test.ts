@@ -112,7 +112,14 @@ describe('handwritten parts of the documentation', () => {
 
   test('all links lead to existing files and headings', async () => {
     const pages = [
-      ...['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'bench/README.md', 'test/fixtures/README.md'],
+      ...[
+        'README.md',
+        'CHANGELOG.md',
+        'CONTRIBUTING.md',
+        'SECURITY.md',
+        'test/bench/README.md',
+        'test/fixtures/README.md',
+      ],
       ...(await readdir(new URL('docs', ROOT), { recursive: true })).map((name) => `docs/${name}`),
     ].filter((name) => name.endsWith('.md'));
     const broken: string[] = [];

@@ -3,13 +3,13 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { wrongValues } from '../checks/helm-chart/wrong-values.mjs';
 import * as serviceKit from '../packages/service-kit/src/index.js';
 import { OWN_VARIABLES, valuesSchema } from '../scripts/chart/values-schema.mjs';
 import { PULLER_SETTINGS } from '../services/api/src/puller-settings.js';
 import { API_SETTINGS } from '../services/api/src/settings.js';
 import { REGISTRY_SETTINGS } from '../services/registry/src/config.js';
 import { WORKER_SETTINGS } from '../services/worker/src/settings.js';
+import { wrongValues } from './checks/helm-chart/wrong-values.mjs';
 
 // The rules for docker/helm/lorasmith that need no Helm. `npm run helm-chart` renders it, and has a Kubernetes check it.
 

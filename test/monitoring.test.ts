@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { checkMonitoring, dashboardQueries, findPromtool } from '../checks/monitoring/promtool.mjs';
 import {
   createHttpApp,
   createLogger,
@@ -14,6 +13,7 @@ import { createApiMetrics } from '../services/api/src/api-metrics.js';
 import { countDownloads, countMerges, observeMergedModels } from '../services/registry/src/registry-metrics.js';
 import { observeMachine } from '../services/worker/src/machine-metrics.js';
 import { createGenerationMetrics, createWorkerMetrics } from '../services/worker/src/worker-metrics.js';
+import { checkMonitoring, dashboardQueries, findPromtool } from './checks/monitoring/promtool.mjs';
 
 // The dashboard and the alerts must query only metrics that the services export. promtool checks their syntax if it is
 // installed.

@@ -8,13 +8,13 @@ import { describe, expect, test } from 'vitest';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** The page is bundled when it is built, so an image contains only its files, and its packages are development dependencies. */
 const BUNDLED = ['packages/page'];
-/** Top folders besides packages and services, with the folders that each may import from. */
+/** Folders of programs besides packages and services, with the folders that each may import from. */
 const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
   scripts: ['packages', 'services'],
   examples: ['packages', 'services', 'scripts'],
   docker: ['packages', 'services', 'scripts'],
-  bench: ['packages', 'services', 'scripts', 'test'],
-  checks: ['packages', 'services', 'scripts', 'docker', 'bench', 'examples', 'test'],
+  'test/bench': ['packages', 'services', 'scripts', 'test'],
+  'test/checks': ['packages', 'services', 'scripts', 'docker', 'examples', 'test'],
 };
 
 interface SourceFile {

@@ -17,7 +17,7 @@ const VLLM_MERGED = 'vLLM, merged';
 
 /** The cases of test/fixtures/families with what `npm run check-loaders -- --record` kept of them. @returns {Promise<Case[]>} */
 export async function loadCases() {
-  const results = JSON.parse(await readFile(path.join(ROOT_DIR, 'checks/check-loaders/results.json'), 'utf8'));
+  const results = JSON.parse(await readFile(path.join(ROOT_DIR, 'test/checks/check-loaders/results.json'), 'utf8'));
   return await Promise.all(
     (await readdir(FAMILIES_DIR)).sort().map(async (name) => {
       const config = JSON.parse(await readFile(path.join(FAMILIES_DIR, name, 'base/config.json'), 'utf8'));
@@ -127,7 +127,8 @@ function differenceOf(result, reference) {
   if (result === undefined) return 'not run';
   if (result.startsWith('refused')) return 'refused';
   const [, noMatch, difference] = new RegExp(`(NO MATCH )?${reference} ([^,:]+)`).exec(result) ?? [];
-  if (difference === undefined) throw new Error(`checks/check-loaders/results.json: "${result}" has no ${reference}`);
+  if (difference === undefined)
+    throw new Error(`test/checks/check-loaders/results.json: "${result}" has no ${reference}`);
   return noMatch === undefined ? difference : `NO MATCH: ${difference}`;
 }
 

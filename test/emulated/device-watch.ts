@@ -8,7 +8,7 @@ const OF_THE_HOST = ['LorasmithAdopt'];
 
 /** The addon of the CUDA engine, whose tests these are. */
 export function cuda(): NonNullable<typeof engine.cuda> {
-  if (engine.cuda === null) throw new Error(`run with vitest.emulated.config.ts; the engine is ${engine.kind}`);
+  if (engine.cuda === null) throw new Error(`run with test/emulated/vitest.config.ts; the engine is ${engine.kind}`);
   return engine.cuda;
 }
 

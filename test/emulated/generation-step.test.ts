@@ -79,7 +79,7 @@ test.each(['float32', 'bfloat16'] as const)(
   },
 );
 
-// bench/gpu-arithmetic.mjs has these numbers.
+// test/bench/gpu-arithmetic.mjs has these numbers.
 test('a layer of texts with an adapter each launches at most 26 kernels and products', async () => {
   const isAdapted = { isAdapted: true };
   const [two, four] = [await tokenStep(2, 3, 'bfloat16', isAdapted), await tokenStep(4, 3, 'bfloat16', isAdapted)];

@@ -10,11 +10,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 // `npm run gpu-check` on the emulated card, with tiny models: what one starts on the day that a card is at hand.
 
 // The specifier is computed because the file is JavaScript without declarations.
-const { cudaEnvironment } = await import(
-  new URL('../../checks/gpu-check/engine-environment.mjs', import.meta.url).href
-);
+const { cudaEnvironment } = await import(new URL('../checks/gpu-check/engine-environment.mjs', import.meta.url).href);
 const execute = promisify(execFile);
-const PROGRAM = fileURLToPath(new URL('../../checks/gpu-check.mjs', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../checks/gpu-check.mjs', import.meta.url));
 /** The others start whole stacks, which takes minutes on an emulated card. */
 const PARTS = [
   ...[
@@ -91,7 +89,7 @@ test('parts that need no stack are done and reported, and launch every kernel', 
   });
   const summary = results.summary as string[];
   const sentence = summary.at(-1);
-  // A kernel that no part launches is a finding, unless checks/gpu-check/findings.mjs has a reason.
+  // A kernel that no part launches is a finding, unless test/checks/gpu-check/findings.mjs has a reason.
   expect(summary.join('\n')).toMatch(
     /^- kernels: \d+ of \d+ were launched; not 7 as no tensor is cast to the type that it has, /m,
   );
@@ -113,10 +111,10 @@ test.each(['address', '719'])(
   'a launch that is broken on purpose ends the context: %s',
   async (fault) => {
     const library = path.join(out, 'fault-at-launch.so');
-    const source = fileURLToPath(new URL('../../checks/gpu-check/fault-at-launch.c', import.meta.url));
+    const source = fileURLToPath(new URL('../checks/gpu-check/fault-at-launch.c', import.meta.url));
     await execute(process.env.CC || 'gcc', ['-O1', '-shared', '-fPIC', source, '-o', library, '-ldl']);
     const result = path.join(out, `fault-${fault}.json`);
-    const program = fileURLToPath(new URL('../../checks/gpu-check/training-main.mjs', import.meta.url));
+    const program = fileURLToPath(new URL('../checks/gpu-check/training-main.mjs', import.meta.url));
     const env = {
       ...cudaEnvironment({ env: process.env, isEmulated: true }),
       ...{ LD_PRELOAD: library, FAULT: fault, FAULT_AT_LAUNCH: '100' },

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { growthFaults, measureGrowth } from '../../checks/kernel-growth/kernel-growth.mjs';
+import { growthFaults, measureGrowth } from '../checks/kernel-growth/kernel-growth.mjs';
 
 // `npm run test:growth` prints the work of each kernel.
 
@@ -43,7 +43,7 @@ describe('the check of growth', () => {
     const growths = [growth('Fixed', 1000), growth('Grows', 2000)];
     const faults = growthFaults({ kernels: ['Fixed', 'Grows', 'Never'], withoutSize, growths });
     expect(faults).toEqual([
-      'Never: no case of checks/kernel-growth/growth-cases.mjs shows how its work grows',
+      'Never: no case of test/checks/kernel-growth/growth-cases.mjs shows how its work grows',
       'Grows: WITHOUT_SIZE names it, but it grows',
       'Gone: WITHOUT_SIZE names it, but it does not exist',
     ]);

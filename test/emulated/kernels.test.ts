@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { VARIANTS } from '../../checks/kernel-tests/kernel-test-program.mjs';
-import { runKernelTests } from '../../checks/kernel-tests/run-kernel-tests.mjs';
+import { VARIANTS } from '../checks/kernel-tests/kernel-test-program.mjs';
+import { runKernelTests } from '../checks/kernel-tests/run-kernel-tests.mjs';
 
 // The kernels alone, against plain loops in double precision: packages/tensor/native/cuda/test. `npm run test:kernels` shows
 // each test.

@@ -3,10 +3,10 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { datasetOf } from '../../bench/rows.mjs';
 import { openExampleStore } from '../../packages/planning/dist/index.js';
 import { BaseModelCache, chooseKernels, engine, train } from '../../packages/training/dist/index.js';
 import { jobSpecOf } from '../../services/api/dist/jobs/job-spec.js';
+import { datasetOf } from '../bench/rows.mjs';
 import { writeTinyLlama } from '../tiny-llama.mjs';
 
 const [folder = '', precision = 'float32'] = process.argv.slice(2);

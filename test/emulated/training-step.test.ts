@@ -134,7 +134,7 @@ describe('copies between host and device', () => {
     expect(two.uploads).toBeLessThanOrEqual(12 * (options.microBatches ?? 1) + 4);
   });
 
-  // bench/gpu-arithmetic.mjs has these numbers: each launch takes time of the process that computes.
+  // test/bench/gpu-arithmetic.mjs has these numbers: each launch takes time of the process that computes.
   test.each([
     { recomputedLayers: 0, ofLayer: 66, beside: 31 },
     { recomputedLayers: ALL_LAYERS, ofLayer: 92, beside: 31 },

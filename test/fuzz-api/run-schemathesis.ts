@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { adapterTarOf, type HostileStack } from '../hostile/hostile-stack.js';
 
 const DOCUMENT = fileURLToPath(new URL('../../openapi/openapi.json', import.meta.url));
-const HOOKS = fileURLToPath(new URL('../../checks/fuzz/schemathesis_hooks.py', import.meta.url));
+const HOOKS = fileURLToPath(new URL('../checks/fuzz/schemathesis_hooks.py', import.meta.url));
 const CHECKS = [
   'not_a_server_error',
   'status_code_conformance',

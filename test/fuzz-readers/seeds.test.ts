@@ -10,7 +10,7 @@ import { usualCases } from '../usual-cases.js';
 
 // The fuzzer of the readers with its seeds alone, which it tries before it mutates them: it reaches each reader, and finds nothing.
 
-const PROGRAM = fileURLToPath(new URL('../../checks/fuzz/readers/fuzz-reader.mjs', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../checks/fuzz/readers/fuzz-reader.mjs', import.meta.url));
 const CORPUS = fileURLToPath(new URL('corpus', import.meta.url));
 
 let finds: string;

@@ -1,9 +1,7 @@
 import { expect, test } from 'vitest';
 
 // The specifier is computed because the file is JavaScript without declarations.
-const { findingsOf, kernelFindings } = await import(
-  new URL('../../checks/gpu-check/findings.mjs', import.meta.url).href
-);
+const { findingsOf, kernelFindings } = await import(new URL('../checks/gpu-check/findings.mjs', import.meta.url).href);
 
 const end = (result: unknown, ending = 'done') => ({ ending, how: '', seconds: 1, result, log: '' });
 const size = (rows: number, length: number, tokensPerSecond: number) => ({

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { expect, test } from 'vitest';
 
 // The specifiers are computed because the files are JavaScript without declarations.
-const scripts = (name: string) => import(new URL(`../../checks/gpu-check/${name}`, import.meta.url).href);
+const scripts = (name: string) => import(new URL(`../checks/gpu-check/${name}`, import.meta.url).href);
 const { kernelArguments, kernelChoice, kernelsOf } = await scripts('kernel-choice.mjs');
 const { readLaunches, neverLaunched } = await scripts('launches.mjs');
 const { publishedLines } = await scripts('../../bench/published-rates.mjs');

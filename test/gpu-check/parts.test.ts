@@ -5,12 +5,12 @@ import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
 // The specifiers are computed because the files are JavaScript without declarations.
-const scripts = (name: string) => import(new URL(`../../checks/gpu-check/${name}`, import.meta.url).href);
+const scripts = (name: string) => import(new URL(`../checks/gpu-check/${name}`, import.meta.url).href);
 const { runPart } = await scripts('run-part.mjs');
 const { Report } = await scripts('report.mjs');
 const { textRows, parseSizes } = await scripts('text-rows.mjs');
 
-const RESULT = new URL('../../checks/gpu-check/part-result.mjs', import.meta.url).href;
+const RESULT = new URL('../checks/gpu-check/part-result.mjs', import.meta.url).href;
 
 let out: string;
 beforeEach(async () => {

@@ -34,7 +34,7 @@ export function testCases(): TestCase[] {
 }
 
 /**
- * The table of ops with the shapes and the tolerance of each. `checks/kernel-growth` has sizes of its own, since it doubles them and compares
+ * The table of ops with the shapes and the tolerance of each. `test/checks/kernel-growth` has sizes of its own, since it doubles them and compares
  * no numbers, and so has `native/cuda/test`, which compares a kernel with loops in double precision.
  */
 function table(sizes: CaseSizes): (NumericCase | TestCase)[] {

@@ -1,0 +1,77 @@
+// npm run bench -- [--rows FILE.jsonl] [--count 64] [--model FOLDER] [--peer-python PYTHON] [--quick] [--only NAMES] [--shape NAME] [--out FILE.json]
+// Prints tables, and writes everything as JSON when --out is given. test/bench/README.md says what is measured and how.
+import { writeFile } from 'node:fs/promises';
+import { cpus, totalmem } from 'node:os';
+import path from 'node:path';
+import { onInterruption } from '../../scripts/stack/interruption.mjs';
+import { around } from './benches/around.mjs';
+import { delta } from './benches/delta.mjs';
+import { estimate } from './benches/estimate.mjs';
+import { experts } from './benches/experts.mjs';
+import { fairness } from './benches/fairness.mjs';
+import { fleet } from './benches/fleet.mjs';
+import { growth } from './benches/growth.mjs';
+import { jobs } from './benches/jobs.mjs';
+import { lists } from './benches/lists.mjs';
+import { loading } from './benches/loading.mjs';
+import { neighbour } from './benches/neighbour.mjs';
+import { optimizers } from './benches/optimizers.mjs';
+import { preferences } from './benches/preferences.mjs';
+import { profile } from './benches/profile.mjs';
+import { quantized } from './benches/quantized.mjs';
+import { rewards } from './benches/rewards.mjs';
+import { share } from './benches/share.mjs';
+import { speed } from './benches/speed.mjs';
+import { sweeps } from './benches/sweeps.mjs';
+import { say } from './measured.mjs';
+import { model, options } from './options.mjs';
+import { withProgress } from './progress.mjs';
+import { gigabytes } from './tables.mjs';
+
+/** The parts that run without --only. */
+const USUAL = {
+  speed,
+  share,
+  growth,
+  estimate,
+  loading,
+  profile,
+  around,
+  jobs,
+  fairness,
+  sweeps,
+  quantized,
+  optimizers,
+  preferences,
+  rewards,
+};
+/** Only with --only: the parts for models that have something of their own, and those that take long. */
+const WHEN_NAMED = { delta, experts, fleet, lists, neighbour };
+/** @type {Record<string, () => Promise<object>>} */
+const BENCHES = { ...USUAL, ...WHEN_NAMED };
+
+const names = options.only?.split(',') ?? Object.keys(USUAL);
+const unknown = names.filter((name) => !Object.hasOwn(BENCHES, name));
+if (unknown.length > 0) {
+  console.error(`There is no part ${unknown.join(', ')}. The parts are ${Object.keys(BENCHES).join(', ')}.`);
+  process.exit(2);
+}
+
+/** @type {Record<string, unknown>} */
+const results = {
+  machine: `${cpus()[0]?.model.trim()}, ${cpus().length} cores, ${gigabytes(totalmem())}`,
+  node: process.versions.node,
+  model: path.basename(model),
+};
+say(`${results.machine}, Node ${results.node}, ${results.model}\n`);
+onInterruption(() => {
+  process.stderr.write('Interrupted.\n');
+  process.exit(130);
+});
+const parameters = [path.basename(model), options.quick ? 'quick' : '', options['peer-python'] ? 'peer' : '']
+  .join(' ')
+  .trim();
+await withProgress(names, parameters, async (name) => {
+  results[name] = await BENCHES[name]?.();
+});
+if (options.out !== undefined) await writeFile(options.out, `${JSON.stringify(results, null, 2)}\n`);

@@ -1,0 +1,113 @@
+import { fork } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { placeCountingCard } from './counting-card.mjs';
+import { LEAST_GROWTH, MOST_GROWTH } from './growth-case.mjs';
+
+const MAIN = fileURLToPath(new URL('growth-main.mjs', import.meta.url));
+
+/**
+ * The work of a kernel in one case: the basic blocks that all threads of its launches go through.
+ *
+ * @typedef {object} Growth
+ * @property {string} kernel
+ * @property {string} name of the case
+ * @property {string} doubled
+ * @property {number} size
+ * @property {number} once work at the size
+ * @property {number} twice at twice the size
+ * @property {number} most the growth that is allowed
+ *
+ * @typedef {object} CaseResult
+ * @property {string} name
+ * @property {string} doubled
+ * @property {number} size
+ * @property {string | null} squares
+ * @property {Record<string, number>} once by kernel
+ * @property {Record<string, number>} twice
+ */
+
+/**
+ * The measured growth of the engine's kernels.
+ *
+ * @typedef {object} MeasuredGrowth
+ * @property {string[]} kernels all that the engine has
+ * @property {Record<string, string>} withoutSize kernels that have no size that grows, and why
+ * @property {Growth[]} growths
+ */
+
+/**
+ * Runs kernels of the CUDA engine at two sizes and counts their work.
+ *
+ * @param {{ env: NodeJS.ProcessEnv, parts?: string[] }} options `parts`: of names of cases; default, all
+ * @returns {Promise<MeasuredGrowth>}
+ * @throws {import('../../../scripts/setup/setup-error.mjs').SetupError} when the kernels do not compile
+ */
+export async function measureGrowth({ env, parts = [] }) {
+  const folder = await mkdtemp(path.join(tmpdir(), 'kernel-growth-'));
+  try {
+    const card = path.join(folder, 'card');
+    await placeCountingCard(card, env);
+    const workFile = path.join(folder, 'work');
+    const own = { ENGINE: 'cuda', CUDA_LIBRARY_DIR: card, EMULATED_GPU_WORK_FILE: workFile };
+    const { kernels, withoutSize, results } = await runCases([workFile, ...parts], { ...env, ...own });
+    return { kernels, withoutSize, growths: results.flatMap(growthsOf) };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/**
+ * @param {string[]} args
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {Promise<Omit<MeasuredGrowth, 'growths'> & { results: CaseResult[] }>}
+ */
+async function runCases(args, env) {
+  const child = fork(MAIN, args, { env: { TF_CPP_MIN_LOG_LEVEL: '2', ...env }, execArgv: [] });
+  return await new Promise((resolve, reject) => {
+    child.on('message', (message) => resolve(/** @type {any} */ (message)));
+    child.on('error', reject);
+    child.on('exit', (code) => reject(new Error(`${MAIN} ended with ${code} and no result`)));
+  });
+}
+
+/** @param {CaseResult} result @returns {Growth[]} */
+function growthsOf({ name, doubled, size, squares, once, twice }) {
+  const kernels = [...new Set([...Object.keys(once), ...Object.keys(twice)])].sort();
+  return kernels.map((kernel) => ({
+    ...{ kernel, name, doubled, size, once: once[kernel] ?? 0, twice: twice[kernel] ?? 0 },
+    most: squares !== null && new RegExp(squares).test(kernel) ? MOST_GROWTH.square : MOST_GROWTH.linear,
+  }));
+}
+
+/** @param {Growth} growth */
+export const growthOf = ({ once, twice }) => twice / once;
+
+/**
+ * @param {MeasuredGrowth} measured
+ * @returns {string[]} a line for each kernel whose work grows too fast, and for each whose growth no case shows
+ */
+export function growthFaults({ kernels, withoutSize, growths }) {
+  const tooFast = growths.filter((growth) => !(growthOf(growth) <= growth.most)).map(describeGrowth);
+  const launched = new Set(growths.map(({ kernel }) => kernel));
+  const shown = new Set(growths.filter((growth) => growthOf(growth) >= LEAST_GROWTH).map(({ kernel }) => kernel));
+  const missing = kernels.filter((kernel) => (kernel in withoutSize ? !launched.has(kernel) : !shown.has(kernel)));
+  const wrong = Object.keys(withoutSize).filter((kernel) => !kernels.includes(kernel) || shown.has(kernel));
+  return [
+    ...tooFast,
+    ...missing.map(
+      (kernel) => `${kernel}: no case of test/checks/kernel-growth/growth-cases.mjs shows how its work grows`,
+    ),
+    ...wrong.map(
+      (kernel) => `${kernel}: WITHOUT_SIZE names it, but it ${shown.has(kernel) ? 'grows' : 'does not exist'}`,
+    ),
+  ];
+}
+
+/** @param {Growth} growth */
+function describeGrowth(growth) {
+  const { kernel, name, doubled, size, once, twice, most } = growth;
+  return `${kernel}: ${growthOf(growth).toFixed(2)} times the work (${once} → ${twice}) for ${2 * size} ${doubled} instead of ${size}; at most ${most} times is allowed (${name})`;
+}

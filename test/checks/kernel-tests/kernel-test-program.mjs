@@ -1,0 +1,81 @@
+import { compileNative } from '../../../scripts/setup/compile-native.mjs';
+import { EMULATION_FLAGS, FLAGS } from '../../../scripts/setup/cuda-engine.mjs';
+import { nativeSources } from '../../../scripts/setup/native-build.mjs';
+
+/** Flags of ThreadSanitizer. Without the parameter, entering a function would count as an access. */
+const RACE_FLAGS = ['-fsanitize=thread', '--param=tsan-instrument-func-entry-exit=0', '-fno-threadsafe-statics'];
+
+/**
+ * How the kernels are compiled and tested.
+ *
+ * @typedef {object} Variant
+ * @property {string[]} flags of the compiler, for kernels
+ * @property {string[]} linkFlags
+ * @property {boolean} findsRaces
+ * @property {number[]} withoutHeadSizes attention and linear attention are not tested at these: the same templates are at others
+ * @property {string[]} args of the program
+ * @property {Record<string, string>} env
+ */
+
+/** @type {Record<'orders' | 'addresses' | 'races', Variant>} */
+export const VARIANTS = {
+  /** A build that runs the threads of a block in several orders: a result may not depend on it. Shares its objects with the emulated driver. */
+  orders: {
+    flags: EMULATION_FLAGS,
+    linkFlags: [],
+    findsRaces: false,
+    withoutHeadSizes: [],
+    args: ['--orders=0,1,7'],
+    env: {},
+  },
+  /** A build with AddressSanitizer, which finds accesses beyond global or shared memory, and addresses that are not aligned. */
+  addresses: {
+    flags: [...FLAGS, '-O1', '-g1', '-fsanitize=address,alignment', '-fno-sanitize-recover=all'],
+    linkFlags: ['-fsanitize=address,alignment'],
+    findsRaces: false,
+    withoutHeadSizes: [80, 96],
+    args: ['--orders=0', '--small'],
+    env: { ASAN_OPTIONS: 'detect_stack_use_after_return=0:detect_leaks=0' },
+  },
+  /** A build with emulation/races.cc, which finds accesses of two threads without a barrier between. */
+  races: {
+    flags: [...FLAGS, '-O1', ...RACE_FLAGS],
+    linkFlags: [],
+    findsRaces: true,
+    withoutHeadSizes: [80, 96, 256],
+    args: ['--orders=0', '--small'],
+    env: {},
+  },
+};
+
+/** @param {Variant} variant @returns {string[]} arguments of the program that {@link compileKernelTests} compiles */
+export function argumentsOf(variant) {
+  return [...variant.args, ...variant.withoutHeadSizes.map((size) => `--without=_${size}`)];
+}
+
+/**
+ * Compiles the kernel tests of packages/tensor/native.
+ *
+ * @param {Variant} variant
+ * @param {{ identity: string, cache: string, env: NodeJS.ProcessEnv, progress: import('../../../scripts/setup/run-steps.mjs').Progress }} options
+ * @returns {Promise<{ program: string, objects: Record<string, string> }>} `objects`: by source
+ * @throws {import('../../../scripts/setup/setup-error.mjs').SetupError} when it does not compile
+ */
+export async function compileKernelTests(variant, options) {
+  const without = variant.withoutHeadSizes.map((size) => `_${size}.cu`);
+  const kernels = (await nativeSources('kernels')).filter((source) => !without.some((end) => source.endsWith(end)));
+  // Tests of kernels that take strides compute these with the host's code.
+  const others = [...(await nativeSources('kernelTests')), 'cuda/host/strides.cc'];
+  if (variant.findsRaces) others.push('cuda/emulation/races.cc');
+  const target = {
+    file: 'kernel-tests',
+    sources: [...kernels, ...others],
+    flags: variant.flags,
+    // The same objects in all variants: only accesses of kernels are checked.
+    flagsOf: Object.fromEntries(others.map((source) => [source, EMULATION_FLAGS])),
+    libraries: variant.linkFlags,
+    isProgram: true,
+  };
+  const { files, objects } = await compileNative([target], options);
+  return { program: /** @type {string} */ (files[target.file]), objects };
+}

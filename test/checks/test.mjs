@@ -1,0 +1,92 @@
+// npm test: runs set-up, then all tests, and format, lint and types beside them. All of them run even if one fails. The last lines
+// name what failed and count the tests. The emulated card is tested if sources of the CUDA engine differ from the main branch.
+// npm test -- PATH…: the tests of these paths, and nothing else.
+// --faults adds the fault suite, the emulated card with its layers and trainings, mutants of the kernels, lint with types, and the cases
+// of which npm test has the first alone (ALL_CASES=1, test/usual-cases.ts). --audit checks the dependencies for known vulnerabilities.
+// --fuzz fuzzes the API for two minutes. Continuous integration uses all three.
+
+import { cacheDir } from '../../scripts/setup/locations.mjs';
+import { runAsCommand, setUp } from '../../scripts/setup.mjs';
+import { runApiFuzzer } from './fuzz/run-api-fuzzer.mjs';
+import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mjs';
+import { runChecks } from './test-run/checks.mjs';
+import { cudaSourcesChanged } from './test-run/cuda-sources.mjs';
+import { runEmulatedTests } from './test-run/emulated-tests.mjs';
+import { PartTimes } from './test-run/part-times.mjs';
+import { runVitest } from './test-run/run-vitest.mjs';
+import { countsLine, sumOfCounts } from './test-run/test-counts.mjs';
+
+const OPTIONS = ['--faults', '--audit', '--fuzz'];
+/** Minutes of the API fuzzer with `--fuzz`. */
+const FUZZ_MINUTES = '2';
+
+/** Paths of tests that need Chromium. */
+const OF_THE_PAGE = /browser|page|^test$/;
+
+await runAsCommand(async () => {
+  const args = process.argv.slice(2);
+  const chosen = args.filter((argument) => !OPTIONS.includes(argument));
+  return chosen.length > 0 ? await runChosen(chosen) : await runAll(new Set(args));
+});
+
+/** @param {string[]} chosen arguments of vitest @returns {Promise<number>} the exit code */
+async function runChosen(chosen) {
+  const browser = chosen.some((argument) => OF_THE_PAGE.test(argument));
+  const { modelsDir } = await setUp({ browser, instructionSets: process.env.ALL_CASES === '1' ? 'all' : 'own' });
+  const { passed, counts } = await runVitest(chosen, environment(modelsDir));
+  console.log(countsLine(counts));
+  return passed ? 0 : 1;
+}
+
+/** @param {Set<string>} options @returns {Promise<number>} the exit code */
+async function runAll(options) {
+  const withFaults = options.has('--faults');
+  const withCard = withFaults || (await cudaSourcesChanged());
+  const times = new PartTimes();
+  const { modelsDir } = await times.of(
+    'set-up',
+    setUp({ cuda: withCard ? 'emulated' : 'none', browser: true, instructionSets: withFaults ? 'all' : 'own' }),
+  );
+  const env = { ...environment(modelsDir), ...(withFaults && { ALL_CASES: '1' }) };
+  /** @type {string[]} */
+  const failures = [];
+  /** The output of the checks, held back until the tests no longer write. @type {string[]} */
+  const lines = [];
+  const checks = times.of('checks', runChecks({ withLong: withFaults, print: (line) => lines.push(line) }));
+  if (options.has('--audit')) {
+    console.log('\nAuditing the dependencies');
+    const audit = await times.of('audit', auditDependencies({ cache: cacheDir(process.env), env: process.env }));
+    if (!reportAudit(audit)) failures.push('audit of the dependencies');
+  }
+  const tests = await times.of('tests', runVitest([], env));
+  if (!tests.passed) failures.push('tests');
+  failures.push(...(await checks));
+  console.log(`\n${lines.join('\n')}`);
+  const emulated = withCard
+    ? await times.of('emulated card', runEmulatedTests(withFaults ? [] : ['--kernels'], env))
+    : null;
+  if (emulated?.passed === false) failures.push('tests on the emulated card');
+  const faults = withFaults
+    ? await times.of('faults', runVitest(['--config', 'test/faults/vitest.config.ts'], env))
+    : null;
+  if (faults?.passed === false) failures.push('faults');
+  const fuzz = options.has('--fuzz')
+    ? await times.of('API fuzzer', runApiFuzzer({ minutes: FUZZ_MINUTES }, env))
+    : null;
+  if (fuzz?.passed === false) failures.push('API fuzzer');
+  if (!withCard) {
+    console.log(
+      'Not run: the emulated card, as no source of the CUDA engine differs from the main branch (npm run test:emulated)',
+    );
+  }
+  const counts = sumOfCounts([tests, emulated, faults, fuzz].flatMap((run) => (run === null ? [] : [run.counts])));
+  if (failures.length > 0) console.log(`\n${[`Failed: ${failures.join(', ')}`, ...counts.failures].join('\n')}`);
+  console.log(times.text());
+  console.log(countsLine(counts));
+  return failures.length > 0 ? 1 : 0;
+}
+
+/** @param {string} modelsDir @returns {NodeJS.ProcessEnv} */
+function environment(modelsDir) {
+  return { TF_CPP_MIN_LOG_LEVEL: '2', ...process.env, MODELS_DIR: modelsDir };
+}
