@@ -29,7 +29,8 @@ const OTHER_SUITES = [
 /** These measure the memory of their process, replace its exit, or load a native addon. */
 const ALONE = [
   '**/{line-splitter,shutdown,card-lock}.test.ts',
-  'packages/{child-processes,weight-files}/**/*.test.ts',
+  'packages/child-processes/**/*.test.ts',
+  'packages/weight-files/src/*.test.ts',
   'services/worker/test/**/*.test.ts',
 ];
 
