@@ -23,9 +23,9 @@ const MAX_ROUNDS = 100;
 const MAX_NOTED = 200;
 
 /** The values of a step that have a curve. */
-export const CURVES = ['loss', 'accuracy', 'learning_rate', 'grad_norm', 'tokens_per_second', 'epoch'] as const;
+const CURVES = ['loss', 'accuracy', 'learning_rate', 'grad_norm', 'tokens_per_second', 'epoch'] as const;
 /** The further values of a step over pairs of answers, or over answers with a label. */
-export const PREFERENCE_CURVES = [
+const PREFERENCE_CURVES = [
   'rewards/chosen',
   'rewards/rejected',
   'rewards/margins',
@@ -34,7 +34,7 @@ export const PREFERENCE_CURVES = [
   'kl',
 ] as const;
 /** The further values of a step over sampled answers. */
-export const GROUP_CURVES = [
+const GROUP_CURVES = [
   'reward',
   'reward_std',
   'frac_reward_zero_std',

@@ -1,7 +1,7 @@
 import { countText, durationText, queueReasonText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
-import { Bar } from '../../components/bar.js';
 import { Moment } from '../../components/moment.js';
+import { Bar } from '../../components/status.js';
 import type { JobHistory } from '../../history/job-history.js';
 
 /** The progress of an unfinished job: its place in the queue, its tokenized rows, or its step. */
@@ -67,4 +67,15 @@ export function QueuePlace({ job: { queue } }: { job: Job }) {
       .
     </p>
   );
+}
+
+/** The seconds from the start to the end of a job; null if it has not ended. */
+function secondsOf({ started_at: started, ended_at: ended }: Job): number | null {
+  return started === null || ended === null ? null : (Date.parse(ended) - Date.parse(started)) / 1000;
+}
+
+/** The same as text. */
+export function tookText(job: Job): string | null {
+  const seconds = secondsOf(job);
+  return seconds === null ? null : durationText(seconds);
 }

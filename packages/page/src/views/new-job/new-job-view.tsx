@@ -5,28 +5,29 @@ import { CodeBlock } from '../../components/copy-button.js';
 import { ErrorNotice } from '../../components/error-notice.js';
 import { Field } from '../../components/field.js';
 import { notify } from '../../components/toasts.js';
-import { ViewHead } from '../../components/view-head.js';
+import { ViewHead, type ViewProps } from '../../components/view.js';
 import { navigate } from '../../location.js';
 import { pathOf } from '../../route.js';
-import { SERVICE_URL, useClient } from '../../service/service.js';
-import { session } from '../../service/session.js';
+import { SERVICE_URL, session, useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
 import { useStore } from '../../store.js';
-import { UploadInForm } from '../datasets/upload-in-form.js';
+import { UploadInForm } from '../datasets/upload-card.js';
 import { ReportCard, Warnings } from '../job/report-card.js';
-import type { ViewProps } from '../view.js';
-import { curlCommand } from './curl-command.js';
-import { type Draft, requestOf } from './draft.js';
-import { FoldedGroup } from './folded-group.js';
-import { JobFieldInput } from './job-field-input.js';
+import {
+  curlCommand,
+  type Draft,
+  FIRST_DRAFT,
+  idOfFault,
+  RECIPES,
+  recipeOf,
+  requestOf,
+  sweepRequestOf,
+} from './draft.js';
+import { FoldedGroup, JobFieldInput, useOffers } from './job-field-input.js';
 import { type JobField, jobFields } from './job-fields.js';
-import { PlanCard } from './plan-card.js';
-import { FIRST_DRAFT, RECIPES, recipeOf } from './recipes.js';
+import { type DryRun, PlanCard, useDryRun } from './plan-card.js';
 import { SeveralValues } from './several-values.js';
-import { idOfFault, sweepRequestOf } from './sweep-draft.js';
 import { useDraft } from './use-draft.js';
-import { type DryRun, useDryRun } from './use-dry-run.js';
-import { useOffers } from './use-offers.js';
 
 const FIELDS = jobFields();
 /** The button that starts the job stands outside of the form, where it stays in sight. */

@@ -1,9 +1,8 @@
 import type { Sweep, SweepVariant } from '@lorasmith/contracts';
 import { useId } from 'preact/hooks';
-import { numberText } from '../../charts/number-text.js';
-import { ScrollRegion } from '../../components/scroll-region.js';
-import { type VariedField, variantText } from './sweep-fields.js';
-import { fieldAxis, metricAxis, type ValueAxis } from './value-axis.js';
+import { numberText } from '../../charts/chart-text.js';
+import { ScrollRegion } from '../../components/data-table.js';
+import { fieldAxis, metricAxis, type ValueAxis, type VariedField, variantText } from './sweep-variants.js';
 
 export interface FieldPlotsProps {
   sweep: Sweep;
