@@ -9,11 +9,11 @@ export interface ChartLine {
   values: readonly number[];
   /** The range of the steps that a point stands for, drawn as a band around the line. */
   range?: { min: readonly number[]; max: readonly number[] } | undefined;
-  /** Whether each point has a mark: for few points. */
+  /** True if each point has a mark: for few points. */
   hasMarks?: boolean | undefined;
   /** Thin: the values behind a smoothed line. @defaultValue 'line' */
   stroke?: 'line' | 'thin' | undefined;
-  /** Whether it is made from another line, so that it needs no sentence and no column of its own. */
+  /** True if it is made from another line, so that it needs no sentence and no column of its own. */
   isDerived?: boolean | undefined;
 }
 

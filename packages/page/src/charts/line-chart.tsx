@@ -11,15 +11,15 @@ import { chartTable, lineText, numberText, positionText } from './chart-text.js'
 export interface LineChartProps {
   title: string;
   lines: readonly ChartLine[];
-  /** A small one stands beside others: lower, and without a table. @defaultValue 'large' */
+  /** A small one stands next to others: lower, and without a table. @defaultValue 'large' */
   size?: 'large' | 'small';
   /** @defaultValue steps */
   axis?: ChartAxis;
-  /** Whether values are drawn by their logarithm. */
+  /** True if values are drawn by their logarithm. */
   isLogarithmic?: boolean;
   /** Steps with a mark on the axis. */
   marks?: readonly number[] | undefined;
-  /** Charts of one group show the values at the same place. */
+  /** Charts of one group show the values at the same step. */
   group?: string | undefined;
   /** Inputs that change the drawing. */
   controls?: ComponentChildren;

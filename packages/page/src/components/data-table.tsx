@@ -98,7 +98,7 @@ export interface ScrollRegionProps {
   children: ComponentChildren;
 }
 
-/** Content that may be wider or higher than its place. A keyboard can scroll only what has the focus. */
+/** Content that may be wider or higher than its box. A keyboard can scroll only what has the focus. */
 export function ScrollRegion({ label, class: className, children }: ScrollRegionProps) {
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls

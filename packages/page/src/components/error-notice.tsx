@@ -69,7 +69,7 @@ export interface LoadedProps<Value> {
   children: (value: Value) => ComponentChildren;
 }
 
-/** Shows a polled value, or that it is still loading. An error is shown beside the last value. */
+/** Shows a polled value, or that it is still loading. An error is shown next to the last value. */
 export function Loaded<Value>({ from: { value, error, refresh }, what, children }: LoadedProps<Value>) {
   return (
     <>

@@ -95,7 +95,7 @@ export function ListTotal(props: ListTotalProps) {
   );
 }
 
-/** The words of {@link ListTotal}. */
+/** The text of {@link ListTotal}. */
 export function totalText({ total, one, isSearched }: ListTotalProps): string {
   if (total === 0) return `No ${one} matches.`;
   const things = `${countText(total)} ${one}${total === 1 ? '' : 's'}`;
@@ -105,7 +105,7 @@ export function totalText({ total, one, isSearched }: ListTotalProps): string {
 export interface ListPagesProps {
   /** The list: `/jobs`. */
   to: string;
-  /** The things, for the words: `jobs`. */
+  /** The name of the things: `jobs`. */
   things: string;
   /** The parameters of the address. */
   query: URLSearchParams;
@@ -171,7 +171,7 @@ export function useLast<Value>(value: Value | undefined): Value | undefined {
   return last.current;
 }
 
-/** The entry of the history has the place, so only going back or forth to it returns there. */
+/** The entry of the history has the position, so only going back or forth to it returns there. */
 interface ScrollState {
   scrollY?: number;
 }
@@ -183,7 +183,7 @@ const SCROLL_PAUSE_MS = 100;
  * Returns to where a list was scrolled when its user comes back to it by the history; another page of it begins at its top. The browser itself tries before
  * the list has its content.
  * @param page - Names the page of the list.
- * @param isLoaded - Whether its content is there.
+ * @param isLoaded - True if its content is there.
  */
 export function useKeptScroll(page: string, isLoaded: boolean): void {
   const wanted = useRef<number | null>(null);
@@ -194,9 +194,9 @@ export function useKeptScroll(page: string, isLoaded: boolean): void {
   }, [page]);
   useLayoutEffect(() => {
     if (!isLoaded || wanted.current === null) return undefined;
-    const place = wanted.current;
+    const position = wanted.current;
     wanted.current = null;
-    return reachPlace(place);
+    return reachPosition(position);
   }, [page, isLoaded]);
   useEffect(() => {
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -213,19 +213,19 @@ export function useKeptScroll(page: string, isLoaded: boolean): void {
   }, []);
 }
 
-/** Events of the user that end the return to an earlier place. */
+/** Events of the user that end the return to an earlier position. */
 const OF_USER = ['wheel', 'touchstart', 'pointerdown', 'keydown'] as const;
 
-/** Scrolls to a place, also if the content only grows there. @returns a function that ends it */
-function reachPlace(place: number): () => void {
+/** Scrolls to a position, also if the content only grows there. @returns a function that ends it */
+function reachPosition(position: number): () => void {
   const growth = new ResizeObserver(() => move());
   const end = () => {
     growth.disconnect();
     for (const type of OF_USER) window.removeEventListener(type, end);
   };
   const move = () => {
-    window.scrollTo(0, place);
-    if (Math.abs(window.scrollY - place) < 1) end();
+    window.scrollTo(0, position);
+    if (Math.abs(window.scrollY - position) < 1) end();
   };
   growth.observe(document.body);
   for (const type of OF_USER) window.addEventListener(type, end, { passive: true });

@@ -20,7 +20,7 @@ export interface ViewHeadProps {
   title: string;
   /** A mark behind the title, such as a state. */
   badge?: ComponentChildren;
-  /** Buttons and links beside the title. */
+  /** Buttons and links next to the title. */
   children?: ComponentChildren;
 }
 

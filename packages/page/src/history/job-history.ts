@@ -51,7 +51,7 @@ export type CurveName = (typeof CURVES)[number] | (typeof PREFERENCE_CURVES)[num
  */
 export class JobHistory {
   lastEventId: string | undefined;
-  /** Whether the last event is the last one of the job, unless it is resumed. */
+  /** True if the last event is the last one of the job, unless it is resumed. */
   hasEnded = false;
   readonly curves: Record<CurveName, Curve> = {
     loss: new Curve(),
@@ -165,7 +165,7 @@ export class JobHistory {
   }
 }
 
-/** How answers to held-out rows compare with these, by step; empty unless the job asks for it. */
+/** The scores of answers to held-out rows, by step; empty unless the job asks for it. */
 export function scoresOf({ sampleRounds }: Pick<JobHistory, 'sampleRounds'>): { step: number; scores: AnswerScores }[] {
   return sampleRounds.flatMap(({ step, scores }) => (scores === undefined ? [] : [{ step, scores }]));
 }

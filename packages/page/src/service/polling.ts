@@ -53,7 +53,7 @@ export async function whenVisible(signal: AbortSignal): Promise<void> {
   });
 }
 
-/** Whether the tab is visible. */
+/** True while the tab is visible. */
 export function useVisible(): boolean {
   const [isVisible, setVisible] = useState(!document.hidden);
   useEffect(() => {

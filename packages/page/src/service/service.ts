@@ -47,7 +47,7 @@ export function useClient(): Client {
 export interface Session {
   /** Null: requests are sent without a key. */
   key: string | null;
-  /** Whether the service answered 401, so that nothing is shown before a key is entered. */
+  /** True if the service answered 401, so that nothing is shown before a key is entered. */
   needsKey: boolean;
 }
 
@@ -75,7 +75,7 @@ function refuseSession(refused: string | null): void {
 
 export interface ConnectionState {
   isLost: boolean;
-  /** How often a lost connection came back. Data is read again when this changes. */
+  /** The number of times that a lost connection came back. Data is read again when this changes. */
   recoveries: number;
 }
 
@@ -88,7 +88,7 @@ export interface Connection {
 const PROBE_DELAYS_MS = [500, 1000, 2000, 4000];
 
 /**
- * Watches whether the service answers. While it does not, asks `probeUrl` until it does.
+ * Watches if the service answers. While it does not, asks `probeUrl` until it does.
  * @param probeUrl - needs no key
  */
 function watchConnection(probeUrl: string): Connection {

@@ -87,7 +87,7 @@ function MachineCard({ machine }: { machine: Machine }) {
   );
 }
 
-/** How busy a machine is: its GPU, its processor, and the memory of both. */
+/** The load of a machine: its GPU, its processor, and the memory of both. */
 function Load({ load }: { load: MachineLoad }) {
   const { card, processor_busy: processor } = load;
   return (

@@ -147,7 +147,7 @@ function ImportAdapter({ onImported }: { onImported: () => void }) {
   );
 }
 
-/** How an adapter was made, with a link to its job. */
+/** The origin of an adapter, with a link to its job. */
 export function OriginText({ origin }: { origin: Adapter['origin'] }) {
   if (origin.kind === 'imported') return <>imported</>;
   const job = (

@@ -79,7 +79,7 @@ export function DownloadButton({ adapter, query, name, label }: DownloadButtonPr
   );
 }
 
-/** The most that a browser without a file system of its own must hold in memory. */
+/** The most bytes of a download that a browser without a file system of its own keeps in memory. */
 const MAX_MEMORY_BYTES = 1_000_000_000;
 
 interface WritableFile {
@@ -99,7 +99,7 @@ export interface SaveOptions {
 }
 
 /**
- * Saves a download that needs a key, which a plain link cannot send and an address must not contain. Writes each piece to the
+ * Saves a download that needs a key, which a plain link cannot send and an address must not contain. Writes each chunk to the
  * disk where the browser allows it; elsewhere collects them in memory, up to {@link MAX_MEMORY_BYTES}. Must be called in
  * answer to a click.
  *

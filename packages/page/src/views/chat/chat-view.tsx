@@ -12,7 +12,7 @@ import { type Chat, useChat } from './use-chat.js';
 
 const LISTED_ADAPTERS = 100;
 
-/** Asks an adapter, and beside it its base model and another adapter of that. */
+/** Asks an adapter, and next to it its base model and another adapter of that. */
 export function ChatView({ query }: ViewProps) {
   const client = useClient();
   const chat = useChat();

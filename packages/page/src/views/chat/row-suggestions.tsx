@@ -11,7 +11,7 @@ const [READ, OFFERED] = [100, 4];
 /** Questions of rows. */
 export interface RowQuestions {
   questions: readonly RowQuestion[];
-  /** Whether the adapter was not trained on these rows. */
+  /** True if the adapter was not trained on these rows. */
   isHeldOut: boolean;
 }
 

@@ -29,7 +29,7 @@ export interface Chat {
   errorOf: (turnId: number, side: Side) => unknown;
 }
 
-/** Talks to several models at once. Each answers by itself, and the answers come in pieces. */
+/** Talks to several models at once. Each answers by itself, and the answers come in chunks. */
 export function useChat(): Chat {
   const client = useClient();
   const [conversation, setConversation] = useStoredConversation();
@@ -92,7 +92,7 @@ export function useChat(): Chat {
 const nameOf = (turnId: number, side: Side) => `${turnId} ${side}`;
 
 const STORAGE_KEY = 'lorasmith-chat';
-/** Answers come in many pieces. */
+/** Answers come in many chunks. */
 const WRITE_DELAY_MS = 300;
 
 /** The conversation of this tab. It survives a reload, and is gone with the tab. */

@@ -154,7 +154,7 @@ const STATES: Record<DatasetTokens['status'], string> = {
 };
 const UNFINISHED: readonly DatasetTokens['status'][] = ['waiting', 'preparing'];
 
-/** Whether all rows are stored as tokens. */
+/** The state of the stored tokens of all rows. */
 function TokensState({ dataset, baseModel }: { dataset: string; baseModel: string }) {
   const client = useClient();
   const { value } = usePolled(

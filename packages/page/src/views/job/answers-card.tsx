@@ -13,7 +13,7 @@ export interface SamplesCardProps {
   chosenStep: string | null;
 }
 
-/** The answers of the model before training and later, side by side. */
+/** The answers of the model before training and later, next to each other. */
 export function SamplesCard({ prompts, rounds, chosenStep }: SamplesCardProps) {
   const first = rounds[0];
   const latest = rounds.at(-1);

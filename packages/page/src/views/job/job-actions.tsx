@@ -12,7 +12,7 @@ import { mayGetFurther, type Remedy, remediesOf } from './job-remedies.js';
 
 export interface JobActionsProps {
   job: Job;
-  /** Whether resuming it would let it train. */
+  /** True if resuming it would let it train. */
   mayResume: boolean;
   /** Reads the job again. */
   refresh: () => void;

@@ -181,7 +181,7 @@ interface JobBadgeProps {
   history: JobHistory;
 }
 
-/** The state of a job; beside it, that it made its model worse. */
+/** The state of a job, and a warning if it made its model worse. */
 function JobBadge({ job, history }: JobBadgeProps) {
   const { status } = job;
   const isWorse = status === 'succeeded' && worseOnHeldOutRows(history.evaluations, history.publishedStep) !== null;

@@ -12,7 +12,7 @@ import { LineChart } from '../../charts/line-chart.js';
 import { type CurveName, type JobHistory, rewardOf, scoresOf } from '../../history/job-history.js';
 import { changeQuery } from '../../location.js';
 
-/** Charts that show the values at the same place. */
+/** The group of charts that show the values at the same step. */
 const GROUP = 'job';
 /** Fewer points are a line already. */
 const MIN_SMOOTHED = 3;
@@ -23,7 +23,7 @@ export interface TrainingChartsProps {
   query: URLSearchParams;
 }
 
-/** The curves of a training: the loss large, or the reward where answers are graded, the others beside it. */
+/** The curves of a training: the loss large, or the reward where answers are graded, the others next to it. */
 export function TrainingCharts({ history, report, query }: TrainingChartsProps) {
   const { firstStep, evaluations } = history;
   if (firstStep === null && evaluations.length === 0) return null;

@@ -165,7 +165,7 @@ function Progress({ job }: { job: Job }) {
   );
 }
 
-/** The place of a waiting job, and of the next one why it waits: only the answer for a single job has these. */
+/** The position of a waiting job, and of the next one why it waits: only the answer for a single job has these. */
 function Waiting({ id }: { id: string }) {
   const client = useClient();
   const { value } = usePolled((signal) => client.getJob(id, { signal }), [client, id], { everyMs: QUEUE_MS });

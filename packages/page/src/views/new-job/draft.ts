@@ -150,13 +150,13 @@ export function withoutTwoValidations(draft: Draft): Draft {
 const SPACE = 'sweep.space.';
 export const HALVING = 'sweep.halving.first_steps';
 export const METRIC = 'sweep.metric';
-/** How many combinations are drawn; all are tried without it. */
+/** The number of combinations that are drawn; all are tried without it. */
 export const DRAWN = 'sweep.variants';
 export const SEED = 'sweep.seed';
 export const KEPT = 'sweep.publish_best';
 /** Combinations to leave out, with semicolons between them. */
 export const EXCLUDED = 'sweep.exclude';
-/** The ids of what a sweep has beside its space. */
+/** The ids of the settings of a sweep, other than its space. */
 export const SETTINGS = [METRIC, HALVING, DRAWN, SEED, EXCLUDED, KEPT];
 /** Fields that are always there. */
 const USUAL = ['training.learning_rate', 'lora.r'];

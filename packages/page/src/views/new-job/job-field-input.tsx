@@ -141,7 +141,7 @@ export interface Offers {
   choices: Partial<Record<FieldInputKind, readonly Choice[]>>;
   /** Names of layers of the chosen base model. */
   modules: readonly string[];
-  /** Whether the choices are being read for the first time. */
+  /** True while the choices are read for the first time. */
   isLoading: boolean;
   error: unknown;
   refresh: () => void;
@@ -195,7 +195,7 @@ export interface FoldedGroupProps {
   changed: number;
   /** The labels of its fields that have a fault. */
   faulty: readonly string[];
-  /** Whether a search has found its fields. */
+  /** True if a search has found its fields. */
   isFound?: boolean;
   children: ComponentChildren;
 }

@@ -1,6 +1,6 @@
 import { AdapterId, DatasetId, JobRequest, ModelName, Note, patternOf, Tag } from '@lorasmith/contracts';
 
-/** How a field is entered. */
+/** The input of a field. */
 export type FieldInputKind =
   | 'base-model'
   | 'dataset'
@@ -31,7 +31,7 @@ export interface JobField {
   preset: unknown;
   isNullable: boolean;
   isRequired: boolean;
-  /** Whether a list may also be a text, such as a regular expression. */
+  /** True if a list may also be a text, such as a regular expression. */
   acceptsText: boolean;
   description: string | undefined;
 }
@@ -134,7 +134,7 @@ export function fieldOfFault(fields: readonly JobField[], param: string | undefi
   );
 }
 
-/** The names of the fields for people. The name that the API has is shown beside it, as a hint. */
+/** The names of the fields for people. The name that the API has is shown next to it, as a hint. */
 export const FIELD_LABELS: Readonly<Record<string, string>> = {
   base_model: 'Base model',
   dataset: 'Dataset',

@@ -33,7 +33,7 @@ const FIELDS = jobFields();
 /** The button that starts the job stands outside of the form, where it stays in sight. */
 const FORM = 'new-job-form';
 
-/** Fields that are in sight beside the recipe. All others are folded, also those that the schema gets later. */
+/** Fields that are in sight with the recipe. All others are folded, also those that the schema gets later. */
 const FIRST = ['dataset', 'base_model', 'validation.split', 'name', 'tags', 'samples.prompts'];
 /** The titles of groups, by the first part of their fields' names. Others are called as in the request. */
 const TITLES: Readonly<Record<string, string>> = {
@@ -61,7 +61,7 @@ function titleOf(path: readonly string[]): string {
   return TITLES[path[0]!] ?? path[0]!;
 }
 
-/** The form that starts a job, or a sweep if a field has several values, and beside it what that would do. */
+/** The form that starts a job, or a sweep if a field has several values, and next to it what that would do. */
 export function NewJobView({ query }: ViewProps) {
   const client = useClient();
   const { key } = useStore(session);
@@ -173,18 +173,22 @@ export function NewJobView({ query }: ViewProps) {
               )}
               {sweepRun.report !== null && <PlanCard plan={sweepRun.report} />}
             </Outlook>
-            <section class="card">
-              <h2>The same request</h2>
-              <CodeBlock
-                text={curlCommand(`${SERVICE_URL}${what}s`, sweep ?? request, key !== null)}
-                what="the command for curl"
-              />
-              <CodeBlock text={JSON.stringify(sweep ?? request, undefined, 2)} what="the request as JSON" />
-            </section>
+            <SameRequest what={what} request={sweep ?? request} hasKey={key !== null} />
           </aside>
         </div>
       )}
     </>
+  );
+}
+
+/** The request of the form for other clients: as a command and as JSON. */
+function SameRequest({ what, request, hasKey }: { what: 'job' | 'sweep'; request: object; hasKey: boolean }) {
+  return (
+    <section class="card">
+      <h2>The same request</h2>
+      <CodeBlock text={curlCommand(`${SERVICE_URL}${what}s`, request, hasKey)} what="the command for curl" />
+      <CodeBlock text={JSON.stringify(request, undefined, 2)} what="the request as JSON" />
+    </section>
   );
 }
 
@@ -263,7 +267,7 @@ interface OutlookProps {
   children: ComponentChildren;
 }
 
-/** Whether the request can be started, and its report. */
+/** The result of the check: if the request can be started, and its report. */
 function Outlook({ dryRun, isComplete, faults, children }: OutlookProps) {
   const { report, isRunning } = dryRun;
   return (

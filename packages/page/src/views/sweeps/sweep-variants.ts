@@ -60,7 +60,7 @@ export function twiceAsLong({ request }: Pick<Sweep, 'request'>, values: Variant
 export interface ValueAxis {
   title: string;
   ticks: readonly { text: string; at: number }[];
-  /** The place of a value, from 0 to 1. */
+  /** The position of a value, from 0 to 1. */
   at: (value: SweepValue) => number;
 }
 
@@ -81,7 +81,7 @@ export function distinctValues(values: readonly SweepValue[]): SweepValue[] {
 /** The axis of a field: of numbers linear or logarithmic, of other values at even distances. */
 export function fieldAxis(title: string, values: readonly SweepValue[]): ValueAxis {
   const distinct = distinctValues(values);
-  const at = distinct.every((value) => typeof value === 'number') ? numberPlace(distinct) : listPlace(distinct);
+  const at = distinct.every((value) => typeof value === 'number') ? numberPosition(distinct) : listPosition(distinct);
   const last = distinct.length - 1;
   const ticked = distinct.length <= MAX_TICKS ? distinct : [0, last >> 1, last].map((index) => distinct[index]!);
   return { title, ticks: ticked.map((value) => ({ text: sweepValueText(value), at: at(value) })), at };
@@ -95,14 +95,14 @@ export function metricAxis(title: string, values: readonly number[]): ValueAxis 
   return { title, ticks: ticked.map((value) => ({ text: numberText(value), at: at(value) })), at };
 }
 
-function numberPlace(ascending: readonly number[]): ValueAxis['at'] {
+function numberPosition(ascending: readonly number[]): ValueAxis['at'] {
   const [low, high] = [ascending[0]!, ascending.at(-1)!];
   if (low > 0 && high >= MIN_LOG_RATIO * low)
     return (value) => share(Math.log(value as number), Math.log(low), Math.log(high));
   return (value) => share(value as number, low, high);
 }
 
-function listPlace(distinct: readonly SweepValue[]): ValueAxis['at'] {
+function listPosition(distinct: readonly SweepValue[]): ValueAxis['at'] {
   const keys = distinct.map(keyOf);
   return (value) => share(keys.indexOf(keyOf(value)), 0, keys.length - 1);
 }
@@ -153,7 +153,7 @@ export function waitsAtStep(sweep: Halved, { variant, status, step }: SweepVaria
   return hasCome ? next.step : null;
 }
 
-/** Whether resuming the job lets it train: not while it waits at a rung of its sweep, nor before that is known. @param sweep - Null without one; undefined until it is read */
+/** True if resuming the job lets it train: not while it waits at a rung of its sweep, nor before that is known. @param sweep - Null without one; undefined until it is read */
 export function mayResume(
   { sweep: origin, status }: Pick<Job, 'sweep' | 'status'>,
   sweep: Sweep | null | undefined,
