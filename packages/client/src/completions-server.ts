@@ -1,6 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { CallOptions } from '../call-options.js';
-import { createHttpTransport } from '../http-transport.js';
+import { type CallOptions, createHttpTransport } from './http-transport.js';
 
 export interface CompletionsServerOptions {
   /** Address of the server's OpenAI-compatible API, for example `http://127.0.0.1:8000/v1`. */

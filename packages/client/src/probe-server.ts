@@ -1,5 +1,59 @@
-import type { ProbeCase, ProbeToken } from '@lorasmith/contracts';
-import type { NextToken, NextTokenAnswer } from './completions-server.js';
+import { type AdapterManifest, type ProbeCase, type ProbeToken, ProductError } from '@lorasmith/contracts';
+import {
+  type CompletionsServerOptions,
+  createCompletionsServer,
+  type NextToken,
+  type NextTokenAnswer,
+} from './completions-server.js';
+import type { CallOptions } from './http-transport.js';
+
+export interface ProbeServerOptions extends CompletionsServerOptions, CallOptions {
+  /** Name of the model on the server. @defaultValue the only one it serves, or the one with the adapter's id or name */
+  model?: string | undefined;
+  /** See {@link judgeProbe}. @defaultValue 0.5 */
+  tolerance?: number | undefined;
+}
+
+export interface ProbeResult extends ProbeJudgement {
+  adapter: string;
+  /** Name of the model on the server. */
+  model: string;
+}
+
+/**
+ * Sends the prompts of an adapter's probe to a server, and judges whether it answers as the adapter does.
+ *
+ * @throws ProductError `not_found` when the manifest has no such probe, `invalid_request` when it is not clear which model
+ * to use; errors of the server
+ */
+export async function probeServer(manifest: AdapterManifest, options: ProbeServerOptions): Promise<ProbeResult> {
+  const { origin } = manifest;
+  if (origin.kind === 'imported') throw noProbe(manifest, 'it was imported, not trained here');
+  const { probe } = origin;
+  if (probe.kind === 'class-scores')
+    throw noProbe(manifest, 'it is the probe of a classifier, which does not complete text');
+  if (probe.cases.length === 0) throw noProbe(manifest, 'its prompts could not be tokenized');
+  const server = createCompletionsServer(options);
+  const model = options.model ?? (await onlyModel(await server.models(options), manifest));
+  const answers: NextTokenAnswer[] = [];
+  // One at a time: small servers answer concurrent requests slowly or not at all.
+  for (const { prompt, token_ids } of probe.cases) {
+    answers.push(await server.nextToken(model, { text: prompt, tokenIds: token_ids }, options));
+  }
+  return { adapter: manifest.id, model, ...judgeProbe(probe.cases, answers, options.tolerance) };
+}
+
+function noProbe({ id }: AdapterManifest, reason: string): ProductError {
+  return new ProductError('not_found', `The manifest of ${id} has no probe for a completions server: ${reason}.`);
+}
+
+async function onlyModel(models: readonly string[], { id, name }: AdapterManifest): Promise<string> {
+  const named = models.find((model) => model === id || model === name);
+  if (named !== undefined) return named;
+  if (models.length === 1) return models[0]!;
+  const served = models.length === 0 ? 'The server lists no models' : `The server has ${models.join(', ')}`;
+  throw new ProductError('invalid_request', `${served}: select one with --model.`, { param: 'model' });
+}
 
 /**
  * `adapter`: the server answers as the base with the adapter. `base`: as the base alone. `neither`: as none of the two.
@@ -19,7 +73,7 @@ export interface ProbeJudgement {
   verdict: ProbeVerdict;
   /**
    * Root mean square difference between the server's log-probabilities and those of the base with the adapter, and of the
-   * base alone. Null if the server returns none, so only words were compared.
+   * base alone. Null if the server returns none, so only texts were compared.
    */
   adapter_distance: number | null;
   base_distance: number | null;
@@ -155,7 +209,7 @@ function byWords(cases: readonly ProbeCase[], judged: readonly JudgedCase[]): Pr
   return 'neither';
 }
 
-/** Whether base and adapter clearly differ. */
+/** True if base and adapter clearly differ. */
 function isDecisive({ next_tokens: tokens }: ProbeCase): boolean {
   const byAdapter = firstBy(tokens, (token) => token.adapter_logprob);
   const byBase = firstBy(tokens, (token) => token.base_logprob);

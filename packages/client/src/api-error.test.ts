@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { faultLines, foldedFaults } from './fault-lines.js';
+import { faultLines, foldedFaults } from './api-error.js';
 
 const at = (line: number, more: object = {}) => ({
   code: 'invalid_dataset',
