@@ -35,10 +35,15 @@ import {
   TAR_MEDIA_TYPES,
   type WebhookSecret,
 } from '@lorasmith/contracts';
-import type { CallOptions } from './call-options.js';
-import { createHttpTransport, type HttpTransport, type HttpTransportOptions, sleep } from './http-transport.js';
+import {
+  type CallOptions,
+  countedStream,
+  createHttpTransport,
+  type HttpTransport,
+  type HttpTransportOptions,
+  sleep,
+} from './http-transport.js';
 import { type FollowOptions, followJobEvents, followSweepEvents } from './job-events.js';
-import { countedStream } from './request-stream.js';
 import { type DownloadStream, streamDownload } from './resumed-download.js';
 import { textCalls } from './text-calls.js';
 
@@ -138,7 +143,7 @@ function datasetCalls(calls: Calls) {
     /** Changes name, tags or note. The rows never change. */
     changeDataset: (id: string, details: DetailsChange, call: CallOptions = {}) =>
       calls.change<Dataset>(`/datasets/${encodeURIComponent(id)}`, details, call),
-    /** Whether the rows are stored as tokens of this base model. */
+    /** The state of the rows as stored tokens of this base model. */
     datasetTokens: (id: string, baseModel: string, call: CallOptions = {}) =>
       calls.get<DatasetTokens>(`/datasets/${encodeURIComponent(id)}/tokens`, call, { base_model: baseModel }),
     /** Rows as they were uploaded; with `base_model`, also as tokens of that model. */

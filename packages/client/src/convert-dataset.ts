@@ -11,12 +11,12 @@ import {
   mappedJson,
   unzstd,
 } from '@lorasmith/row-files';
-import { refuseExisting } from './folder-download.js';
+import { refuseExisting } from './resumable-download.js';
 
 export interface ConvertDatasetOptions {
   /** The columns that the rows get; undefined: all of the file. */
   mapping?: ColumnMapping | undefined;
-  /** Whether to replace an existing file. @defaultValue false */
+  /** True to replace an existing file. @defaultValue false */
   overwrite?: boolean | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -24,7 +24,7 @@ export interface ConvertDatasetOptions {
 /** The result of a conversion. */
 export interface ConvertedDataset {
   rows: number;
-  /** The changes of the columns in words; null if none has another name. */
+  /** The changes of the columns as text; null if none has another name. */
   mapping: string | null;
   /** Names of the columns that were left out. */
   leftOut: string[];

@@ -25,11 +25,11 @@ export interface HttpCall {
   signal?: AbortSignal | undefined;
   /** Null: no limit. */
   timeoutMs?: number | null;
-  /** How long a repeatable call is retried after time-outs. @defaultValue 0 */
+  /** The time for which a repeatable call is retried after time-outs. @defaultValue 0 */
   retryTimeoutsForMs?: number;
-  /** Whether the call may be retried. @defaultValue true for a GET; others need an Idempotency-Key to be safe */
+  /** True if the call may be retried. @defaultValue true for a GET; others need an Idempotency-Key to be safe */
   repeatable?: boolean;
-  /** Whether one redirect is followed, without the API key on another origin. Not in a browser. @defaultValue false */
+  /** True if one redirect is followed, without the API key on another origin. Not in a browser. @defaultValue false */
   followsRedirect?: boolean;
 }
 
@@ -145,13 +145,13 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
   return { origin: new URL(base).origin, request, json };
 }
 
-/** Where a redirect leads; null for another answer. */
+/** The target of a redirect; null for another answer. */
 function redirectionOf({ status, headers }: Response, url: URL): URL | null {
   const location = headers.get('location');
   return [302, 307].includes(status) && location !== null ? new URL(location, url) : null;
 }
 
-/** Whether there was no answer in time, or a proxy reported 504. A 504 of the api itself means that planning has ended. */
+/** True if there was no answer in time, or a proxy reported 504. A 504 of the api itself means that planning has ended. */
 function isUnanswered(error: unknown): boolean {
   if (error instanceof ApiError) return error.status === 504 && error.requestId === null;
   return error instanceof ProductError && error.code === 'timeout';
@@ -232,5 +232,41 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
       resolve();
     }, ms);
     signal?.addEventListener('abort', abort);
+  });
+}
+
+/** Options of every call. */
+export interface CallOptions {
+  /** Ends the call, which then throws the signal's reason. */
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Converts chunks to the body of a request, with backpressure. Text is sent as UTF-8.
+ * @param onProgress called with the number of bytes passed on so far
+ */
+export function countedStream(
+  chunks: AsyncIterable<Uint8Array | string>,
+  onProgress?: (sentBytes: number) => void,
+): ReadableStream<Uint8Array> {
+  const iterator = chunks[Symbol.asyncIterator]();
+  const encoder = new TextEncoder();
+  let sentBytes = 0;
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      if (sentBytes > 0) onProgress?.(sentBytes);
+      for (;;) {
+        const { done, value } = await iterator.next();
+        if (done) return controller.close();
+        const bytes = typeof value === 'string' ? encoder.encode(value) : value;
+        // After an empty chunk, the stream would not be pulled again.
+        if (bytes.byteLength === 0) continue;
+        sentBytes += bytes.byteLength;
+        return controller.enqueue(bytes);
+      }
+    },
+    async cancel() {
+      await iterator.return?.();
+    },
   });
 }

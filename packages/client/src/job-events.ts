@@ -104,7 +104,7 @@ interface AnEvent {
 interface Position {
   /** Id of the last event received. */
   after: string | undefined;
-  /** Whether that event was a last one. */
+  /** True if that event was a last one. */
   isOver: boolean;
 }
 
@@ -192,7 +192,7 @@ function eventOf<Event extends AnEvent>(data: string, { types }: Kind): Event | 
   }
 }
 
-/** Whether a retry may succeed: the server is unavailable or busy, and the request is not at fault. */
+/** True if a retry may succeed: the server is unavailable or busy, and the request is not at fault. */
 function isTemporary(error: unknown): boolean {
   return error instanceof ProductError && (error.status >= 500 || error.status === 429);
 }

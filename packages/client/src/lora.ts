@@ -10,7 +10,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) =>
   process.exit(error.code === 'EPIPE' ? EXIT.done : EXIT.failed),
 );
 
-/** The description of the package, beside `dist` where it is compiled, and where it is packed. */
+/** The description of the package, next to `dist` where it is compiled, and where it is packed. */
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   version: string;
 };

@@ -9,10 +9,9 @@ import {
   type UploadOptions,
   type UploadSource,
 } from './client.js';
-import { downloadFolder, refuseExisting } from './folder-download.js';
 import { createHttpTransport, type HttpTransportOptions } from './http-transport.js';
 import type { DatasetToPull, PullDatasetOptions, PulledDataset } from './hub-dataset/pull-dataset.js';
-import { type DownloadOptions, downloadToFile } from './resumable-download.js';
+import { type DownloadOptions, downloadFolder, downloadToFile, refuseExisting } from './resumable-download.js';
 
 /** A single file (a tar, or the GGUF file), or a folder for the files. */
 export type DownloadDestination = { file: string } | { folder: string };
@@ -26,7 +25,7 @@ export interface DownloadAdapterOptions extends DownloadOptions {
   format?: 'safetensors' | 'gguf' | undefined;
   /** The type of the matrices, with `gguf`. @defaultValue 'f32' for an adapter, 'f16' for a merged model */
   type?: GgufTensorType | undefined;
-  /** Whether to replace an existing destination. @defaultValue false */
+  /** True to replace an existing destination. @defaultValue false */
   overwrite?: boolean | undefined;
 }
 

@@ -8,9 +8,8 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import { apiErrorOfText } from './api-error.js';
-import type { CallOptions } from './call-options.js';
 import { parseEventStream } from './event-stream-parser.js';
-import { bodyChunks, type HttpTransport, unreachable } from './http-transport.js';
+import { bodyChunks, type CallOptions, type HttpTransport, unreachable } from './http-transport.js';
 
 /** A request without the fields that the methods set. */
 export type ChatCall = Omit<ChatCompletionRequest, 'stream' | 'stream_options'>;
@@ -70,7 +69,7 @@ export function textCalls(transport: HttpTransport) {
     return transport.json<ChatCompletion>(post('/v1/chat/completions', request, call));
   }
 
-  /** Answers like `chat`, in pieces as they come. Leaving the loop ends the work. */
+  /** Answers like `chat`, in chunks as they come. Leaving the loop ends the work. */
   function streamChat(request: ChatCall, call: CallOptions = {}): AsyncGenerator<ChatCompletionChunk, void, undefined> {
     return stream('/v1/chat/completions', request, call);
   }
@@ -80,7 +79,7 @@ export function textCalls(transport: HttpTransport) {
     return transport.json<Completion>(post('/v1/completions', request, call));
   }
 
-  /** Answers like `complete`, in pieces as they come. Leaving the loop ends the work. */
+  /** Answers like `complete`, in chunks as they come. Leaving the loop ends the work. */
   function streamCompletion(
     request: CompletionCall,
     call: CallOptions = {},
@@ -88,7 +87,7 @@ export function textCalls(transport: HttpTransport) {
     return stream('/v1/completions', request, call);
   }
 
-  /** How probable a text, or the text of these tokens, is to a model. Generates nothing. */
+  /** The probability of a text, or of the text of these tokens, to a model. Generates nothing. */
   async function score(model: string, text: string | number[], call: CallOptions = {}): Promise<TextScore> {
     const request = { model, prompt: text, max_tokens: 0, echo: true, logprobs: 0 };
     const { choices } = await complete(request, call);

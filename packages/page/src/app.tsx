@@ -1,17 +1,17 @@
-import { useMemo } from 'preact/hooks';
+import type { ComponentChildren } from 'preact';
+import { useEffect, useErrorBoundary, useMemo, useRef, useState } from 'preact/hooks';
 import { EndNotices } from './components/end-notices.js';
-import { FailureBoundary } from './components/failure-boundary.js';
-import { Toasts } from './components/toasts.js';
-import { Layout } from './layout.js';
-import { useRoute } from './location.js';
+import { ErrorNotice } from './components/error-notice.js';
+import { notify, Toasts } from './components/toasts.js';
+import { ViewHead } from './components/view.js';
+import { Link, useRoute } from './location.js';
 import { matchPath } from './route.js';
-import { RoleProvider } from './service/role.js';
-import { clientWith, connection, ServiceContext } from './service/service.js';
-import { session } from './service/session.js';
+import { RoleProvider, useMay } from './service/role.js';
+import { clientWith, connection, leave, ServiceContext, session } from './service/service.js';
 import { useStore } from './store.js';
-import { KeyEntry } from './views/key-entry/key-entry.js';
-import { NotFound } from './views/not-found.js';
-import { FIRST_PATH, VIEWS } from './views/views.js';
+import { chooseTheme, THEMES, type Theme, theme } from './theme.js';
+import { KeyEntry } from './views/key-entry.js';
+import { FIRST_PATH, NAVIGATION, VIEWS } from './views/views.js';
 
 export function App() {
   const { key, needsKey } = useStore(session);
@@ -42,4 +42,128 @@ export function App() {
       <Toasts />
     </ServiceContext.Provider>
   );
+}
+
+const THEME_LABELS: Record<Theme, string> = { system: 'As the system', light: 'Light', dark: 'Dark' };
+
+interface LayoutProps {
+  path: string;
+  children: ComponentChildren;
+}
+
+/** The frame of every view: navigation, theme, key, and the state of the connection. */
+function Layout({ path, children }: LayoutProps) {
+  const [isOpen, setOpen] = useState(false);
+  const main = useRef<HTMLElement>(null);
+  const { key } = useStore(session);
+  const mayChange = useMay('change');
+  const chosen = useStore(theme);
+  useEffect(() => setOpen(false), [path]);
+  return (
+    <div class="layout">
+      {/* biome-ignore lint/a11y/useValidAnchor: a skip link; a real fragment would be another view */}
+      <a
+        class="skip-link"
+        href="#main"
+        onClick={(event) => {
+          event.preventDefault();
+          main.current?.focus();
+        }}
+      >
+        Skip to the content
+      </a>
+      <header class="side">
+        <div class="brand-row">
+          <Link to="/jobs" class="brand">
+            Lorasmith
+          </Link>
+          <button
+            type="button"
+            class="menu-button"
+            aria-expanded={isOpen}
+            aria-controls="navigation"
+            onClick={() => setOpen(!isOpen)}
+          >
+            Menu
+          </button>
+        </div>
+        <div id="navigation" class={isOpen ? 'menu menu-open' : 'menu'}>
+          <nav aria-label="Views">
+            <ul>
+              {NAVIGATION.filter(({ needsChange }) => mayChange || !needsChange).map(({ to, label }) => (
+                <li key={to}>
+                  <NavigationLink to={to} label={label} path={path} />
+                </li>
+              ))}
+            </ul>
+          </nav>
+          <div class="side-foot">
+            <label>
+              Colours{' '}
+              <select value={chosen} onChange={(event) => chooseTheme(event.currentTarget.value as Theme)}>
+                {THEMES.map((one) => (
+                  <option key={one} value={one}>
+                    {THEME_LABELS[one]}
+                  </option>
+                ))}
+              </select>
+            </label>
+            {key !== null && (
+              <button type="button" onClick={leave}>
+                Forget the key
+              </button>
+            )}
+            <a href="docs">API documentation</a>
+          </div>
+        </div>
+      </header>
+      <main id="main" ref={main} tabIndex={-1}>
+        <LostConnection />
+        {children}
+      </main>
+    </div>
+  );
+}
+
+function NavigationLink({ to, label, path }: { to: string; label: string; path: string }) {
+  const isCurrent = path === to || path.startsWith(`${to}/`);
+  return (
+    <a href={`#${to}`} aria-current={isCurrent ? 'page' : undefined}>
+      {label}
+    </a>
+  );
+}
+
+function LostConnection() {
+  const { isLost, recoveries } = useStore(connection.state);
+  useEffect(() => {
+    if (recoveries > 0) notify('Connected again.');
+  }, [recoveries]);
+  return (
+    <div role="status">
+      {isLost && (
+        <p class="notice notice-warning">
+          The connection to the service is lost. What you see may be old. It is read again when the service answers.
+        </p>
+      )}
+    </div>
+  );
+}
+
+function NotFound() {
+  return (
+    <>
+      <ViewHead title="There is no such view" />
+      <p>
+        The address may be wrong or incomplete. <Link to="/jobs">See the jobs</Link>
+      </p>
+    </>
+  );
+}
+
+/** Says that its content failed, where otherwise it would stay as it was, or empty. */
+function FailureBoundary({ children }: { children: ComponentChildren }) {
+  const [error, reset] = useErrorBoundary();
+  if (error === undefined) return <>{children}</>;
+  return <ErrorNotice error={error} what="This view failed: that is an error of the page" onRetry={reset} />;
 }

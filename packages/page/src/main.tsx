@@ -5,6 +5,8 @@ import { applyTheme } from './theme.js';
 import './style/base.css';
 import './style/components.css';
 import './style/charts.css';
+import './style/lists.css';
+import './style/jobs.css';
 import './style/views.css';
 
 applyTheme();

@@ -9,7 +9,7 @@ import {
 } from '@lorasmith/contracts';
 import type { DownloadAdapterOptions } from '../node-client.js';
 import { bytesText, countText, durationText } from '../text-output.js';
-import { type Command, moreText, print } from './command.js';
+import { type Command, createTransferProgress, moreText, print, textTable } from './command.js';
 import {
   detailsText,
   editCommand,
@@ -19,7 +19,6 @@ import {
   orderOptions,
   totalText,
 } from './details-commands.js';
-import { createTransferProgress, textTable } from './output.js';
 
 export const ADAPTER_COMMANDS: Command[] = [
   {

@@ -1,5 +1,5 @@
 import { type DetailsChange, ProductError } from '@lorasmith/contracts';
-import type { CallOptions } from '../call-options.js';
+import type { CallOptions } from '../http-transport.js';
 import type { Client } from '../node-client.js';
 import { type Command, type CommandOptions, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
 

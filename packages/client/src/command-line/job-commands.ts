@@ -1,9 +1,18 @@
-import { type Job, type JobQuery, ProductError } from '@lorasmith/contracts';
-import { faultLines } from '../fault-lines.js';
-import { reportText } from '../report-text.js';
+import { type EventType, type Job, type JobQuery, ProductError } from '@lorasmith/contracts';
+import { faultLines } from '../api-error.js';
+import { createJobProgress } from '../job-progress.js';
+import { queueReasonText, reportText } from '../report-text.js';
 import { stateText } from '../sweep-text.js';
-import { bytesText } from '../text-output.js';
-import { type Command, type CommandContext, IDEMPOTENCY_OPTION, moreText, print, WATCH_OPTION } from './command.js';
+import { bytesText, durationText, printableJson } from '../text-output.js';
+import {
+  type Command,
+  type CommandContext,
+  IDEMPOTENCY_OPTION,
+  moreText,
+  print,
+  textTable,
+  WATCH_OPTION,
+} from './command.js';
 import {
   detailsText,
   editCommand,
@@ -14,8 +23,6 @@ import {
   totalText,
 } from './details-commands.js';
 import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
-import { textTable } from './output.js';
-import { queueText, watchJob } from './watch-job.js';
 
 export const JOB_COMMANDS: Command[] = [
   {
@@ -201,4 +208,45 @@ function jobText(job: Job): string {
       ? []
       : [`error         ${job.error.code}: ${job.error.message}`, ...faultLines(job.error.details)]),
   ].join('\n');
+}
+
+/**
+ * Shows the events of a job until it ends.
+ * @param hidden types of events that are not shown
+ */
+export async function watchJob(
+  { client, output, signal, json }: CommandContext,
+  id: string,
+  hidden: readonly EventType[] = [],
+): Promise<Job> {
+  const watched = json ? null : await client.getJob(id, { signal });
+  const progress = createJobProgress(output, { prompts: watched?.samples?.prompts });
+  const queue = watched && queueText(watched);
+  if (queue !== null) output.write(`${queue}\n`);
+  try {
+    return await client.waitForJob(id, {
+      signal,
+      onEvent: (event) => {
+        if (hidden.includes(event.type)) return;
+        if (json) output.write(`${printableJson(event)}\n`);
+        else progress.handle(event);
+      },
+    });
+  } finally {
+    progress.end();
+  }
+}
+
+/** `3 jobs wait before it, all workers are busy with other jobs, starts in about 5 min, ends in about 12 min`; null: nothing is known. */
+function queueText({ status, queue }: Job): string | null {
+  if (!queue) return null;
+  const { ahead, reason, estimated_start: start, estimated_end: end } = queue;
+  const inTime = (time: string) => durationText(Math.max(0, (Date.parse(time) - Date.now()) / 1000));
+  const parts = [
+    ...(status === 'queued' ? [ahead === 1 ? '1 job waits before it' : `${ahead} jobs wait before it`] : []),
+    ...(reason === null ? [] : [queueReasonText(reason)]),
+    ...(start === null ? [] : [`starts in about ${inTime(start)}`]),
+    ...(end === null ? [] : [`ends in about ${inTime(end)}`]),
+  ];
+  return parts.length === 0 ? null : parts.join(', ');
 }

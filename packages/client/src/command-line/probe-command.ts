@@ -1,11 +1,9 @@
 import { type AdapterManifest, ProductError } from '@lorasmith/contracts';
-import { DEFAULT_TOLERANCE, type ProbeVerdict } from '../probe/judge-probe.js';
-import { type ProbeResult, probeServer } from '../probe/probe-server.js';
+import { DEFAULT_TOLERANCE, type ProbeResult, type ProbeVerdict, probeServer } from '../probe-server.js';
 import { quantizationText } from '../report-text.js';
-import { type Command, print } from './command.js';
-import { textTable } from './output.js';
+import { type Command, print, textTable } from './command.js';
 
-/** How many characters of a prompt are shown, from its end. */
+/** The number of characters of a prompt that are shown, from its end. */
 const SHOWN_CHARACTERS = 32;
 
 export const PROBE_COMMAND: Command = {

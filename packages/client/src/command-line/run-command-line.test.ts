@@ -1,12 +1,11 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
-import { fileURLToPath } from 'node:url';
-import { gzipSync } from 'node:zlib';
 import { isPrintable } from '@lorasmith/contracts';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type Answer, failure, json, serve } from '../../test/http-server.js';
+import { lora } from '../../test/run-lora.js';
 import { JOB_FLAGS } from './job-flags.js';
 import { EXIT, runCommandLine } from './run-command-line.js';
 
@@ -15,21 +14,6 @@ beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'lorasmith-cli-'));
 });
 afterEach(() => rm(folder, { recursive: true }));
-
-async function lora(args: string[], ...answers: Answer[]) {
-  const server = await serve(...answers);
-  const written = { output: '', errorOutput: '' };
-  const exitCode = await runCommandLine({
-    args,
-    version: '1.2.3',
-    baseUrl: server.baseUrl,
-    input: Readable.from([]),
-    output: { write: (text: string) => (written.output += text) },
-    errorOutput: { write: (text: string) => (written.errorOutput += text) },
-    signal: new AbortController().signal,
-  });
-  return { exitCode, ...written, requests: server.requests };
-}
 
 const bodyOf = (requests: { body: string }[]) => JSON.parse(requests[0]?.body ?? 'null') as unknown;
 
@@ -461,82 +445,6 @@ describe('lora', () => {
     );
   });
 
-  it('converts a file to JSONL, without the service', async () => {
-    const file = join(folder, 'rows.csv.gz');
-    const out = join(folder, 'rows.jsonl');
-    await writeFile(file, gzipSync('id,question,answer\n1,a,b\n\n2,"c\nd",e\n'));
-    const convert = ['datasets', 'convert', file, '-o', out];
-    const { output, requests } = await lora([...convert, '--columns', 'prompt:question,completion:answer']);
-    expect(output).toBe(
-      `2 rows are in ${out}\n"question" became "prompt", "answer" became "completion"\nleft out: id\n`,
-    );
-    expect(requests).toEqual([]);
-    expect(await readFile(out, 'utf8')).toBe('{"prompt":"a","completion":"b"}\n{"prompt":"c\\nd","completion":"e"}\n');
-    expect(await lora(convert)).toMatchObject({
-      exitCode: EXIT.failed,
-      errorOutput: expect.stringContaining('exists'),
-    });
-    expect((await lora([...convert, '--force'])).output).toBe(`2 rows are in ${out}\n`);
-    expect(await readFile(out, 'utf8')).toContain('{"id":"1","question":"a","answer":"b"}\n');
-    const missing = await lora([...convert, '--force', '--columns', 'text:body']);
-    expect(missing).toMatchObject({ exitCode: EXIT.failed, errorOutput: expect.stringContaining('no column "body"') });
-    expect(await readdir(folder)).toEqual(['rows.csv.gz', 'rows.jsonl']);
-  });
-
-  it('converts numbers as they stand in the file', async () => {
-    const [file, out] = [join(folder, 'priced.json'), join(folder, 'priced.jsonl')];
-    const answer = '{"price":12.50,"id":9007199254740993}';
-    await writeFile(file, `[{"question": "a", "answer": ${answer}}]`);
-    await lora(['datasets', 'convert', file, '-o', out, '--columns', 'prompt:question,reference:answer']);
-    expect(await readFile(out, 'utf8')).toBe(`{"prompt":"a","reference":${answer}}\n`);
-  });
-
-  it('converts Parquet with all of its columns', async () => {
-    const file = fileURLToPath(new URL('../../../row-files/src/fixtures/pairs-zstd.parquet', import.meta.url));
-    const out = join(folder, 'pairs.jsonl');
-    expect((await lora(['datasets', 'convert', file, '-o', out])).output).toBe(`300 rows are in ${out}\n`);
-    const [first = ''] = (await readFile(out, 'utf8')).split('\n');
-    expect(Object.keys(JSON.parse(first))).toEqual(['id', 'prompt', 'completion']);
-  });
-
-  it('names the line of a file that it cannot convert', async () => {
-    const file = join(folder, 'rows.jsonl');
-    await writeFile(file, '{"text":"a"}\n7\n');
-    const { exitCode, errorOutput } = await lora(['datasets', 'convert', file, '-o', join(folder, 'out.jsonl')]);
-    expect([exitCode, errorOutput]).toEqual([
-      EXIT.failed,
-      expect.stringContaining('Line 2 is wrong. A row is an object.'),
-    ]);
-    expect(await readdir(folder)).toEqual(['rows.jsonl']);
-  });
-
-  it('says which columns an upload has', async () => {
-    const file = join(folder, 'rows.csv');
-    await writeFile(file, 'a\n');
-    const dataset = { id: 'ds_1', name: 'rows.csv', format: 'text', rows: 1, bytes: 12, warnings: [] };
-    const { requests } = await lora(['datasets', 'upload', file, '--columns', 'text:a'], json(201, dataset));
-    expect(requests[0]?.url).toBe('/datasets?name=rows.csv&columns=text%3Aa');
-  });
-
-  it('has an upload tokenized for a base model, and shows how far that is', async () => {
-    const file = join(folder, 'rows.jsonl');
-    await writeFile(file, '{"text":"a"}');
-    const dataset = { id: 'ds_1', name: 'rows.jsonl', format: 'text', rows: 1, bytes: 12, warnings: [] };
-    const { requests } = await lora(['datasets', 'upload', file, '--base-model', 'tiny'], json(201, dataset));
-    expect(requests[0]?.url).toBe('/datasets?name=rows.jsonl&base_model=tiny');
-    const show = async (tokens: object) => {
-      const answer = { dataset: 'ds_1', base_model: 'tiny', rows: 9_728, total_rows: 46_864, error: null, ...tokens };
-      return await lora(['datasets', 'show', 'ds_1', '--base-model', 'tiny'], json(200, answer));
-    };
-    const preparing = await show({ status: 'preparing' });
-    expect(preparing.requests[0]?.url).toBe('/datasets/ds_1/tokens?base_model=tiny');
-    expect(preparing.output).toBe('ds_1  tokens for tiny: preparing, 9,728 of 46,864 rows\n');
-    const error = { code: 'x', message: 'One row is wrong.', details: [{ code: 'x', message: 'Empty.', line: 3 }] };
-    expect((await show({ status: 'failed', error })).output).toBe(
-      'ds_1  tokens for tiny: failed\nx: One row is wrong.\n  line 3: Empty.\n',
-    );
-  });
-
   it('lists as text and as JSON', async () => {
     const page = {
       data: [{ id: 'ds_1', name: null, format: 'text', rows: 12, bytes: 3400 }],
@@ -667,92 +575,5 @@ describe('lora', () => {
       ],
       ...{ temperature: 0, max_tokens: 8, stop: ['x', 'y'], stream: true },
     });
-  });
-});
-
-describe('lora sweep', () => {
-  const DATASET = { id: 'ds_0123456789abcdef01234567', rows: 2, format: 'text', bytes: 10, warnings: [] };
-  const JOB = 'job_0123456789abcdef01234567';
-  const variant = {
-    variant: 1,
-    values: { 'lora.r': 4 },
-    job: JOB,
-    status: 'succeeded',
-    metric: 0.25,
-    step: 3,
-    rank: 1,
-  };
-  const second = { ...variant, variant: 2, values: { 'lora.r': 8 }, metric: null, rank: null, status: 'failed' };
-  const stopped = { ...second, variant: 3, status: 'cancelled', stopped_at_rung: 2, adapter: null, error: null };
-  const sweep = {
-    id: 'sw_0123456789abcdef01234567',
-    status: 'succeeded',
-    metric: 'loss',
-    best: JOB,
-    ended_at: 'now',
-    variants: [
-      { ...second, adapter: null, error: { code: 'non_finite_loss', message: '', details: [] } },
-      { ...variant, adapter: 'ad_0123456789abcdef01234567', error: null },
-      stopped,
-    ],
-  };
-  const planned = { ...variant, steps: 3, error: null };
-  const plan = { jobs: 1, variants: [planned], tokens: 1234, seconds: 60, at_once: 1, peak_memory_bytes: 1e9 };
-
-  it('plans the variants of a file, starts them with a key of their own, and prints them in their order', async () => {
-    const file = join(folder, 'rows.jsonl');
-    await writeFile(file, '{"text":"a"}\n');
-    const args = [
-      'sweep',
-      file,
-      '--model',
-      'm',
-      '--over',
-      'lora.r=4,8',
-      '--epochs',
-      '1',
-      '--yes',
-      '--publish-best',
-      '2',
-      '--halving',
-      '3',
-    ];
-    const found = json(200, { data: [DATASET], has_more: false, next: null });
-    const answers = [json(200, {}), found, json(200, plan), json(202, sweep), json(200, sweep)];
-    const { exitCode, output, requests } = await lora(args, ...answers);
-    expect([exitCode, requests.map(({ method, url }) => `${method} ${url.split('&')[0]}`)]).toEqual([
-      EXIT.done,
-      [
-        'GET /models/m',
-        expect.stringContaining('GET /datasets?'),
-        'POST /sweeps?dry_run=true',
-        'POST /sweeps',
-        `GET /sweeps/${sweep.id}`,
-      ],
-    ]);
-    expect(JSON.parse(requests[3]!.body)).toEqual({
-      job: { base_model: 'm', dataset: DATASET.id, training: { epochs: 1 }, validation: { split: 0.1 } },
-      space: { 'lora.r': { values: [4, 8] } },
-      publish_best: 2,
-      halving: { first_steps: 3 },
-    });
-    expect(requests[3]!.body).toBe(requests[2]!.body);
-    expect(requests[3]!.headers['idempotency-key']).toMatch(/^lora-sweep-[0-9a-f]{64}$/);
-    expect(output).toContain('1,234 tokens in all, about 1 min 00 s one after the other; 1 at once fit');
-    const [first, failed, last] = output.trimEnd().split('\n').slice(-4, -1);
-    expect(first).toMatch(/^1 +1 +4 +0\.25000 +succeeded +job_\w+ +ad_\w+$/);
-    expect(failed).toMatch(/^- +2 +8 +- +failed: non_finite_loss/);
-    expect(last).toMatch(/^- +3 +8 +- +stopped at a rung +job/);
-    expect(output).toContain(`${sweep.id} succeeded; the best is ${JOB}`);
-  });
-
-  it.each([
-    [['sweep', 'rows.jsonl', '--over', 'lora.r=4'], 'lora sweep needs --model NAME'],
-    [['sweep', 'rows.jsonl', '--model', 'm'], 'a field to vary'],
-    [['sweep', 'rows.jsonl', '--model', 'm', '--over', 'lora.r=4'], 'There is no terminal'],
-  ])('says what is missing in %j before any request', async (args, message) => {
-    const { exitCode, errorOutput, requests } = await lora(args, json(200, {}));
-    expect([exitCode, requests]).toEqual([EXIT.failed, []]);
-    expect(errorOutput).toContain(message);
   });
 });

@@ -1,7 +1,6 @@
 import type { MachineLoad, MachineProfile } from '@lorasmith/contracts';
 import { bytesText } from '../text-output.js';
-import { type Command, print } from './command.js';
-import { textTable } from './output.js';
+import { type Command, print, textTable } from './command.js';
 
 export const MACHINE_COMMANDS: Command[] = [
   {

@@ -28,11 +28,10 @@ import {
   print,
   refuseWithoutTerminal,
   repeatKeyOf,
+  textTable,
 } from './command.js';
-import { COLUMNS_OPTION } from './dataset-commands.js';
+import { COLUMNS_OPTION, digestOfRows, storedDataset } from './dataset-commands.js';
 import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
-import { textTable } from './output.js';
-import { digestOfRows, storedDataset } from './rows-file.js';
 
 /** The option for the fields that a sweep varies. */
 export const OVER_OPTION = {

@@ -2,8 +2,7 @@ import { addAbortSignal, type Readable } from 'node:stream';
 import { text as textOf } from 'node:stream/consumers';
 import { type ChatCompletion, type Completion, ProductError } from '@lorasmith/contracts';
 import type { ChatCall, CompletionCall } from '../text-calls.js';
-import { type Command, type CommandContext, type CommandOptions, print } from './command.js';
-import { textTable } from './output.js';
+import { type Command, type CommandContext, type CommandOptions, print, textTable } from './command.js';
 
 const SAMPLING_OPTIONS = {
   'max-tokens': { type: 'string', value: 'N', help: 'most tokens of the answer' },

@@ -6,15 +6,14 @@ import {
   type Command,
   type CommandContext,
   confirm,
+  createTransferProgress,
   print,
   refuseWithoutTerminal,
   repeatKeyOf,
 } from './command.js';
-import { COLUMNS_OPTION } from './dataset-commands.js';
+import { COLUMNS_OPTION, digestOfRows, storedDataset } from './dataset-commands.js';
+import { watchJob } from './job-commands.js';
 import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
-import { createTransferProgress } from './output.js';
-import { digestOfRows, storedDataset } from './rows-file.js';
-import { watchJob } from './watch-job.js';
 
 /** The command from rows in a file to an adapter on the disk. */
 export const TRAIN_COMMAND: Command = {

@@ -34,7 +34,7 @@ const USUAL_SPLITS = ['train', 'training', 'validation', 'valid', 'val', 'dev', 
 interface RowFiles {
   name: string;
   files: { file: HubFile; shard: number }[];
-  /** How many there must be; null: their numbers say so. */
+  /** The number that there must be; null: their numbers say so. */
   count: number | null;
 }
 

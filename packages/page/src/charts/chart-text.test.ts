@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
 import type { ChartLine } from './chart-line.js';
-import { chartTable, lineText } from './chart-text.js';
-import { numberText } from './number-text.js';
+import { chartTable, lineText, numberText, positionText } from './chart-text.js';
 
 const line = (steps: number[], values: number[]): ChartLine => ({ label: 'loss', color: 1, steps, values });
 
@@ -34,4 +33,14 @@ test.each([
   [-2.5, '-2.5'],
 ])('%s is %s', (value, text) => {
   expect(numberText(value)).toBe(text);
+});
+
+test.each([
+  ['step', 12345, '12,345'],
+  ['tokens', 950, '950'],
+  ['tokens', 12_345, '12.3k'],
+  ['tokens', 1_234_567, '1.23M'],
+  ['time', 75, '1 min 15 s'],
+] as const)('%s %d is %s', (name, position, text) => {
+  expect(positionText(name, position)).toBe(text);
 });

@@ -1,26 +1,25 @@
-import type { ComponentChildren } from 'preact';
-import { useEffect, useId, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
-import { ScrollRegion } from '../components/scroll-region.js';
-import { type ChartAxis, positionText, STEP_AXIS } from './chart-axis.js';
-import type { ChartLine } from './chart-line.js';
-import { chartTable, lineText } from './chart-text.js';
-import { numberText } from './number-text.js';
-import { type ChartColors, useColors } from './use-colors.js';
+import type { ComponentChildren } from 'preact';
+import { useEffect, useId, useMemo, useRef, useState } from 'preact/hooks';
+import { ScrollRegion } from '../components/data-table.js';
+import { useStore } from '../store.js';
+import { theme } from '../theme.js';
+import { type ChartAxis, type ChartLine, STEP_AXIS } from './chart-line.js';
+import { chartTable, lineText, numberText, positionText } from './chart-text.js';
 
 export interface LineChartProps {
   title: string;
   lines: readonly ChartLine[];
-  /** A small one stands beside others: lower, and without a table. @defaultValue 'large' */
+  /** A small one stands next to others: lower, and without a table. @defaultValue 'large' */
   size?: 'large' | 'small';
   /** @defaultValue steps */
   axis?: ChartAxis;
-  /** Whether values are drawn by their logarithm. */
+  /** True if values are drawn by their logarithm. */
   isLogarithmic?: boolean;
   /** Steps with a mark on the axis. */
   marks?: readonly number[] | undefined;
-  /** Charts of one group show the values at the same place. */
+  /** Charts of one group show the values at the same step. */
   group?: string | undefined;
   /** Inputs that change the drawing. */
   controls?: ComponentChildren;
@@ -245,4 +244,51 @@ function ChartTable({ title, lines }: Pick<LineChartProps, 'title' | 'lines'>) {
       </tbody>
     </table>
   );
+}
+
+export interface ChartColors {
+  text: string;
+  grid: string;
+  series: (number: number) => string;
+  /** The same colour for a thin line behind another. */
+  faint: (number: number) => string;
+  /** The same colour for a band behind a line. */
+  band: (number: number) => string;
+}
+
+/** The colours of the page as a canvas takes them, which change with the theme. */
+function useColors(): ChartColors {
+  const chosen = useStore(theme);
+  const [systemIsDark, setDark] = useState(DARK.matches);
+  useEffect(() => {
+    const update = () => setDark(DARK.matches);
+    DARK.addEventListener('change', update);
+    return () => DARK.removeEventListener('change', update);
+  }, []);
+  return useMemo(
+    () => ({
+      text: colorOf('--muted'),
+      grid: colorOf('--line'),
+      series: (number) => colorOf(`--series-${number}`),
+      faint: (number) => withOpacity(colorOf(`--series-${number}`), 0.4),
+      band: (number) => withOpacity(colorOf(`--series-${number}`), 0.18),
+    }),
+    [chosen, systemIsDark],
+  );
+}
+
+function withOpacity(color: string, opacity: number): string {
+  return color.replace(/^rgb\((.*)\)$/, `rgba($1, ${opacity})`);
+}
+
+const DARK = window.matchMedia('(prefers-color-scheme: dark)');
+
+/** A property can be `light-dark(…)`; the colour of an element is what it is now. */
+function colorOf(property: string): string {
+  const probe = document.createElement('span');
+  probe.style.color = `var(${property})`;
+  document.body.append(probe);
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
 }

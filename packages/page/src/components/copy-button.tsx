@@ -1,4 +1,4 @@
-import { ScrollRegion } from './scroll-region.js';
+import { ScrollRegion } from './data-table.js';
 import { notify } from './toasts.js';
 
 export interface CopyButtonProps {
@@ -52,5 +52,20 @@ export function CodeBlock({ text, what }: CopyButtonProps) {
       </ScrollRegion>
       <CopyButton text={text} what={what} />
     </div>
+  );
+}
+
+const SHOWN = 6;
+
+/** The end of a long id, with a button that copies all of it. */
+export function ShortId({ id, what }: { id: string; what: string }) {
+  const kind = id.slice(0, id.indexOf('_') + 1);
+  return (
+    <span class="short-id">
+      <code title={id}>
+        {kind}…{id.slice(-SHOWN)}
+      </code>
+      <CopyButton text={id} what={what} />
+    </span>
   );
 }

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact';
-import { type Sort, type SortValue, sortedRows } from './table-sort.js';
+import { type Sort, type SortValue, sortedRows } from './list-query.js';
 
 export interface Column<Row> {
   title: string;
@@ -73,4 +73,37 @@ const MARKS = { ascending: '↑', descending: '↓', none: '' } as const;
 function ariaSort(title: string, sort: Sort | null): 'ascending' | 'descending' | undefined {
   if (sort?.title !== title) return undefined;
   return sort.isDescending ? 'descending' : 'ascending';
+}
+
+/** Names with their values. Entries without a value are left out. */
+export function Facts({ entries }: { entries: readonly (readonly [name: string, value: ComponentChildren])[] }) {
+  return (
+    <dl class="facts">
+      {entries
+        .filter(([, value]) => value !== undefined && value !== null && value !== '')
+        .map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+    </dl>
+  );
+}
+
+export interface ScrollRegionProps {
+  /** Names the region for screen readers. */
+  label: string;
+  class?: string;
+  children: ComponentChildren;
+}
+
+/** Content that may be wider or higher than its box. A keyboard can scroll only what has the focus. */
+export function ScrollRegion({ label, class: className, children }: ScrollRegionProps) {
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls
+    <section class={`scroll-region ${className ?? ''}`} tabIndex={0} aria-label={label}>
+      {children}
+    </section>
+  );
 }

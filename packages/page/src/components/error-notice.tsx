@@ -1,5 +1,7 @@
 import { ApiError, foldedFaults } from '@lorasmith/client/core';
 import { type Fault, ProductError } from '@lorasmith/contracts';
+import type { ComponentChildren } from 'preact';
+import type { Polled } from '../service/use-polled.js';
 
 /** Further faults are counted. */
 const SHOWN_FAULTS = 100;
@@ -57,5 +59,22 @@ export function FaultList({ faults }: { faults: readonly Fault[] }) {
       ))}
       {folded.length > SHOWN_FAULTS && <li>and {folded.length - SHOWN_FAULTS} more</li>}
     </ul>
+  );
+}
+
+export interface LoadedProps<Value> {
+  from: Polled<Value>;
+  /** The thing that is loaded, such as `the jobs`. */
+  what: string;
+  children: (value: Value) => ComponentChildren;
+}
+
+/** Shows a polled value, or that it is still loading. An error is shown next to the last value. */
+export function Loaded<Value>({ from: { value, error, refresh }, what, children }: LoadedProps<Value>) {
+  return (
+    <>
+      <ErrorNotice error={error} what={`Could not load ${what}`} onRetry={refresh} />
+      {value === undefined ? error === undefined && <p class="loading">Loading {what} …</p> : children(value)}
+    </>
   );
 }

@@ -17,7 +17,7 @@ export function notify(text: string): void {
   setTimeout(() => toasts.set(toasts.get().filter((one) => one !== toast)), SHOWN_MS);
 }
 
-/** The one place of these messages. It is always there, because screen readers say only what changes in a live region. */
+/** The live region of these messages. It is always there, because screen readers say only what changes in a live region. */
 export function Toasts() {
   const shown = useStore(toasts);
   return (

@@ -23,9 +23,9 @@ const MAX_ROUNDS = 100;
 const MAX_NOTED = 200;
 
 /** The values of a step that have a curve. */
-export const CURVES = ['loss', 'accuracy', 'learning_rate', 'grad_norm', 'tokens_per_second', 'epoch'] as const;
+const CURVES = ['loss', 'accuracy', 'learning_rate', 'grad_norm', 'tokens_per_second', 'epoch'] as const;
 /** The further values of a step over pairs of answers, or over answers with a label. */
-export const PREFERENCE_CURVES = [
+const PREFERENCE_CURVES = [
   'rewards/chosen',
   'rewards/rejected',
   'rewards/margins',
@@ -34,7 +34,7 @@ export const PREFERENCE_CURVES = [
   'kl',
 ] as const;
 /** The further values of a step over sampled answers. */
-export const GROUP_CURVES = [
+const GROUP_CURVES = [
   'reward',
   'reward_std',
   'frac_reward_zero_std',
@@ -51,7 +51,7 @@ export type CurveName = (typeof CURVES)[number] | (typeof PREFERENCE_CURVES)[num
  */
 export class JobHistory {
   lastEventId: string | undefined;
-  /** Whether the last event is the last one of the job, unless it is resumed. */
+  /** True if the last event is the last one of the job, unless it is resumed. */
   hasEnded = false;
   readonly curves: Record<CurveName, Curve> = {
     loss: new Curve(),
@@ -165,7 +165,7 @@ export class JobHistory {
   }
 }
 
-/** How answers to held-out rows compare with these, by step; empty unless the job asks for it. */
+/** The scores of answers to held-out rows, by step; empty unless the job asks for it. */
 export function scoresOf({ sampleRounds }: Pick<JobHistory, 'sampleRounds'>): { step: number; scores: AnswerScores }[] {
   return sampleRounds.flatMap(({ step, scores }) => (scores === undefined ? [] : [{ step, scores }]));
 }

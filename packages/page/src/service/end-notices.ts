@@ -1,7 +1,6 @@
 import { stateText } from '@lorasmith/client/core';
 import { ENDED_STATUSES, type Job, ProductError } from '@lorasmith/contracts';
-import { createStore, type Store } from '../store.js';
-import { readTab, writeTab } from '../tab-storage.js';
+import { createStore, readTab, type Store, writeTab } from '../store.js';
 
 const STORAGE_KEY = 'lorasmith-end-notices';
 

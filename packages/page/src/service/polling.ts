@@ -1,4 +1,5 @@
 import type { Alarm } from '@lorasmith/concurrency';
+import { useEffect, useState } from 'preact/hooks';
 
 export interface PollOptions<Value> {
   read(signal: AbortSignal): Promise<Value>;
@@ -35,4 +36,30 @@ export async function poll<Value>(options: PollOptions<Value>): Promise<void> {
     await alarm.wait(waitMs, signal);
     await whenVisible(signal);
   }
+}
+
+/** Resolves while the tab is visible, or when `signal` is aborted. */
+export async function whenVisible(signal: AbortSignal): Promise<void> {
+  if (!document.hidden || signal.aborted) return;
+  await new Promise<void>((resolve) => {
+    const end = () => {
+      if (document.hidden && !signal.aborted) return;
+      document.removeEventListener('visibilitychange', end);
+      signal.removeEventListener('abort', end);
+      resolve();
+    };
+    document.addEventListener('visibilitychange', end);
+    signal.addEventListener('abort', end);
+  });
+}
+
+/** True while the tab is visible. */
+export function useVisible(): boolean {
+  const [isVisible, setVisible] = useState(!document.hidden);
+  useEffect(() => {
+    const update = () => setVisible(!document.hidden);
+    document.addEventListener('visibilitychange', update);
+    return () => document.removeEventListener('visibilitychange', update);
+  }, []);
+  return isVisible;
 }

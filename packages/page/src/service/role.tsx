@@ -18,7 +18,7 @@ export function RoleProvider({ children }: { children: ComponentChildren }) {
   return <RoleContext.Provider value={role}>{children}</RoleContext.Provider>;
 }
 
-/** Whether the key has a right. */
+/** True if the key has a right. */
 export function useMay(right: Right): boolean {
   const role = useContext(RoleContext);
   return role === 'admin' || (role === 'train' && right === 'change');

@@ -1,9 +1,8 @@
 import { Alarm } from '@lorasmith/concurrency';
 import { type Inputs, useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import { useStore } from '../store.js';
-import { poll } from './polling.js';
+import { poll, whenVisible } from './polling.js';
 import { useService } from './service.js';
-import { whenVisible } from './visibility.js';
 
 export interface Polled<Value> {
   /** The last value; it stays while a later reading fails. */

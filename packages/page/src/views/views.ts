@@ -1,18 +1,18 @@
+import type { View } from '../components/view.js';
 import { AdapterView } from './adapters/adapter-view.js';
 import { AdaptersView } from './adapters/adapters-view.js';
 import { ChatView } from './chat/chat-view.js';
-import { CompareView } from './compare/compare-view.js';
+import { CompareView } from './compare-view.js';
 import { DatasetView } from './datasets/dataset-view.js';
 import { DatasetsView } from './datasets/datasets-view.js';
 import { JobView } from './job/job-view.js';
 import { JobsView } from './jobs/jobs-view.js';
-import { MachinesView } from './machines/machines-view.js';
+import { MachinesView } from './machines-view.js';
 import { ModelView } from './models/model-view.js';
 import { ModelsView } from './models/models-view.js';
 import { NewJobView } from './new-job/new-job-view.js';
 import { SweepView } from './sweeps/sweep-view.js';
 import { SweepsView } from './sweeps/sweeps-view.js';
-import type { View } from './view.js';
 
 /** Every view of the page. The first whose path matches is shown. */
 export const VIEWS: readonly View[] = [

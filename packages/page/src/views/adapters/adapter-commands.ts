@@ -12,7 +12,7 @@ export interface CommandSubject {
   id: string;
   baseModel: string;
   rank: number;
-  /** Whether requests need a key. The key itself is never written into a command. */
+  /** True if requests need a key. The key itself is never written into a command. */
   needsKey: boolean;
 }
 

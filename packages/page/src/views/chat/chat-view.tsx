@@ -1,22 +1,18 @@
 import type { Adapter, BaseModel } from '@lorasmith/contracts';
 import { useState } from 'preact/hooks';
+import { ErrorNotice, Loaded } from '../../components/error-notice.js';
 import { Field } from '../../components/field.js';
-import { Link } from '../../components/link.js';
-import { Loaded } from '../../components/loaded.js';
-import { ViewHead } from '../../components/view-head.js';
-import { changeQuery } from '../../location.js';
+import { ViewHead, type ViewProps } from '../../components/view.js';
+import { changeQuery, Link } from '../../location.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
-import type { ViewProps } from '../view.js';
-import { ChatAnswer } from './chat-answer.js';
-import { ChatSettingsForm } from './chat-settings.js';
-import { numbersOf, SIDES, type Side } from './conversation.js';
+import { type Answer, type ChatSettings, numbersOf, SIDES, type Side } from './conversation.js';
 import { RowSuggestions, useRowQuestions, useSystemOf } from './row-suggestions.js';
 import { type Chat, useChat } from './use-chat.js';
 
 const LISTED_ADAPTERS = 100;
 
-/** Asks an adapter, and beside it its base model and another adapter of that. */
+/** Asks an adapter, and next to it its base model and another adapter of that. */
 export function ChatView({ query }: ViewProps) {
   const client = useClient();
   const chat = useChat();
@@ -260,5 +256,98 @@ function ExpectedAnswer({ answer }: { answer: string | undefined }) {
       <span class="muted">The dataset says: </span>
       {answer}
     </p>
+  );
+}
+
+interface ChatAnswerProps {
+  /** The model whose answer it is. */
+  model: string;
+  answer: Answer | undefined;
+  error: unknown;
+  /** Null while something is being answered. */
+  onRetry: (() => void) | null;
+}
+
+const STATE_TEXTS = {
+  streaming: 'answering …',
+  done: '',
+  cut: 'cut off at the maximum of tokens',
+  stopped: 'stopped',
+  failed: 'failed',
+} as const;
+
+/** One answer, as text. A screen reader says it when it is complete. */
+function ChatAnswer({ model, answer, error, onRetry }: ChatAnswerProps) {
+  const state = answer?.state;
+  const note = state === undefined ? 'not asked' : STATE_TEXTS[state];
+  const isIncomplete = state === undefined || state === 'failed' || state === 'stopped';
+  return (
+    <div class="chat-answer">
+      <p class="chat-speaker">{model}</p>
+      <div aria-live="polite" aria-busy={state === 'streaming'}>
+        <p class="chat-text">{answer?.text}</p>
+        {note !== '' && <p class="fine-print">{note}</p>}
+      </div>
+      {error !== undefined ? (
+        <ErrorNotice error={error} what="No complete answer" {...(onRetry === null ? {} : { onRetry })} />
+      ) : (
+        isIncomplete &&
+        onRetry !== null && (
+          <div>
+            <button type="button" aria-label={`Ask again: ${model}`} onClick={onRetry}>
+              Ask again
+            </button>
+          </div>
+        )
+      )}
+    </div>
+  );
+}
+
+export interface ChatSettingsProps {
+  settings: ChatSettings;
+  onChange: (settings: ChatSettings) => void;
+}
+
+const NUMBERS: readonly { name: keyof ChatSettings; label: string; help: string }[] = [
+  { name: 'temperature', label: 'Temperature', help: '0: always the most likely token. Empty: 1.' },
+  { name: 'topP', label: 'Top p', help: 'Of the most likely tokens. Empty: 1.' },
+  { name: 'maxTokens', label: 'Maximum tokens', help: 'Of an answer.' },
+  { name: 'seed', label: 'Seed', help: 'The same seed gives the same answer. Empty: random.' },
+];
+
+function ChatSettingsForm({ settings, onChange }: ChatSettingsProps) {
+  const { faults } = numbersOf(settings);
+  return (
+    <>
+      <Field label="System message" help="Empty: none.">
+        {(input) => (
+          <textarea
+            {...input}
+            rows={2}
+            value={settings.system}
+            onInput={(event) => onChange({ ...settings, system: event.currentTarget.value })}
+          />
+        )}
+      </Field>
+      <details class="card">
+        <summary>Settings</summary>
+        <div class="chat-form">
+          {NUMBERS.map(({ name, label, help }) => (
+            <Field key={name} label={label} help={help} error={faults[name]}>
+              {(input) => (
+                <input
+                  {...input}
+                  inputMode="decimal"
+                  autoComplete="off"
+                  value={settings[name]}
+                  onInput={(event) => onChange({ ...settings, [name]: event.currentTarget.value })}
+                />
+              )}
+            </Field>
+          ))}
+        </div>
+      </details>
+    </>
   );
 }

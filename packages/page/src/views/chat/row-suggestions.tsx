@@ -3,7 +3,7 @@ import { heldOutRows } from '@lorasmith/planning/validation-split';
 import { useEffect } from 'preact/hooks';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
-import { questionOf, type RowQuestion } from './row-question.js';
+import { questionOf, type RowQuestion } from './conversation.js';
 
 /** Rows that are read, and those that are offered. */
 const [READ, OFFERED] = [100, 4];
@@ -11,7 +11,7 @@ const [READ, OFFERED] = [100, 4];
 /** Questions of rows. */
 export interface RowQuestions {
   questions: readonly RowQuestion[];
-  /** Whether the adapter was not trained on these rows. */
+  /** True if the adapter was not trained on these rows. */
   isHeldOut: boolean;
 }
 

@@ -1,16 +1,18 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { useClient } from '../../service/service.js';
+import { readTab, writeTab } from '../../store.js';
 import {
   type AnswerState,
   type ChatSettings,
   type Conversation,
+  conversationOf,
   messagesFor,
   numbersOf,
   type Side,
+  textOf,
   withAnswer,
   withTurn,
 } from './conversation.js';
-import { useStoredConversation } from './stored-conversation.js';
 
 export interface Chat {
   conversation: Conversation;
@@ -27,7 +29,7 @@ export interface Chat {
   errorOf: (turnId: number, side: Side) => unknown;
 }
 
-/** Talks to several models at once. Each answers by itself, and the answers come in pieces. */
+/** Talks to several models at once. Each answers by itself, and the answers come in chunks. */
 export function useChat(): Chat {
   const client = useClient();
   const [conversation, setConversation] = useStoredConversation();
@@ -88,3 +90,35 @@ export function useChat(): Chat {
 }
 
 const nameOf = (turnId: number, side: Side) => `${turnId} ${side}`;
+
+const STORAGE_KEY = 'lorasmith-chat';
+/** Answers come in many chunks. */
+const WRITE_DELAY_MS = 300;
+
+/** The conversation of this tab. It survives a reload, and is gone with the tab. */
+function useStoredConversation() {
+  const [conversation, setConversation] = useState(stored);
+  const latest = useRef(conversation);
+  latest.current = conversation;
+  useEffect(() => {
+    const timer = setTimeout(() => store(conversation), WRITE_DELAY_MS);
+    return () => clearTimeout(timer);
+  }, [conversation]);
+  useEffect(() => {
+    const storeNow = () => store(latest.current);
+    window.addEventListener('pagehide', storeNow);
+    return () => {
+      window.removeEventListener('pagehide', storeNow);
+      storeNow();
+    };
+  }, []);
+  return [conversation, setConversation] as const;
+}
+
+function stored(): Conversation {
+  return conversationOf(readTab(STORAGE_KEY));
+}
+
+function store(conversation: Conversation): void {
+  writeTab(STORAGE_KEY, textOf(conversation));
+}

@@ -1,20 +1,17 @@
 import { bytesText, countText } from '@lorasmith/client/core';
 import { useState } from 'preact/hooks';
+import { Facts } from '../../components/data-table.js';
 import { ConfirmDialog } from '../../components/dialog.js';
-import { FaultList } from '../../components/error-notice.js';
-import { Facts } from '../../components/facts.js';
-import { Link } from '../../components/link.js';
-import { Loaded } from '../../components/loaded.js';
+import { FaultList, Loaded } from '../../components/error-notice.js';
 import { Moment } from '../../components/moment.js';
 import { notify } from '../../components/toasts.js';
-import { ViewHead } from '../../components/view-head.js';
-import { navigate } from '../../location.js';
+import { ViewHead, type ViewProps } from '../../components/view.js';
+import { Link, navigate } from '../../location.js';
 import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
 import { usePolled } from '../../service/use-polled.js';
-import { OwnDetails } from '../details/own-details.js';
-import type { ViewProps } from '../view.js';
+import { OwnDetails } from '../own-details.js';
 import { DatasetRows } from './dataset-rows.js';
 
 /** One dataset, with its rows. */
@@ -82,5 +79,18 @@ export function DatasetView({ params, query }: ViewProps) {
         )}
       </Loaded>
     </>
+  );
+}
+
+/** A link to a dataset by its name; by its id while the name is not known, and once the dataset was deleted. */
+export function DatasetLink({ id }: { id: string }) {
+  const client = useClient();
+  const dataset = usePolled((signal) => client.getDataset(id, { signal }).catch(() => null), [client, id], {
+    everyMs: null,
+  });
+  return (
+    <Link to="/datasets/:id" params={{ id }}>
+      {dataset.value?.name ?? id}
+    </Link>
   );
 }

@@ -1,21 +1,15 @@
 import { bytesText, countText } from '@lorasmith/client/core';
 import type { Dataset, DatasetQuery } from '@lorasmith/contracts';
 import { type Column, DataTable } from '../../components/data-table.js';
-import { Link } from '../../components/link.js';
-import { ListPages, listOrder } from '../../components/list-pages.js';
-import { ListTotal, TagFilter } from '../../components/list-search.js';
-import { Loaded } from '../../components/loaded.js';
+import { Loaded } from '../../components/error-notice.js';
+import { ListPages, ListTotal, listOrder, SearchField, TagFilter, TagList, useLast } from '../../components/list.js';
+import { listSortOf, searchOf } from '../../components/list-query.js';
 import { Moment } from '../../components/moment.js';
-import { SearchField } from '../../components/search-field.js';
-import { searchOf } from '../../components/search-of.js';
-import { listSortOf } from '../../components/table-sort.js';
-import { TagList } from '../../components/tag-list.js';
-import { useLast } from '../../components/use-last.js';
-import { ViewHead } from '../../components/view-head.js';
+import { ViewHead, type ViewProps } from '../../components/view.js';
+import { Link } from '../../location.js';
 import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
-import type { ViewProps } from '../view.js';
 import { UploadCard } from './upload-card.js';
 
 /** The `sort` of the API by the title of a column. */

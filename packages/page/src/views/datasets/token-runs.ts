@@ -6,7 +6,7 @@ export type TokenUse = 'trained' | 'read' | 'left-out';
 /** Neighbouring tokens with the same use, in the same sequence. */
 export interface TokenRun {
   use: TokenUse;
-  /** Whether a sequence starts here, other than at the start of the row. */
+  /** True if a sequence starts here, other than at the start of the row. */
   isCut: boolean;
   tokens: RowToken[];
 }

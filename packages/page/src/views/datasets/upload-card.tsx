@@ -1,9 +1,13 @@
+import { bytesText, countText } from '@lorasmith/client/core';
+import type { Dataset } from '@lorasmith/contracts';
+import type { ComponentChildren } from 'preact';
 import { useState } from 'preact/hooks';
-import { ErrorNotice } from '../../components/error-notice.js';
-import { Field } from '../../components/field.js';
-import { ColumnSelects, DropZone, FileInput, StoredNotice, UploadProgress } from './upload-parts.js';
-import { useModelNames } from './use-model-names.js';
-import { useUpload } from './use-upload.js';
+import { ErrorNotice, FaultList } from '../../components/error-notice.js';
+import { Field, type FieldInput } from '../../components/field.js';
+import { Link } from '../../location.js';
+import { useModelNames } from './dataset-rows.js';
+import { columnLike } from './file-columns.js';
+import { type AskedColumns, type CurrentUpload, type Uploading, useUpload } from './use-upload.js';
 
 /** Uploads a file that is chosen or dropped. */
 export function UploadCard({ onStored }: { onStored: () => void }) {
@@ -54,5 +58,178 @@ export function UploadCard({ onStored }: { onStored: () => void }) {
       <ErrorNotice error={take.error} what="The file was not stored" />
       {stored !== null && <StoredNotice dataset={stored} />}
     </DropZone>
+  );
+}
+
+/** Uploads a dataset within another form. */
+export function UploadInForm({ onStored }: { onStored: (dataset: Dataset) => void }) {
+  const uploading = useUpload({}, onStored);
+  const { take, current, asked, answer, stored } = uploading;
+  return (
+    <DropZone class="upload-in-form" label="Upload of a dataset" uploading={uploading}>
+      <Field label="Or upload a dataset" help="Drop a file here, or choose one: JSONL, JSON, CSV or Parquet.">
+        {(input) => <FileInput input={input} uploading={uploading} />}
+      </Field>
+      {asked !== null && <ColumnSelects key={asked.file.name} asked={asked} answer={answer} />}
+      {current !== null && <UploadProgress upload={current} />}
+      <ErrorNotice error={take.error} what="The file was not stored" />
+      {stored !== null && <StoredNotice dataset={stored} />}
+    </DropZone>
+  );
+}
+
+/** The kinds of files of rows. */
+const ACCEPTED = '.jsonl,.ndjson,.json,.csv,.tsv,.parquet,.txt,.gz,.zst';
+
+interface DropZoneProps {
+  class: string;
+  label: string;
+  uploading: Pick<Uploading, 'take'>;
+  children: ComponentChildren;
+}
+
+/** An area on which a file can be dropped. */
+function DropZone({ class: className, children, uploading, label }: DropZoneProps) {
+  const [isOver, setOver] = useState(false);
+  return (
+    <section
+      class={`${className} drop-zone${isOver ? ' drop-zone-over' : ''}`}
+      aria-label={label}
+      onDragOver={(event) => {
+        event.preventDefault();
+        setOver(true);
+      }}
+      onDragLeave={(event) => {
+        if (!event.currentTarget.contains(event.relatedTarget as Node | null)) setOver(false);
+      }}
+      onDrop={(event) => {
+        event.preventDefault();
+        setOver(false);
+        uploading.take.run([...(event.dataTransfer?.files ?? [])]);
+      }}
+    >
+      {children}
+    </section>
+  );
+}
+
+/** The input of a file that is sent once it is chosen. */
+function FileInput({ input, uploading }: { input: FieldInput; uploading: Pick<Uploading, 'take'> }) {
+  return (
+    <input
+      {...input}
+      type="file"
+      accept={ACCEPTED}
+      disabled={uploading.take.isBusy}
+      onChange={({ currentTarget }) => {
+        const files = [...(currentTarget.files ?? [])];
+        // Otherwise the same file could not be chosen again.
+        currentTarget.value = '';
+        uploading.take.run(files);
+      }}
+    />
+  );
+}
+
+function UploadProgress({ upload: { file, sentBytes, cancel } }: { upload: CurrentUpload }) {
+  // The last bytes are sent before the service has checked the last lines.
+  const isSent = sentBytes >= file.size;
+  return (
+    <div class="upload-progress">
+      <progress aria-label={`Upload of ${file.name}`} max={file.size} value={isSent ? undefined : sentBytes} />
+      <p>
+        {file.name}: {isSent ? 'sent, the service checks it' : `${bytesText(sentBytes)} of ${bytesText(file.size)}`}
+      </p>
+      <button type="button" onClick={cancel}>
+        Cancel the upload
+      </button>
+    </div>
+  );
+}
+
+const PROMPT_WORDS = /prompt|question|instruction|input|query|user|source/i;
+const ANSWER_WORDS = /completion|answer|response|output|reply|assistant|target/i;
+
+interface ColumnSelectsProps {
+  asked: AskedColumns;
+  answer: Uploading['answer'];
+}
+
+/** Asks which columns of a file are the prompt and the answer. */
+function ColumnSelects({ asked: { file, columns }, answer }: ColumnSelectsProps) {
+  const guessed = columnLike(columns, PROMPT_WORDS) ?? '';
+  const [prompt, setPrompt] = useState(guessed);
+  const [completion, setCompletion] = useState(
+    columnLike(
+      columns.filter((name) => name !== guessed),
+      ANSWER_WORDS,
+    ) ?? '',
+  );
+  const mapping = prompt === '' ? `text:${completion}` : `prompt:${prompt},completion:${completion}`;
+  const isRight = completion !== '' && completion !== prompt;
+  return (
+    <section class="notice" aria-label={`Columns of ${file.name}`}>
+      <p>{file.name} has other columns than rows have. Which of them are trained on?</p>
+      <div class="field-row">
+        <Field label="Prompt" help="What the model is asked. None: the answer is text to continue.">
+          {(input) => <ColumnSelect {...{ input, columns }} none="none" chosen={prompt} onChoose={setPrompt} />}
+        </Field>
+        <Field
+          label="Answer"
+          help="What the model learns to write."
+          error={completion !== '' && !isRight ? 'That is the prompt already.' : undefined}
+        >
+          {(input) => (
+            <ColumnSelect {...{ input, columns }} none="Choose …" chosen={completion} onChoose={setCompletion} />
+          )}
+        </Field>
+      </div>
+      <div class="buttons">
+        <button type="button" class="primary" disabled={!isRight} onClick={() => answer(mapping)}>
+          Upload {file.name}
+        </button>
+        <button type="button" onClick={() => answer(null)}>
+          Do not upload it
+        </button>
+      </div>
+    </section>
+  );
+}
+
+interface ColumnSelectProps {
+  input: FieldInput;
+  columns: readonly string[];
+  /** The text of no choice. */
+  none: string;
+  chosen: string;
+  onChoose: (name: string) => void;
+}
+
+function ColumnSelect({ input, columns, none, chosen, onChoose }: ColumnSelectProps) {
+  return (
+    <select {...input} value={chosen} onChange={({ currentTarget }) => onChoose(currentTarget.value)}>
+      <option value="">{none}</option>
+      {columns.map((name) => (
+        <option key={name} value={name}>
+          {name}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+function StoredNotice({ dataset }: { dataset: Dataset }) {
+  const { id, name, rows, format, warnings } = dataset;
+  return (
+    <div class="notice" role="status">
+      <p>
+        <Link to="/datasets/:id" params={{ id }}>
+          {name ?? id}
+        </Link>{' '}
+        is stored: {countText(rows)} rows of {format}.
+      </p>
+      {warnings.length > 0 && <p class="notice-title">Warnings</p>}
+      <FaultList faults={warnings} />
+    </div>
   );
 }

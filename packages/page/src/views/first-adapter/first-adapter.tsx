@@ -1,7 +1,6 @@
 import type { BaseModel } from '@lorasmith/contracts';
 import { ErrorNotice } from '../../components/error-notice.js';
-import { Link } from '../../components/link.js';
-import { navigate } from '../../location.js';
+import { Link, navigate } from '../../location.js';
 import { useMay } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';

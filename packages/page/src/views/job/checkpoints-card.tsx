@@ -1,12 +1,11 @@
 import { bytesText } from '@lorasmith/client/core';
 import { type Checkpoint, ENDED_STATUSES, type Job } from '@lorasmith/contracts';
 import { useEffect, useState } from 'preact/hooks';
-import { numberText } from '../../charts/number-text.js';
+import { numberText } from '../../charts/chart-text.js';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { CloseButton, Dialog } from '../../components/dialog.js';
-import { ErrorNotice } from '../../components/error-notice.js';
+import { ErrorNotice, Loaded } from '../../components/error-notice.js';
 import { Field } from '../../components/field.js';
-import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
 import { notify } from '../../components/toasts.js';
 import { hasRewards, rewardOf } from '../../history/job-history.js';

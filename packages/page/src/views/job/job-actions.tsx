@@ -2,18 +2,17 @@ import { ACTIVE_STATUSES, ENDED_STATUSES, type Job } from '@lorasmith/contracts'
 import { useState } from 'preact/hooks';
 import { ConfirmDialog } from '../../components/dialog.js';
 import { NoticeButton } from '../../components/end-notices.js';
-import { ErrorNotice } from '../../components/error-notice.js';
-import { Link } from '../../components/link.js';
+import { ErrorNotice, FaultList } from '../../components/error-notice.js';
 import { notify } from '../../components/toasts.js';
-import { navigate } from '../../location.js';
-import { useMay } from '../../service/role.js';
+import { Link, navigate } from '../../location.js';
+import { Allowed, useMay } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
-import { mayGetFurther, remediesOf } from './job-remedies.js';
+import { mayGetFurther, type Remedy, remediesOf } from './job-remedies.js';
 
 export interface JobActionsProps {
   job: Job;
-  /** Whether resuming it would let it train. */
+  /** True if resuming it would let it train. */
   mayResume: boolean;
   /** Reads the job again. */
   refresh: () => void;
@@ -106,5 +105,42 @@ export function JobActions({ job, mayResume, refresh }: JobActionsProps) {
         </ConfirmDialog>
       )}
     </div>
+  );
+}
+
+/** The reason why a job failed, and the jobs to start instead, where settings can be changed so that it may not fail. */
+export function JobFailureNotice({ job }: { job: Job }) {
+  const { error } = job;
+  if (error === null) return null;
+  return (
+    <div class="notice notice-error">
+      <p class="notice-title">{error.message}</p>
+      <FaultList faults={error.details} />
+      <p class="fine-print">
+        <code>{error.code}</code>
+      </p>
+      <Remedies job={job} remedies={remediesOf(job)} />
+    </div>
+  );
+}
+
+/** Links to the form of a job like this one, with other settings, the best first. */
+export function Remedies({ job, remedies }: { job: Job; remedies: readonly Remedy[] }) {
+  if (remedies.length === 0) return null;
+  return (
+    <Allowed to="change">
+      <div class="buttons">
+        {remedies.map(({ label, changes }, index) => (
+          <Link
+            key={label}
+            to="/new-job"
+            query={{ from: job.id, ...changes }}
+            class={index === 0 ? 'button primary' : 'button'}
+          >
+            {label}
+          </Link>
+        ))}
+      </div>
+    </Allowed>
   );
 }

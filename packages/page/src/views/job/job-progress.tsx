@@ -1,10 +1,10 @@
 import { countText, durationText, queueReasonText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
-import { Bar } from '../../components/bar.js';
 import { Moment } from '../../components/moment.js';
+import { Bar } from '../../components/status.js';
 import type { JobHistory } from '../../history/job-history.js';
 
-/** The progress of an unfinished job: its place in the queue, its tokenized rows, or its step. */
+/** The progress of an unfinished job: its position in the queue, its tokenized rows, or its step. */
 export function JobProgress({ job, history }: { job: Job; history: JobHistory }) {
   const { lastStep, tokenizing, reference } = history;
   if (job.status === 'queued') {
@@ -47,7 +47,7 @@ export function WaitReason({ job: { queue } }: { job: Job }) {
   return reason === null ? null : <p>Waits: {queueReasonText(reason)}.</p>;
 }
 
-/** The place of a waiting job, from an answer of `GET /jobs/:id`. */
+/** The position of a waiting job, from an answer of `GET /jobs/:id`. */
 export function QueuePlace({ job: { queue } }: { job: Job }) {
   if (queue === undefined || queue === null) return null;
   const { ahead, estimated_start: start, estimated_end: end } = queue;
@@ -67,4 +67,15 @@ export function QueuePlace({ job: { queue } }: { job: Job }) {
       .
     </p>
   );
+}
+
+/** The seconds from the start to the end of a job; null if it has not ended. */
+function secondsOf({ started_at: started, ended_at: ended }: Job): number | null {
+  return started === null || ended === null ? null : (Date.parse(ended) - Date.parse(started)) / 1000;
+}
+
+/** The same as text. */
+export function tookText(job: Job): string | null {
+  const seconds = secondsOf(job);
+  return seconds === null ? null : durationText(seconds);
 }

@@ -1,8 +1,46 @@
 import { bytesText, countText } from '@lorasmith/client/core';
-import type { Job } from '@lorasmith/contracts';
-import { changeText } from '../../charts/change-text.js';
-import { numberText } from '../../charts/number-text.js';
+import { ENDED_STATUSES, type Job, specOf } from '@lorasmith/contracts';
+import { changeText, numberText } from '../../charts/chart-text.js';
+import { CodeBlock, ShortId } from '../../components/copy-button.js';
+import { Facts } from '../../components/data-table.js';
+import { Moment } from '../../components/moment.js';
 import { hasRewards, type JobHistory, lossesOf, rewardsOf, scoresOf } from '../../history/job-history.js';
+import { Link } from '../../location.js';
+import { DatasetLink } from '../datasets/dataset-view.js';
+import { tookText } from './job-progress.js';
+
+/** A job in one line: model, dataset, rank, how long it took, when. */
+export function JobSubtitle({ job }: { job: Job }) {
+  const { report } = job;
+  const took = tookText(job);
+  const rows =
+    report === null ? '' : `, ${countText(report.rows.training)} + ${countText(report.rows.validation)} rows`;
+  return (
+    <p class="subtitle">
+      {/* A mark follows each part, which is no part of the name of a link. */}
+      <span>
+        <Link to="/models/:name" params={{ name: job.base_model }}>
+          {job.base_model}
+        </Link>
+      </span>
+      <span>
+        <DatasetLink id={job.dataset} />
+        {rows}
+      </span>
+      {job.kind === 'train' && (
+        <span>
+          r {job.lora.r}
+          {report !== null && `, ${countText(report.parameters.modules.length)} layers`}
+        </span>
+      )}
+      {took !== null && <span>{took}</span>}
+      <span>
+        {ENDED_STATUSES.includes(job.status) ? '' : 'created '}
+        <Moment at={job.ended_at ?? job.created_at} />
+      </span>
+    </p>
+  );
+}
 
 interface Figure {
   name: string;
@@ -74,4 +112,40 @@ function percent(share: number): string {
 
 function meanOf(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** The settings of a job, and its times. */
+export function SettingsCard({ job }: { job: Job }) {
+  return (
+    <section class="card">
+      <h2>Settings</h2>
+      <Facts
+        entries={[
+          ['Id', <ShortId key="id" id={job.id} what="the id of the job" />],
+          ['Dataset', <DatasetLink key="dataset" id={job.dataset} />],
+          ['Priority', job.priority],
+          [
+            'Base model',
+            job.training.base_quantization === 'nf4' ? 'in 4 bits: quantized to NF4 when it is loaded' : null,
+          ],
+          ['Created', <Moment key="created" at={job.created_at} isExact />],
+          ['Started', job.started_at && <Moment at={job.started_at} isExact />],
+          ['Ended', job.ended_at && <Moment at={job.ended_at} isExact />],
+          ['Took', tookText(job)],
+          ['Attempts', job.attempts > 1 ? job.attempts : null],
+          ['Owner', job.owner && <code>{job.owner}</code>],
+        ]}
+      />
+      {Object.keys(job.metadata).length > 0 && (
+        <>
+          <h3>Metadata</h3>
+          <Facts entries={Object.entries(job.metadata)} />
+        </>
+      )}
+      <details>
+        <summary>All settings as JSON</summary>
+        <CodeBlock text={JSON.stringify(specOf(job), null, 2)} what="the settings" />
+      </details>
+    </section>
+  );
 }

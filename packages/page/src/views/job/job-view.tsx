@@ -1,37 +1,29 @@
-import { stateText, worseOnHeldOutRows, worseText } from '@lorasmith/client/core';
+import { countText, eventText, stateText, worseOnHeldOutRows, worseText } from '@lorasmith/client/core';
 import { ENDED_STATUSES, type Job, type Report, type Sweep } from '@lorasmith/contracts';
 import { useEffect, useRef } from 'preact/hooks';
-import { numberText } from '../../charts/number-text.js';
-import { ErrorNotice } from '../../components/error-notice.js';
-import { Link } from '../../components/link.js';
-import { Loaded } from '../../components/loaded.js';
-import { type Tab, Tabs } from '../../components/tabs.js';
+import { numberText } from '../../charts/chart-text.js';
+import { ScrollRegion } from '../../components/data-table.js';
+import { ErrorNotice, Loaded } from '../../components/error-notice.js';
+import { Moment } from '../../components/moment.js';
+import { StatusBadge } from '../../components/status.js';
 import { notify } from '../../components/toasts.js';
-import { ViewHead } from '../../components/view-head.js';
-import { hasRewards, type JobHistory } from '../../history/job-history.js';
+import { ViewHead, type ViewProps } from '../../components/view.js';
+import { hasRewards, type JobHistory, type NotedEvent } from '../../history/job-history.js';
 import { type FollowedHistory, useJobHistory } from '../../history/use-job-history.js';
+import { Link, type Tab, Tabs } from '../../location.js';
 import { pathOf } from '../../route.js';
-import { useClient } from '../../service/service.js';
+import { nullIf, useClient } from '../../service/service.js';
 import { type Polled, usePolled } from '../../service/use-polled.js';
-import { OwnDetails } from '../details/own-details.js';
-import { mayResume } from '../sweeps/rungs.js';
-import type { ViewProps } from '../view.js';
-import { AnswersCard } from './answers-card.js';
+import { OwnDetails } from '../own-details.js';
+import { mayResume, rungText, variantText, variedFields, waitsAtStep } from '../sweeps/sweep-variants.js';
+import { AnswersCard, SamplesCard } from './answers-card.js';
 import { CheckpointsCard } from './checkpoints-card.js';
-import { EventLog } from './event-log.js';
-import { JobActions } from './job-actions.js';
-import { JobBadge } from './job-badge.js';
-import { JobFailureNotice, Remedies } from './job-failure.js';
+import { JobActions, JobFailureNotice, Remedies } from './job-actions.js';
 import { JobProgress } from './job-progress.js';
 import { lowerRate } from './job-remedies.js';
-import { JobSubtitle } from './job-subtitle.js';
-import { JobSummary } from './job-summary.js';
+import { JobSubtitle, JobSummary, SettingsCard } from './job-summary.js';
 import { ReportCard, Warnings } from './report-card.js';
-import { SamplesCard } from './samples-card.js';
-import { SettingsCard } from './settings-card.js';
-import { SweepNote } from './sweep-note.js';
 import { TrainingCharts } from './training-charts.js';
-import { useSweepOf } from './use-sweep-of.js';
 
 const INTERVAL_MS = 3_000;
 
@@ -182,4 +174,98 @@ function useAnnouncedStatus(job: Job): void {
     if (last.current !== status) notify(`${name ?? id} is now ${stateText(job)}.`);
     last.current = status;
   }, [status]);
+}
+
+interface JobBadgeProps {
+  job: Job;
+  history: JobHistory;
+}
+
+/** The state of a job, and a warning if it made its model worse. */
+function JobBadge({ job, history }: JobBadgeProps) {
+  const { status } = job;
+  const isWorse = status === 'succeeded' && worseOnHeldOutRows(history.evaluations, history.publishedStep) !== null;
+  return (
+    <>
+      <StatusBadge status={status} word={stateText(job)} />
+      {isWorse && <span class="badge badge-warning">worse than its base model</span>}
+    </>
+  );
+}
+
+/** The sweep that a job belongs to, and whether the job waits for the other variants. Nothing for other jobs. */
+function SweepNote({ job, sweep }: { job: Job; sweep: Sweep | null | undefined }) {
+  if (job.sweep === undefined) return null;
+  const { id, variant: number } = job.sweep;
+  if (sweep === null) return <p>It is variant {number} of a sweep that was deleted.</p>;
+  const variant = sweep?.variants.find((one) => one.variant === number);
+  const step = sweep && variant ? waitsAtStep(sweep, variant) : null;
+  const decided = sweep && variant && step === null ? rungText(sweep, variant) : '';
+  return (
+    <>
+      <p>
+        It is variant {number} of the sweep{' '}
+        <Link to="/sweeps/:id" params={{ id }}>
+          {sweep?.name ?? id}
+        </Link>
+        {sweep && variant && ` (${variantText(variedFields(sweep), variant)})`}
+        {decided !== '' && `: ${decided}`}.
+      </p>
+      {step !== null && (
+        <p class="notice" role="status">
+          It waits at step {countText(step)} for the other variants of its sweep. Then the better half goes on by
+          itself.
+        </p>
+      )}
+    </>
+  );
+}
+
+const PAUSED_MS = 3_000;
+
+/** The sweep that made a job; null without one, and once its record was deleted; undefined until it is read. It is read again when the state of the job changes. */
+function useSweepOf(job: Job | undefined): Sweep | null | undefined {
+  const client = useClient();
+  const id = job?.sweep?.id;
+  const { value } = usePolled(
+    async (signal) => ({
+      of: id,
+      sweep: id === undefined ? null : await client.getSweep(id, { signal }).catch(nullIf('sweep_not_found')),
+    }),
+    [client, id, job?.status],
+    { everyMs: ({ sweep }) => (sweep !== null && job?.status === 'paused' ? PAUSED_MS : null) },
+  );
+  // What was read before the job was known stays for one rendering.
+  return value?.of === id ? value?.sweep : undefined;
+}
+
+/** The events, the latest first. Steps are in the curves. */
+function EventLog({ events }: { events: readonly NotedEvent[] }) {
+  return (
+    <section class="card">
+      <h2>Events</h2>
+      <ScrollRegion label="List of events" class="event-log">
+        <ul>
+          {events.toReversed().map((event) => (
+            <li key={event.id}>
+              <Moment at={event.created_at} isExact /> <span>{textOf(event)}</span>
+            </li>
+          ))}
+        </ul>
+      </ScrollRegion>
+    </section>
+  );
+}
+
+function textOf(event: NotedEvent): string {
+  switch (event.type) {
+    case 'report-ready':
+      return 'the report is ready';
+    case 'checkpoint-saved':
+      return `checkpoint after step ${event.data.step}`;
+    case 'job-started':
+      return `${eventText(event)[0]} on ${event.data.worker}`;
+    default:
+      return (eventText(event)[0] ?? event.type).replace(/:$/, '');
+  }
 }

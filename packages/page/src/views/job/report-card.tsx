@@ -1,8 +1,7 @@
 import { bytesText, countText, durationText } from '@lorasmith/client/core';
 import type { Report } from '@lorasmith/contracts';
+import { Facts, ScrollRegion } from '../../components/data-table.js';
 import { FaultList } from '../../components/error-notice.js';
-import { Facts } from '../../components/facts.js';
-import { ScrollRegion } from '../../components/scroll-region.js';
 
 /** The work of a job, as the service planned it. */
 export function ReportCard({ report }: { report: Report }) {

@@ -1,12 +1,18 @@
 import type { Report } from '@lorasmith/contracts';
-import { type AxisName, type ChartAxis, interpolation, STEP_AXIS } from '../../charts/chart-axis.js';
-import type { ChartLine } from '../../charts/chart-line.js';
+import {
+  AXES,
+  type AxisName,
+  type ChartAxis,
+  type ChartLine,
+  interpolation,
+  STEP_AXIS,
+  smoothed,
+} from '../../charts/chart-line.js';
 import { LineChart } from '../../charts/line-chart.js';
-import { smoothed } from '../../charts/smoothed.js';
 import { type CurveName, type JobHistory, rewardOf, scoresOf } from '../../history/job-history.js';
-import { ChartControls, chartSettingsOf } from './chart-settings.js';
+import { changeQuery } from '../../location.js';
 
-/** Charts that show the values at the same place. */
+/** The group of charts that show the values at the same step. */
 const GROUP = 'job';
 /** Fewer points are a line already. */
 const MIN_SMOOTHED = 3;
@@ -17,7 +23,7 @@ export interface TrainingChartsProps {
   query: URLSearchParams;
 }
 
-/** The curves of a training: the loss large, or the reward where answers are graded, the others beside it. */
+/** The curves of a training: the loss large, or the reward where answers are graded, the others next to it. */
 export function TrainingCharts({ history, report, query }: TrainingChartsProps) {
   const { firstStep, evaluations } = history;
   if (firstStep === null && evaluations.length === 0) return null;
@@ -148,7 +154,7 @@ function axisOf(name: AxisName, { curves, seconds }: JobHistory, report: Report 
   return STEP_AXIS;
 }
 
-export function curveLine({ curves }: JobHistory, name: CurveName, label: string, color: number): ChartLine {
+function curveLine({ curves }: JobHistory, name: CurveName, label: string, color: number): ChartLine {
   const { steps, mean, min, max } = curves[name].points();
   return { label, color, steps, values: mean, range: curves[name].stepsPerPoint > 1 ? { min, max } : undefined };
 }
@@ -182,4 +188,65 @@ export function evaluationLine(
     values: evaluations.map((one) => (of === 'reward' ? rewardOf(one) : one[of])),
     hasMarks: evaluations.length <= 50,
   };
+}
+
+/** Settings of the curves of a job, which the address has. */
+export interface ChartSettings {
+  /** See `smoothed`. */
+  smoothing: number;
+  isLogarithmic: boolean;
+  axis: AxisName;
+}
+
+const SMOOTHING = 0.6;
+const MAX_SMOOTHING = 0.99;
+
+function chartSettingsOf(query: URLSearchParams): ChartSettings {
+  const given = Number(query.get('smooth') ?? SMOOTHING);
+  return {
+    smoothing: given >= 0 && given <= MAX_SMOOTHING ? given : SMOOTHING,
+    isLogarithmic: query.get('log') === 'yes',
+    axis: AXES.find((name) => name === query.get('x')) ?? 'step',
+  };
+}
+
+function ChartControls({ smoothing, isLogarithmic, axis }: ChartSettings) {
+  return (
+    <div class="chart-controls">
+      <label>
+        Smooth{' '}
+        <input
+          type="range"
+          min="0"
+          max={MAX_SMOOTHING}
+          step="0.01"
+          value={smoothing}
+          onInput={({ currentTarget: { value } }) =>
+            changeQuery({ smooth: Number(value) === SMOOTHING ? undefined : value })
+          }
+        />
+      </label>
+      <label>
+        <input
+          type="checkbox"
+          checked={isLogarithmic}
+          onChange={({ currentTarget }) => changeQuery({ log: currentTarget.checked ? 'yes' : undefined })}
+        />{' '}
+        Log
+      </label>
+      <label>
+        Over{' '}
+        <select
+          value={axis}
+          onChange={({ currentTarget: { value } }) => changeQuery({ x: value === 'step' ? undefined : value })}
+        >
+          {AXES.map((name) => (
+            <option key={name} value={name}>
+              {name === 'step' ? 'steps' : name}
+            </option>
+          ))}
+        </select>
+      </label>
+    </div>
+  );
 }

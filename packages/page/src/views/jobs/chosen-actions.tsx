@@ -1,15 +1,12 @@
 import { type CallOptions, countText } from '@lorasmith/client/core';
 import { useState } from 'preact/hooks';
 import { ConfirmDialog } from '../../components/dialog.js';
-import { Link } from '../../components/link.js';
 import { notify } from '../../components/toasts.js';
-import { changeQuery } from '../../location.js';
-import { nullIf } from '../../service/null-if.js';
+import { changeQuery, Link } from '../../location.js';
 import { useMay } from '../../service/role.js';
-import { useClient } from '../../service/service.js';
+import { nullIf, useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
-import { MAX_COMPARED } from '../compare/chosen-jobs.js';
-import { forEachJob, type RefusedJob } from './for-each-job.js';
+import { forEachJob, MAX_COMPARED, type RefusedJob } from './chosen-jobs.js';
 
 export interface ChosenActionsProps {
   chosen: readonly string[];

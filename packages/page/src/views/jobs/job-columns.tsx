@@ -1,20 +1,18 @@
-import { durationText, stateText, sweepProgressText } from '@lorasmith/client/core';
+import { durationText, stateText, sweepProgressText, worseOnHeldOutRows } from '@lorasmith/client/core';
 import { ENDED_STATUSES, type Job, type Sweep } from '@lorasmith/contracts';
-import { numberText } from '../../charts/number-text.js';
+import { changeText, numberText } from '../../charts/chart-text.js';
 import type { Column } from '../../components/data-table.js';
-import { Link } from '../../components/link.js';
+import { TagList } from '../../components/list.js';
 import { Moment } from '../../components/moment.js';
-import { StatusBadge } from '../../components/status-badge.js';
-import { TagList } from '../../components/tag-list.js';
-import { changeQuery } from '../../location.js';
+import { StatusBadge } from '../../components/status.js';
+import { lossesOf, rewardsOf } from '../../history/job-history.js';
+import { useJobHistories } from '../../history/use-job-history.js';
+import { changeQuery, Link } from '../../location.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
-import { QueuePlace, WaitReason } from '../job/job-progress.js';
-import { tookText } from '../job/took-text.js';
-import { fieldLabel } from '../sweeps/sweep-fields.js';
-import type { JobRow } from './job-rows.js';
+import { QueuePlace, tookText, WaitReason } from '../job/job-progress.js';
+import { fieldLabel } from '../sweeps/sweep-variants.js';
 import { toggled } from './jobs-address.js';
-import { LossLine } from './loss-line.js';
 
 /** Each waiting job is asked for by itself. */
 const QUEUE_MS = 10_000;
@@ -167,7 +165,7 @@ function Progress({ job }: { job: Job }) {
   );
 }
 
-/** The place of a waiting job, and of the next one why it waits: only the answer for a single job has these. */
+/** The position of a waiting job, and of the next one why it waits: only the answer for a single job has these. */
 function Waiting({ id }: { id: string }) {
   const client = useClient();
   const { value } = usePolled((signal) => client.getJob(id, { signal }), [client, id], { everyMs: QUEUE_MS });
@@ -178,4 +176,73 @@ function Waiting({ id }: { id: string }) {
       {value.queue?.ahead === 0 && <WaitReason job={value} />}
     </>
   );
+}
+
+const [WIDTH, HEIGHT] = [72, 24];
+const MAX_POINTS = 72;
+
+/** The loss of a job as a small line, or its reward where answers are graded, with the first and last value: of the held-out rows where there are any. */
+function LossLine({ id }: { id: string }) {
+  const history = useJobHistories([id]).value?.get(id);
+  if (history === undefined) return null;
+  const { curves, evaluations, lastStep } = history;
+  const isGraded = lastStep?.group !== undefined;
+  const text = changeText(isGraded ? rewardsOf(history) : lossesOf(history));
+  if (text === '') return null;
+  const isWorse = worseOnHeldOutRows(evaluations, history.publishedStep) !== null;
+  return (
+    <span
+      class="loss-line"
+      title={`${isGraded ? 'Reward' : 'Loss'} of ${evaluations.length > 0 ? 'the held-out rows' : 'the training'}`}
+    >
+      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} width={WIDTH} height={HEIGHT} aria-hidden="true">
+        <polyline points={pointsOf((isGraded ? curves.reward : curves.loss).points().mean)} />
+      </svg>
+      {isGraded && 'reward '}
+      {text}
+      {isWorse && <span class="badge badge-warning">worse</span>}
+    </span>
+  );
+}
+
+/** The points of an SVG polyline, from edge to edge. */
+function pointsOf(values: readonly number[]): string {
+  const every = Math.max(1, Math.ceil(values.length / MAX_POINTS));
+  const shown = values.filter((_, index) => index % every === 0 || index === values.length - 1);
+  const [low, high] = [Math.min(...shown), Math.max(...shown)];
+  const height = high === low ? 1 : high - low;
+  return shown
+    .map((value, index) => {
+      const x = (index / Math.max(1, shown.length - 1)) * (WIDTH - 2) + 1;
+      const y = HEIGHT - 2 - ((value - low) / height) * (HEIGHT - 4);
+      return `${x.toFixed(1)},${y.toFixed(1)}`;
+    })
+    .join(' ');
+}
+
+/** A row of the list: a job, one of the variants under its sweep, or a sweep, with the first of its jobs. */
+export type JobRow =
+  | { kind: 'job' | 'variant'; job: Job }
+  | { kind: 'sweep'; job: Job; sweep: string; isOpen: boolean };
+
+/**
+ * The rows of a page, on which a job of a sweep stands for its sweep.
+ * @param variants - The jobs of the sweeps that are open.
+ */
+export function rowsOf(
+  jobs: readonly Job[],
+  open: readonly string[],
+  variants: ReadonlyMap<string, readonly Job[]>,
+): JobRow[] {
+  return jobs.flatMap((job): JobRow[] => {
+    const sweep = job.sweep?.id;
+    if (sweep === undefined) return [{ kind: 'job', job }];
+    const isOpen = open.includes(sweep);
+    const shown = isOpen ? (variants.get(sweep) ?? []) : [];
+    return [{ kind: 'sweep', job, sweep, isOpen }, ...shown.map((one) => ({ kind: 'variant' as const, job: one }))];
+  });
+}
+
+export function keyOfRow(row: JobRow): string {
+  return row.kind === 'sweep' ? row.sweep : row.job.id;
 }

@@ -1,7 +1,6 @@
 import { JOB_SETTING_PATHS, JOB_STATUSES, type JobQuery } from '@lorasmith/contracts';
-import { searchOf } from '../../components/search-of.js';
-import { listSortOf, type Sort } from '../../components/table-sort.js';
-import { fieldLabel } from '../sweeps/sweep-fields.js';
+import { listSortOf, type Sort, searchOf } from '../../components/list-query.js';
+import { fieldLabel } from '../sweeps/sweep-variants.js';
 
 // The address of the list has everything that is chosen in it, so that going back, a reload or a copied address shows the same.
 

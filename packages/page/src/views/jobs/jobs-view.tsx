@@ -1,26 +1,35 @@
-import { type Counted, JOB_STATUSES, type Job, type JobStatus, UNFINISHED_STATUSES } from '@lorasmith/contracts';
+import {
+  type Counted,
+  JOB_SETTING_PATHS,
+  JOB_STATUSES,
+  type Job,
+  type JobStatus,
+  type Sweep,
+  UNFINISHED_STATUSES,
+} from '@lorasmith/contracts';
+import { useRef } from 'preact/hooks';
 import { DataTable } from '../../components/data-table.js';
-import { useKeptScroll } from '../../components/kept-scroll.js';
-import { Link } from '../../components/link.js';
-import { ListPages, listOrder } from '../../components/list-pages.js';
-import { TagFilter, totalText } from '../../components/list-search.js';
-import { Loaded } from '../../components/loaded.js';
-import { SearchField } from '../../components/search-field.js';
-import { useLast } from '../../components/use-last.js';
-import { ViewHead } from '../../components/view-head.js';
-import { changeQuery } from '../../location.js';
+import { Loaded } from '../../components/error-notice.js';
+import {
+  ListPages,
+  listOrder,
+  SearchField,
+  TagFilter,
+  totalText,
+  useKeptScroll,
+  useLast,
+} from '../../components/list.js';
+import { ViewHead, type ViewProps } from '../../components/view.js';
+import { changeQuery, Link } from '../../location.js';
 import { Allowed } from '../../service/role.js';
-import { useClient } from '../../service/service.js';
+import { nullIf, useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
-import { chosenJobs, toggledJob } from '../compare/chosen-jobs.js';
 import { FirstAdapter } from '../first-adapter/first-adapter.js';
-import type { ViewProps } from '../view.js';
+import { fieldLabel } from '../sweeps/sweep-variants.js';
 import { ChosenActions } from './chosen-actions.js';
-import { ColumnChoice } from './column-choice.js';
-import { jobColumns } from './job-columns.js';
-import { keyOfRow, rowsOf } from './job-rows.js';
-import { type JobsAddress, jobsAddressOf, variantsQuery } from './jobs-address.js';
-import { useSweeps } from './use-sweeps.js';
+import { chosenJobs, toggledJob } from './chosen-jobs.js';
+import { jobColumns, keyOfRow, rowsOf } from './job-columns.js';
+import { type JobsAddress, jobsAddressOf, toggled, variantsQuery } from './jobs-address.js';
 
 const MOVING_MS = 2_000;
 const STILL_MS = 10_000;
@@ -167,4 +176,57 @@ function useVariants(open: readonly string[], { query }: JobsAddress): ReadonlyM
 
 function isMoving(jobs: readonly Job[]): boolean {
   return jobs.some(({ status }) => UNFINISHED_STATUSES.includes(status));
+}
+
+/** The settings that are columns of the list. */
+export function ColumnChoice({ columns, isOpen }: { columns: readonly string[]; isOpen: boolean }) {
+  return (
+    <details
+      class="column-choice"
+      open={isOpen}
+      onToggle={({ currentTarget: { open } }) => {
+        if (open !== isOpen) changeQuery({ settings: open ? 'open' : undefined });
+      }}
+    >
+      <summary>Settings as columns{columns.length > 0 && ` (${columns.length})`}</summary>
+      <ul>
+        {JOB_SETTING_PATHS.map((path) => (
+          <li key={path}>
+            <label>
+              <input
+                type="checkbox"
+                checked={columns.includes(path)}
+                onChange={() => changeQuery({ columns: toggled(columns, path) })}
+              />{' '}
+              {fieldLabel(path)}
+            </label>
+          </li>
+        ))}
+      </ul>
+    </details>
+  );
+}
+
+const SWEEPS_MS = 10_000;
+const NONE: ReadonlyMap<string, Sweep | null> = new Map();
+
+/** The sweeps of these ids; null for one that was deleted. One that has ended is read once. */
+function useSweeps(ids: readonly string[]): ReadonlyMap<string, Sweep | null> {
+  const client = useClient();
+  const ended = useRef(new Map<string, Sweep | null>());
+  const { value } = usePolled(
+    async (signal) => {
+      const read = async (id: string) => {
+        const known = ended.current.get(id);
+        if (known !== undefined) return known;
+        const sweep = await client.getSweep(id, { signal }).catch(nullIf('sweep_not_found'));
+        if (sweep === null || sweep.ended_at !== null) ended.current.set(id, sweep);
+        return sweep;
+      };
+      return new Map(await Promise.all(ids.map(async (id) => [id, await read(id)] as const)));
+    },
+    [client, ids.join()],
+    { everyMs: (sweeps) => ([...sweeps.values()].some((sweep) => sweep?.ended_at === null) ? SWEEPS_MS : null) },
+  );
+  return useLast(value) ?? NONE;
 }

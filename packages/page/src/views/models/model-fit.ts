@@ -3,7 +3,7 @@ import type { BaseModel, Machine } from '@lorasmith/contracts';
 /** A verdict on a base model and the memory of a machine: it fits as it is, it fits quantized to 4 bits, or it does not. */
 export type ModelFit = 'fits' | 'fits-in-4-bits' | 'too-large';
 
-/** A rule of thumb for a row of 2,048 tokens with rank 16, in bytes: for each parameter of the model, and beside them. */
+/** A rule of thumb for a row of 2,048 tokens with rank 16, in bytes: for each parameter of the model, and in addition. */
 const NEEDED = {
   float32: { perParameter: 4.8, beside: 1.5e9 },
   bfloat16: { perParameter: 2.4, beside: 1.5e9 },
@@ -17,7 +17,7 @@ type StoredAs = keyof typeof NEEDED;
 const FLOAT32_KERNELS: readonly Machine['kernels'][] = ['avx512', 'avx2', 'generic'];
 
 /**
- * How a base model fits a machine, about: the report of a job is exact.
+ * The fit of a base model on a machine, about: the report of a job is exact.
  * @returns null where the size of the model or the machine is unknown
  */
 export function fitOf(
@@ -43,7 +43,7 @@ export function largestMachine<One extends Pick<Machine, 'memory_bytes' | 'runni
   return (running.length > 0 ? running : machines).toSorted((one, other) => other.memory_bytes - one.memory_bytes)[0];
 }
 
-/** The same in words. */
+/** The same as text. */
 export const FIT_TEXTS: Readonly<Record<ModelFit, string>> = {
   fits: 'fits this machine',
   'fits-in-4-bits': 'fits in 4 bits',

@@ -1,14 +1,12 @@
 import { bytesText, countText } from '@lorasmith/client/core';
 import type { BaseModelDetail } from '@lorasmith/contracts';
 import { CodeBlock } from '../../components/copy-button.js';
-import { type Column, DataTable } from '../../components/data-table.js';
-import { Facts } from '../../components/facts.js';
-import { Link } from '../../components/link.js';
-import { Loaded } from '../../components/loaded.js';
-import { ViewHead } from '../../components/view-head.js';
+import { type Column, DataTable, Facts } from '../../components/data-table.js';
+import { Loaded } from '../../components/error-notice.js';
+import { ViewHead, type ViewProps } from '../../components/view.js';
+import { Link } from '../../location.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
-import type { ViewProps } from '../view.js';
 import { type ModuleGroup, moduleGroups } from './module-groups.js';
 
 const COLUMNS: readonly Column<ModuleGroup>[] = [

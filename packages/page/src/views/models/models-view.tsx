@@ -1,14 +1,13 @@
 import { bytesText, countText } from '@lorasmith/client/core';
 import type { BaseModel, Machine } from '@lorasmith/contracts';
 import { type Column, DataTable } from '../../components/data-table.js';
-import { Link } from '../../components/link.js';
-import { Loaded } from '../../components/loaded.js';
-import { ViewHead } from '../../components/view-head.js';
+import { Loaded } from '../../components/error-notice.js';
+import { ViewHead } from '../../components/view.js';
+import { Link } from '../../location.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
-import { FIT_TEXTS, fitOf } from './model-fit.js';
+import { FIT_TEXTS, fitOf, largestMachine } from './model-fit.js';
 import { PullModel } from './pull-model.js';
-import { useMachine } from './use-machine.js';
 
 const columnsOn = (machine: Machine | undefined): Column<BaseModel>[] => [
   {
@@ -64,4 +63,11 @@ export function ModelsView() {
       <PullModel machine={machine} onPulled={models.refresh} />
     </>
   );
+}
+
+/** The machine that base models are compared with; undefined while none is known. */
+export function useMachine(): Machine | undefined {
+  const client = useClient();
+  const machines = usePolled((signal) => client.machines({ signal }), [client], { everyMs: null });
+  return largestMachine(machines.value ?? []);
 }

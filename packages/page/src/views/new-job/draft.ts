@@ -1,6 +1,7 @@
-import type { JobRequest } from '@lorasmith/contracts';
-import { tagsOfText } from '../details/tags-of-text.js';
-import type { JobField } from './job-fields.js';
+import { settingOf, sweepExclusionOf, sweepFieldOf, USUAL_SPLIT } from '@lorasmith/client/core';
+import { type JobRequest, mayVary, type SweepRequest } from '@lorasmith/contracts';
+import { tagsOfText } from '../../components/list-query.js';
+import { fieldOfFault, type JobField } from './job-fields.js';
 
 /** The entries of the form: texts by the id of the field. A field that is missing or empty has its default. */
 export type Draft = Readonly<Record<string, string>>;
@@ -95,4 +96,134 @@ function textOf({ input }: JobField, value: unknown): string {
 function lineOf(item: unknown): string {
   if (typeof item === 'string' && !item.includes('\n') && !item.startsWith('[') && item.trim() !== '') return item;
   return JSON.stringify(typeof item === 'string' ? [{ role: 'user', content: item }] : item);
+}
+
+/** Settings that go together, by the ids of their fields. Fields that it does not name are left as they are. */
+export interface Recipe {
+  name: string;
+  /** Its purpose, and the settings. */
+  text: string;
+  /** An empty text is the default of the service. */
+  fields: Draft;
+}
+
+const SPLIT = 'validation.split';
+/** The share of rows that every recipe holds out: without one, every figure would be of rows that were trained on. */
+const HELD_OUT = { [SPLIT]: '0.05' };
+
+export const RECIPES: readonly Recipe[] = [
+  {
+    name: 'Quick try',
+    text: 'At most 30 steps: whether the data is right, in minutes.',
+    fields: { 'training.max_steps': '30', 'training.epochs': '', 'lora.r': '', 'lora.alpha': '', ...HELD_OUT },
+  },
+  {
+    name: 'Standard',
+    text: 'The defaults of the service, and 5 % of the rows held out to measure on.',
+    fields: { 'training.max_steps': '', 'training.epochs': '', 'lora.r': '', 'lora.alpha': '', ...HELD_OUT },
+  },
+  {
+    name: 'Thorough',
+    text: 'Five epochs, rank 32, alpha 64.',
+    fields: { 'training.max_steps': '', 'training.epochs': '5', 'lora.r': '32', 'lora.alpha': '64', ...HELD_OUT },
+  },
+];
+
+/** The form before anything is changed in it: the standard recipe. */
+export const FIRST_DRAFT: Draft = HELD_OUT;
+
+/** The recipe whose fields a draft has. */
+export function recipeOf(draft: Draft): Recipe | undefined {
+  return RECIPES.find(({ fields }) =>
+    Object.entries(withoutTwoValidations({ ...draft, ...fields })).every(([id, text]) => (draft[id] ?? '') === text),
+  );
+}
+
+/** The draft without the share of a recipe where a dataset to evaluate on is chosen: a job has one of them. */
+export function withoutTwoValidations(draft: Draft): Draft {
+  const isTwice = (draft['validation.dataset'] ?? '') !== '' && draft[SPLIT] === HELD_OUT[SPLIT];
+  return isTwice ? { ...draft, [SPLIT]: '' } : draft;
+}
+
+// The part of a draft that makes a sweep of it: texts by ids such as `sweep.space.lora.r`, `4, 8, 16`.
+
+const SPACE = 'sweep.space.';
+export const HALVING = 'sweep.halving.first_steps';
+export const METRIC = 'sweep.metric';
+/** The number of combinations that are drawn; all are tried without it. */
+export const DRAWN = 'sweep.variants';
+export const SEED = 'sweep.seed';
+export const KEPT = 'sweep.publish_best';
+/** Combinations to leave out, with semicolons between them. */
+export const EXCLUDED = 'sweep.exclude';
+/** The ids of the settings of a sweep, other than its space. */
+export const SETTINGS = [METRIC, HALVING, DRAWN, SEED, EXCLUDED, KEPT];
+/** Fields that are always there. */
+const USUAL = ['training.learning_rate', 'lora.r'];
+
+/** The id of the values that a field of the job is tried with. */
+export function valuesId(path: string): string {
+  return `${SPACE}${path}`;
+}
+
+/** The paths of the fields that have an input for several values: the usual ones, and those that were added. */
+export function listedPaths(draft: Draft): string[] {
+  const added = Object.keys(draft).flatMap((id) => (id.startsWith(SPACE) ? [id.slice(SPACE.length)] : []));
+  return [...new Set([...USUAL, ...added])];
+}
+
+/** Fields that can be added: all but those whose value is an object, which no sweep varies as a whole. */
+export function addableFields(fields: readonly JobField[], draft: Draft): JobField[] {
+  const listed = listedPaths(draft);
+  return fields.filter(({ id, input }) => mayVary(id) && !['json', 'lines'].includes(input) && !listed.includes(id));
+}
+
+/** The sweep of a draft; null if no field has several values. A text that does not fit is sent as it is: the service says what is wrong with it. */
+export function sweepRequestOf(job: JobRequest, draft: Draft): SweepRequest | null {
+  const textOf = (id: string) => (draft[id] ?? '').trim();
+  const paths = listedPaths(draft).filter((path) => textOf(valuesId(path)) !== '');
+  if (paths.length === 0) return null;
+  const { split, dataset } = job.validation ?? {};
+  const numberOf = (id: string) => settingOf(textOf(id)) as number;
+  const excluded = textOf(EXCLUDED)
+    .split(';')
+    .filter((text) => text.trim() !== '');
+  const isHeldOut = split !== undefined || (dataset ?? null) !== null;
+  return {
+    job: isHeldOut ? job : { ...job, validation: { ...job.validation, split: USUAL_SPLIT } },
+    space: Object.fromEntries(paths.map((path) => [path, sweepFieldOf(textOf(valuesId(path)))])),
+    ...(textOf(DRAWN) === '' ? {} : { search: 'random', variants: numberOf(DRAWN) }),
+    ...(textOf(SEED) === '' ? {} : { seed: numberOf(SEED) }),
+    ...(excluded.length === 0 ? {} : { exclude: excluded.map(sweepExclusionOf) }),
+    ...(textOf(HALVING) === '' ? {} : { halving: { first_steps: numberOf(HALVING) } }),
+    ...(textOf(KEPT) === '' ? {} : { publish_best: numberOf(KEPT) }),
+    ...(textOf(METRIC) === '' ? {} : { metric: textOf(METRIC) as SweepRequest['metric'] }),
+    ...(job.name == null ? {} : { name: job.name }),
+  } as SweepRequest;
+}
+
+/** The id of the input that a fault of a job or a sweep is about. */
+export function idOfFault(fields: readonly JobField[], draft: Draft, param: string | undefined): string | undefined {
+  if (param === undefined) return undefined;
+  const ids = [...listedPaths(draft).map(valuesId), ...SETTINGS];
+  const wanted = `sweep.${param}`;
+  const own = ids.find((id) => wanted === id || wanted.startsWith(`${id}.`));
+  return own ?? fieldOfFault(fields, param.replace(/^job\./, ''))?.id;
+}
+
+/**
+ * The request as a command of a shell. A key is not in it, only the name of its environment variable.
+ * @param url - Where it is sent
+ */
+export function curlCommand(url: string, request: object, hasKey: boolean): string {
+  return [
+    `curl ${quoted(url)}`,
+    ...(hasKey ? ['-H "authorization: Bearer $LORASMITH_API_KEY"'] : []),
+    `-H 'content-type: application/json'`,
+    `-d ${quoted(JSON.stringify(request))}`,
+  ].join(' \\\n  ');
+}
+
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
 }

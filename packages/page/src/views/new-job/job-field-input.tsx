@@ -1,6 +1,13 @@
+import { countText } from '@lorasmith/client/core';
 import type { ComponentChildren } from 'preact';
+import { useEffect, useState } from 'preact/hooks';
 import { Field, type FieldInput } from '../../components/field.js';
-import type { JobField } from './job-fields.js';
+import { useClient } from '../../service/service.js';
+import { usePolled } from '../../service/use-polled.js';
+import { FIT_TEXTS, fitOf } from '../models/model-fit.js';
+import { useMachine } from '../models/models-view.js';
+import type { Draft } from './draft.js';
+import type { FieldInputKind, JobField } from './job-fields.js';
 
 /** Something that can be chosen. */
 export interface Choice {
@@ -126,5 +133,88 @@ function helpOf({ id, input, description, preset, isNullable }: JobField): Compo
     <>
       {parts.filter(Boolean).join(' ')} <code>{id}</code>
     </>
+  );
+}
+
+/** The models, datasets and adapters to choose from. */
+export interface Offers {
+  choices: Partial<Record<FieldInputKind, readonly Choice[]>>;
+  /** Names of layers of the chosen base model. */
+  modules: readonly string[];
+  /** True while the choices are read for the first time. */
+  isLoading: boolean;
+  error: unknown;
+  refresh: () => void;
+  /** Reads the datasets again, such as after an upload. */
+  refreshDatasets: () => void;
+}
+
+/** The newest ones. An older one can be chosen by a link from its own view. */
+const SHOWN = { limit: 100 };
+
+export function useOffers(draft: Draft): Offers {
+  const client = useClient();
+  const models = usePolled((signal) => client.models({ signal }), [client], { everyMs: null });
+  const datasets = usePolled((signal) => client.listDatasets(SHOWN, { signal }), [client], { everyMs: null });
+  const adapters = usePolled((signal) => client.listAdapters(SHOWN, { signal }), [client], { everyMs: null });
+  const machine = useMachine();
+  const chosen = models.value?.find(({ name }) => name === draft.base_model);
+  return {
+    choices: {
+      'base-model': (models.value ?? []).map((model) => {
+        const { name, family, problem } = model;
+        const fit = fitOf(model, machine);
+        const about = [family, fit === null ? '' : FIT_TEXTS[fit]].filter(Boolean).join(', ');
+        return {
+          value: name,
+          label: problem === null ? `${name} (${about})` : `${name}: ${problem.message}`,
+          isDisabled: problem !== null,
+        };
+      }),
+      dataset: (datasets.value?.data ?? []).map(({ id, name, rows, format }) => ({
+        value: id,
+        label: `${name ?? id}: ${countText(rows)} rows, ${format}${name === null ? '' : `, ${id}`}`,
+      })),
+      adapter: (adapters.value?.data ?? [])
+        .filter(({ base_model: base }) => (draft.base_model ?? '') === '' || base === draft.base_model)
+        .map(({ id, name }) => ({ value: id, label: name === null ? id : `${name}, ${id}` })),
+    },
+    modules: chosen === undefined ? [] : ['all-linear', ...chosen.target_modules],
+    isLoading: [models, datasets, adapters].some(({ value, error }) => value === undefined && error === undefined),
+    error: models.error ?? datasets.error ?? adapters.error,
+    refreshDatasets: datasets.refresh,
+    refresh() {
+      for (const polled of [models, datasets, adapters]) if (polled.error !== undefined) polled.refresh();
+    },
+  };
+}
+
+export interface FoldedGroupProps {
+  title: string;
+  /** The number of its fields that are filled in. */
+  changed: number;
+  /** The labels of its fields that have a fault. */
+  faulty: readonly string[];
+  /** True if a search has found its fields. */
+  isFound?: boolean;
+  children: ComponentChildren;
+}
+
+/** Fields that are folded, until something in them is wrong or found. */
+export function FoldedGroup({ title, changed, faulty, isFound = false, children }: FoldedGroupProps) {
+  const [isOpen, setOpen] = useState(false);
+  const isFaulty = faulty.length > 0;
+  useEffect(() => {
+    if (isFaulty || isFound) setOpen(true);
+  }, [isFaulty, isFound]);
+  const note = isFaulty ? `: ${faulty.join(', ')}` : changed > 0 ? ` (${changed} set)` : '';
+  return (
+    <details class="card new-job-folded" open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>
+        {title}
+        {note}
+      </summary>
+      <fieldset aria-label={title}>{children}</fieldset>
+    </details>
   );
 }

@@ -1,7 +1,6 @@
 import { DatasetId, JobRequest } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
-import { FIELD_LABELS } from './field-labels.js';
-import { fieldOfFault, type JobField, jobFields } from './job-fields.js';
+import { FIELD_LABELS, fieldOfFault, type JobField, jobFields } from './job-fields.js';
 
 const fields = jobFields();
 const field = (id: string) => fields.find((one) => one.id === id)!;

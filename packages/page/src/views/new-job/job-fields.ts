@@ -1,7 +1,6 @@
 import { AdapterId, DatasetId, JobRequest, ModelName, Note, patternOf, Tag } from '@lorasmith/contracts';
-import { FIELD_LABELS } from './field-labels.js';
 
-/** How a field is entered. */
+/** The input of a field. */
 export type FieldInputKind =
   | 'base-model'
   | 'dataset'
@@ -32,7 +31,7 @@ export interface JobField {
   preset: unknown;
   isNullable: boolean;
   isRequired: boolean;
-  /** Whether a list may also be a text, such as a regular expression. */
+  /** True if a list may also be a text, such as a regular expression. */
   acceptsText: boolean;
   description: string | undefined;
 }
@@ -134,3 +133,86 @@ export function fieldOfFault(fields: readonly JobField[], param: string | undefi
     fields.find(({ id }) => id.startsWith(`${param}.`))
   );
 }
+
+/** The names of the fields for people. The name that the API has is shown next to it, as a hint. */
+export const FIELD_LABELS: Readonly<Record<string, string>> = {
+  base_model: 'Base model',
+  dataset: 'Dataset',
+  priority: 'Priority',
+  'validation.split': 'Share of rows to hold out',
+  'validation.dataset': 'Dataset to evaluate on',
+  'lora.r': 'Rank (r)',
+  'lora.alpha': 'Alpha',
+  'lora.dropout': 'Dropout',
+  'lora.target_modules': 'Layers to adapt',
+  'lora.target_parameters': 'Experts to adapt',
+  'lora.exclude_modules': 'Layers to leave out',
+  'lora.layers_to_transform': 'Only blocks with these numbers',
+  'lora.rank_pattern': 'Other ranks for some layers',
+  'lora.alpha_pattern': 'Other alphas for some layers',
+  'lora.use_rslora': 'Scale by the root of the rank (rsLoRA)',
+  'lora.lora_plus_ratio': 'Faster learning of B (LoRA+)',
+  'lora.init_from': 'Continue the adapter',
+  'objective.kind': 'What is learned',
+  'objective.loss': 'Loss of preferences',
+  'objective.beta': 'Closeness to the base model (beta)',
+  'objective.label_smoothing': 'Share of wrong labels expected',
+  'objective.sft_weight': 'Weight of the chosen answer',
+  'objective.gamma': 'Margin between rewards (gamma)',
+  'objective.desirable_weight': 'Weight of wanted answers',
+  'objective.undesirable_weight': 'Weight of unwanted answers',
+  'objective.grader.type': 'Grader of answers',
+  'objective.grader.input': 'Text that is graded',
+  'objective.grader.reference': 'Text it is compared with',
+  'objective.grader.operation': 'Comparison of the grader',
+  'objective.grader.ignore_case': 'Grader ignores case',
+  'objective.grader.pattern': 'Pattern of the grader',
+  'objective.grader.tolerance': 'Tolerance of numbers',
+  'objective.grader.schema': 'Schema of JSON answers',
+  'objective.grader.evaluation_metric': 'Similarity of the grader',
+  'objective.grader.graders': 'Graders that are combined',
+  'objective.grader.calculate_output': 'Formula of the combined grade',
+  'objective.grader.url': 'Address of the grader',
+  'objective.grader.timeout_seconds': 'Seconds to wait for the grader',
+  'objective.group_size': 'Answers to each prompt',
+  'objective.max_completion_tokens': 'Longest sampled answer',
+  'objective.normalization': 'Normalization of the loss',
+  'objective.scale_rewards': 'Scaling of rewards',
+  'objective.clip_low': 'Lower clip of the ratio',
+  'objective.clip_high': 'Upper clip of the ratio',
+  'objective.kl_weight': 'Weight of the divergence (KL)',
+  'objective.updates_per_batch': 'Updates with the same answers',
+  'training.epochs': 'Epochs',
+  'training.max_steps': 'Number of steps',
+  'training.batch_size': 'Rows in a micro-batch',
+  'training.gradient_accumulation_steps': 'Micro-batches in a step',
+  'training.learning_rate': 'Learning rate',
+  'training.lr_scheduler': 'Learning-rate schedule',
+  'training.warmup_ratio': 'Share of warm-up steps',
+  'training.optimizer': 'Optimizer',
+  'training.weight_decay': 'Weight decay',
+  'training.max_grad_norm': 'Gradients are clipped at',
+  'training.max_seq_length': 'Longest row in tokens',
+  'training.on_overflow': 'Rows that are longer',
+  'training.completion_format': 'Form of prompts and answers',
+  'training.precision': 'Precision',
+  'training.base_quantization': 'Base model in 4 bits',
+  'training.recompute': 'Compute layers again to save memory',
+  'training.seed': 'Seed',
+  'training.eval_every_steps': 'Steps between evaluations',
+  'training.early_stopping.patience': 'Stop early after evaluations without progress',
+  'training.early_stopping.min_delta': 'Least progress of the loss',
+  'training.publish': 'State that becomes the adapter',
+  'training.checkpoint_every_steps': 'Steps between checkpoints',
+  'samples.prompts': 'Prompts to answer before and after',
+  'samples.held_out_rows': 'Held-out rows to answer and compare',
+  'samples.every_steps': 'Steps between samples',
+  'samples.max_tokens': 'Longest answer in tokens',
+  'samples.temperature': 'Temperature of answers',
+  'samples.top_p': 'Top p of answers',
+  name: 'Name',
+  metadata: 'Strings of your own',
+  tags: 'Tags',
+  note: 'Note',
+  'webhook.url': 'Address to tell at the end',
+};

@@ -5,34 +5,35 @@ import { CodeBlock } from '../../components/copy-button.js';
 import { ErrorNotice } from '../../components/error-notice.js';
 import { Field } from '../../components/field.js';
 import { notify } from '../../components/toasts.js';
-import { ViewHead } from '../../components/view-head.js';
+import { ViewHead, type ViewProps } from '../../components/view.js';
 import { navigate } from '../../location.js';
 import { pathOf } from '../../route.js';
-import { SERVICE_URL, useClient } from '../../service/service.js';
-import { session } from '../../service/session.js';
+import { SERVICE_URL, session, useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
 import { useStore } from '../../store.js';
-import { UploadInForm } from '../datasets/upload-in-form.js';
+import { UploadInForm } from '../datasets/upload-card.js';
 import { ReportCard, Warnings } from '../job/report-card.js';
-import type { ViewProps } from '../view.js';
-import { curlCommand } from './curl-command.js';
-import { type Draft, requestOf } from './draft.js';
-import { FoldedGroup } from './folded-group.js';
-import { JobFieldInput } from './job-field-input.js';
+import {
+  curlCommand,
+  type Draft,
+  FIRST_DRAFT,
+  idOfFault,
+  RECIPES,
+  recipeOf,
+  requestOf,
+  sweepRequestOf,
+} from './draft.js';
+import { FoldedGroup, JobFieldInput, useOffers } from './job-field-input.js';
 import { type JobField, jobFields } from './job-fields.js';
-import { PlanCard } from './plan-card.js';
-import { FIRST_DRAFT, RECIPES, recipeOf } from './recipes.js';
+import { type DryRun, PlanCard, useDryRun } from './plan-card.js';
 import { SeveralValues } from './several-values.js';
-import { idOfFault, sweepRequestOf } from './sweep-draft.js';
 import { useDraft } from './use-draft.js';
-import { type DryRun, useDryRun } from './use-dry-run.js';
-import { useOffers } from './use-offers.js';
 
 const FIELDS = jobFields();
 /** The button that starts the job stands outside of the form, where it stays in sight. */
 const FORM = 'new-job-form';
 
-/** Fields that are in sight beside the recipe. All others are folded, also those that the schema gets later. */
+/** Fields that are in sight with the recipe. All others are folded, also those that the schema gets later. */
 const FIRST = ['dataset', 'base_model', 'validation.split', 'name', 'tags', 'samples.prompts'];
 /** The titles of groups, by the first part of their fields' names. Others are called as in the request. */
 const TITLES: Readonly<Record<string, string>> = {
@@ -60,7 +61,7 @@ function titleOf(path: readonly string[]): string {
   return TITLES[path[0]!] ?? path[0]!;
 }
 
-/** The form that starts a job, or a sweep if a field has several values, and beside it what that would do. */
+/** The form that starts a job, or a sweep if a field has several values, and next to it what that would do. */
 export function NewJobView({ query }: ViewProps) {
   const client = useClient();
   const { key } = useStore(session);
@@ -172,18 +173,22 @@ export function NewJobView({ query }: ViewProps) {
               )}
               {sweepRun.report !== null && <PlanCard plan={sweepRun.report} />}
             </Outlook>
-            <section class="card">
-              <h2>The same request</h2>
-              <CodeBlock
-                text={curlCommand(`${SERVICE_URL}${what}s`, sweep ?? request, key !== null)}
-                what="the command for curl"
-              />
-              <CodeBlock text={JSON.stringify(sweep ?? request, undefined, 2)} what="the request as JSON" />
-            </section>
+            <SameRequest what={what} request={sweep ?? request} hasKey={key !== null} />
           </aside>
         </div>
       )}
     </>
+  );
+}
+
+/** The request of the form for other clients: as a command and as JSON. */
+function SameRequest({ what, request, hasKey }: { what: 'job' | 'sweep'; request: object; hasKey: boolean }) {
+  return (
+    <section class="card">
+      <h2>The same request</h2>
+      <CodeBlock text={curlCommand(`${SERVICE_URL}${what}s`, request, hasKey)} what="the command for curl" />
+      <CodeBlock text={JSON.stringify(request, undefined, 2)} what="the request as JSON" />
+    </section>
   );
 }
 
@@ -262,7 +267,7 @@ interface OutlookProps {
   children: ComponentChildren;
 }
 
-/** Whether the request can be started, and its report. */
+/** The result of the check: if the request can be started, and its report. */
 function Outlook({ dryRun, isComplete, faults, children }: OutlookProps) {
   const { report, isRunning } = dryRun;
   return (

@@ -1,14 +1,11 @@
 import { SWEEP_METRICS } from '@lorasmith/contracts';
 import { useState } from 'preact/hooks';
 import { Field } from '../../components/field.js';
-import { fieldLabel } from '../sweeps/sweep-fields.js';
-import type { Draft } from './draft.js';
-import { FoldedGroup } from './folded-group.js';
-import { TextInput } from './job-field-input.js';
-import type { JobField } from './job-fields.js';
+import { fieldLabel } from '../sweeps/sweep-variants.js';
 import {
   addableFields,
   DRAWN,
+  type Draft,
   EXCLUDED,
   HALVING,
   KEPT,
@@ -17,7 +14,9 @@ import {
   SEED,
   SETTINGS,
   valuesId,
-} from './sweep-draft.js';
+} from './draft.js';
+import { FoldedGroup, TextInput } from './job-field-input.js';
+import type { JobField } from './job-fields.js';
 
 export interface SeveralValuesProps {
   fields: readonly JobField[];

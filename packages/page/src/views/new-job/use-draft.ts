@@ -2,10 +2,9 @@ import { type Job, specOf } from '@lorasmith/contracts';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { navigate } from '../../location.js';
 import { useClient } from '../../service/service.js';
-import { readTab, writeTab } from '../../tab-storage.js';
-import { type Draft, draftOf } from './draft.js';
+import { readTab, writeTab } from '../../store.js';
+import { type Draft, draftOf, FIRST_DRAFT, withoutTwoValidations } from './draft.js';
 import type { JobField } from './job-fields.js';
-import { FIRST_DRAFT, withoutTwoValidations } from './recipes.js';
 
 /** The form in the storage of the tab, so that it survives a reload. No part of it is a secret. */
 const STORAGE_KEY = 'lorasmith-new-job';

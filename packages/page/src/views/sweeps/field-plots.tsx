@@ -1,9 +1,8 @@
 import type { Sweep, SweepVariant } from '@lorasmith/contracts';
 import { useId } from 'preact/hooks';
-import { numberText } from '../../charts/number-text.js';
-import { ScrollRegion } from '../../components/scroll-region.js';
-import { type VariedField, variantText } from './sweep-fields.js';
-import { fieldAxis, metricAxis, type ValueAxis } from './value-axis.js';
+import { numberText } from '../../charts/chart-text.js';
+import { ScrollRegion } from '../../components/data-table.js';
+import { fieldAxis, metricAxis, type ValueAxis, type VariedField, variantText } from './sweep-variants.js';
 
 export interface FieldPlotsProps {
   sweep: Sweep;
@@ -21,7 +20,7 @@ interface Result {
   class: string;
 }
 
-/** Each field against the metric, and all fields beside each other. The table of the variants says the same. */
+/** Each field against the metric, and all fields next to each other. The table of the variants says the same. */
 export function FieldPlots({ sweep, fields, colorOf }: FieldPlotsProps) {
   const results = sweep.variants.flatMap((one): Result[] => {
     const { metric, job } = one;
@@ -57,7 +56,7 @@ export function FieldPlots({ sweep, fields, colorOf }: FieldPlotsProps) {
 
 const [WIDTH, HEIGHT] = [400, 220];
 /** Around the points: the texts of the axes stand there. */
-const MARGIN = { left: 64, right: 60, top: 12, bottom: 28 };
+const PADDING = { left: 64, right: 60, top: 12, bottom: 28 };
 
 interface FieldPointsProps {
   path: string;
@@ -70,9 +69,9 @@ interface FieldPointsProps {
 
 function FieldPoints({ path, axis, metric, results, said }: FieldPointsProps) {
   const id = useId();
-  const bottom = HEIGHT - MARGIN.bottom;
-  const x = (place: number) => MARGIN.left + place * (WIDTH - MARGIN.left - MARGIN.right);
-  const y = (place: number) => bottom - 8 - place * (bottom - 16 - MARGIN.top);
+  const bottom = HEIGHT - PADDING.bottom;
+  const x = (position: number) => PADDING.left + position * (WIDTH - PADDING.left - PADDING.right);
+  const y = (position: number) => bottom - 8 - position * (bottom - 16 - PADDING.top);
   return (
     <figure class="card chart" aria-labelledby={id}>
       <figcaption>
@@ -84,15 +83,15 @@ function FieldPoints({ path, axis, metric, results, said }: FieldPointsProps) {
         role="img"
         aria-label={`${metric.title} over ${axis.title}: ${said}`}
       >
-        <line class="plot-axis" x1={MARGIN.left} x2={WIDTH} y1={bottom} y2={bottom} />
-        <line class="plot-axis" x1={MARGIN.left} x2={MARGIN.left} y1={0} y2={bottom} />
+        <line class="plot-axis" x1={PADDING.left} x2={WIDTH} y1={bottom} y2={bottom} />
+        <line class="plot-axis" x1={PADDING.left} x2={PADDING.left} y1={0} y2={bottom} />
         {axis.ticks.map(({ text, at }) => (
           <text key={at} x={x(at)} y={bottom + 18} text-anchor="middle">
             {shortened(text)}
           </text>
         ))}
         {metric.ticks.map(({ text, at }) => (
-          <text key={at} x={MARGIN.left - 8} y={y(at) + 4} text-anchor="end">
+          <text key={at} x={PADDING.left - 8} y={y(at) + 4} text-anchor="end">
             {text}
           </text>
         ))}
@@ -114,7 +113,7 @@ function FieldPoints({ path, axis, metric, results, said }: FieldPointsProps) {
 
 /** The distance of two axes. */
 const AXIS_DISTANCE = 150;
-/** The place of the first axis: the texts of its ticks stand before it. */
+/** The position of the first axis: the texts of its ticks stand before it. */
 const FIRST_AXIS = 100;
 
 interface ParallelCoordinatesProps {
@@ -132,10 +131,10 @@ function ParallelCoordinates({ axes, metric, results, said }: ParallelCoordinate
   const [top, bottom] = [36, HEIGHT - 12];
   const x = (index: number) => FIRST_AXIS + index * AXIS_DISTANCE;
   const width = x(axes.length) + AXIS_DISTANCE / 2;
-  const y = (place: number) => bottom - place * (bottom - top);
+  const y = (position: number) => bottom - position * (bottom - top);
   const points = ({ one, metric: value }: Result) => {
-    const places = [...axes.map(({ path, axis }) => axis.at(one.values[path] ?? null)), metric.at(value)];
-    return places.map((place, index) => `${x(index)},${y(place).toFixed(1)}`).join(' ');
+    const positions = [...axes.map(({ path, axis }) => axis.at(one.values[path] ?? null)), metric.at(value)];
+    return positions.map((position, index) => `${x(index)},${y(position).toFixed(1)}`).join(' ');
   };
   return (
     <figure class="card chart" aria-labelledby={id}>
@@ -175,7 +174,7 @@ function ParallelCoordinates({ axes, metric, results, said }: ParallelCoordinate
   );
 }
 
-/** The place of an axis's texts: outside of the lines at the last one. */
+/** The position of an axis's texts: outside of the lines at the last one. */
 function besideAxis(x: number, isLast: boolean): { x: number; 'text-anchor': 'start' | 'end' } {
   return isLast ? { x: x + 6, 'text-anchor': 'start' } : { x: x - 6, 'text-anchor': 'end' };
 }

@@ -1,13 +1,12 @@
 import type { Sweep, SweepVariant } from '@lorasmith/contracts';
 import type { ChartLine } from '../../charts/chart-line.js';
 import { LineChart } from '../../charts/line-chart.js';
-import { Loaded } from '../../components/loaded.js';
+import { Loaded } from '../../components/error-notice.js';
 import type { JobHistory } from '../../history/job-history.js';
-import { useJobHistories } from '../../history/use-job-histories.js';
+import { useJobHistories } from '../../history/use-job-history.js';
 import { changeQuery } from '../../location.js';
 import { curveLineWithoutBand, evaluationLine } from '../job/training-charts.js';
-import { type VariedField, variantText } from './sweep-fields.js';
-import type { ColorGroup } from './value-axis.js';
+import { type ColorGroup, type VariedField, variantText } from './sweep-variants.js';
 
 /** The variants whose values the legends have; of more than these they have the numbers. */
 const MAX_LONG_LABELS = 8;

@@ -1,24 +1,33 @@
-import { endedVariants, sweepProgressText } from '@lorasmith/client/core';
-import type { Sweep, SweepVariant } from '@lorasmith/contracts';
-import { numberText } from '../../charts/number-text.js';
-import { Bar } from '../../components/bar.js';
-import { DatasetLink } from '../../components/dataset-link.js';
-import { Link } from '../../components/link.js';
-import { Loaded } from '../../components/loaded.js';
+import { countText, endedVariants, sweepProgressText } from '@lorasmith/client/core';
+import type { Sweep, SweepRung, SweepVariant } from '@lorasmith/contracts';
+import { useState } from 'preact/hooks';
+import { numberText } from '../../charts/chart-text.js';
+import { type Column, DataTable } from '../../components/data-table.js';
+import { ConfirmDialog } from '../../components/dialog.js';
+import { ErrorNotice, Loaded } from '../../components/error-notice.js';
 import { Moment } from '../../components/moment.js';
-import { StatusBadge } from '../../components/status-badge.js';
-import { ViewHead } from '../../components/view-head.js';
+import { Bar, StatusBadge } from '../../components/status.js';
+import { notify } from '../../components/toasts.js';
+import { ViewHead, type ViewProps } from '../../components/view.js';
+import { Link, navigate } from '../../location.js';
+import { useMay } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
+import { useAction } from '../../service/use-action.js';
 import { usePolled } from '../../service/use-polled.js';
-import type { ViewProps } from '../view.js';
+import { DatasetLink } from '../datasets/dataset-view.js';
 import { FieldPlots } from './field-plots.js';
-import { RungsCard } from './rungs-card.js';
-import { SweepActions } from './sweep-actions.js';
 import { SweepCurves } from './sweep-curves.js';
-import { bestOf, type VariedField, variantText, variedFields } from './sweep-fields.js';
-import { valueColors } from './value-axis.js';
-import { VariantLink } from './variant-link.js';
-import { VariantsTable } from './variants-table.js';
+import {
+  bestOf,
+  nextRung,
+  twiceAsLong,
+  type VariedField,
+  valueColors,
+  variantText,
+  variedFields,
+  waitsAtStep,
+} from './sweep-variants.js';
+import { VariantLink, VariantsTable } from './variants-table.js';
 
 const INTERVAL_MS = 3_000;
 
@@ -86,6 +95,120 @@ function SweepState({ sweep, fields }: { sweep: Sweep; fields: readonly VariedFi
       )}
       {sweep.ended_at === null && (
         <Bar label={sweepProgressText(sweep)} value={endedVariants(sweep)} max={variants.length} />
+      )}
+    </section>
+  );
+}
+
+interface SweepActionsProps {
+  sweep: Sweep;
+  /** Reads the sweep again. */
+  refresh: () => void;
+}
+
+/** The actions on a sweep in its state. */
+function SweepActions({ sweep, refresh }: SweepActionsProps) {
+  const client = useClient();
+  const may = useMay('change');
+  const [asked, ask] = useState<'cancel' | 'delete' | null>(null);
+  const { id, status } = sweep;
+  const pause = useAction(async (signal) => {
+    await client.pauseSweep(id, { signal });
+    notify('Its jobs are paused once their steps are done.');
+    refresh();
+  });
+  const resume = useAction(async (signal) => {
+    await client.resumeSweep(id, { signal });
+    notify('Its jobs are queued again. They continue from their last checkpoints.');
+    refresh();
+  });
+  const cancel = useAction(async (signal) => {
+    await client.cancelSweep(id, { signal });
+    ask(null);
+    notify('Its jobs are cancelled.');
+    refresh();
+  });
+  const remove = useAction(async (signal) => {
+    await client.deleteSweep(id, { signal });
+    notify('The sweep is deleted.');
+    navigate('/sweeps');
+  });
+  if (!may) return null;
+  const hasEnded = sweep.ended_at !== null;
+  const best = bestOf(sweep);
+  return (
+    <div class="buttons">
+      {/* A variant whose job was deleted has nothing to begin from. */}
+      {best !== undefined && best.status !== null && (
+        <>
+          <Link to="/new-job" query={{ from: best.job, ...twiceAsLong(sweep, best.values) }} class="button primary">
+            Train the best one longer
+          </Link>
+          <Link to="/new-job" query={{ from: best.job }} class="button">
+            Like the best one
+          </Link>
+        </>
+      )}
+      {status === 'running' && (
+        <button type="button" disabled={pause.isBusy} onClick={() => pause.run()}>
+          Pause
+        </button>
+      )}
+      {status === 'paused' && (
+        <button type="button" class="primary" disabled={resume.isBusy} onClick={() => resume.run()}>
+          Resume
+        </button>
+      )}
+      {hasEnded ? (
+        <button type="button" class="danger" onClick={() => ask('delete')}>
+          Delete
+        </button>
+      ) : (
+        <button type="button" class="danger" onClick={() => ask('cancel')}>
+          Cancel the sweep
+        </button>
+      )}
+      <ErrorNotice error={pause.error} what="The sweep was not paused" />
+      <ErrorNotice error={resume.error} what="The sweep was not resumed" />
+      {asked === 'cancel' && (
+        <ConfirmDialog title="Cancel this sweep?" confirm="Cancel the sweep" action={cancel} onClose={() => ask(null)}>
+          <p>All of its jobs that have not ended stop after their current step. Adapters that are published stay.</p>
+        </ConfirmDialog>
+      )}
+      {asked === 'delete' && (
+        <ConfirmDialog title="Delete this sweep?" confirm="Delete the sweep" action={remove} onClose={() => ask(null)}>
+          <p>Only the record of the sweep is deleted. Its jobs and adapters stay.</p>
+        </ConfirmDialog>
+      )}
+    </div>
+  );
+}
+
+const numbersText = (variants: readonly number[]) => variants.map((variant) => `#${variant}`).join(', ');
+
+const COLUMNS: readonly Column<SweepRung>[] = [
+  { title: 'Step', cell: ({ step }) => countText(step) },
+  { title: 'Went on', cell: ({ kept }) => numbersText(kept) },
+  { title: 'Stopped', cell: ({ stopped }) => numbersText(stopped) },
+  { title: 'Decided', cell: ({ decided_at: at }) => <Moment at={at} /> },
+];
+
+/** The rungs of a sweep by halving: the variants that went on, and what the next rung waits for. */
+function RungsCard({ sweep }: { sweep: Sweep }) {
+  if (sweep.request.halving === undefined) return null;
+  const next = sweep.ended_at === null ? nextRung(sweep) : null;
+  const waiting = sweep.variants.filter((one) => waitsAtStep(sweep, one) !== null).length;
+  return (
+    <section class="view-section" aria-label="Rungs">
+      <h2>Rungs</h2>
+      {sweep.rungs.length > 0 && (
+        <DataTable caption="Rungs" columns={COLUMNS} rows={sweep.rungs} keyOf={({ step }) => String(step)} />
+      )}
+      {next !== null && (
+        <p class="muted">
+          At step {countText(next.step)} the better half of {next.left.length} variants goes on. So far{' '}
+          {waiting === 1 ? '1 has come' : `${waiting} have come`} there.
+        </p>
       )}
     </section>
   );

@@ -1,17 +1,16 @@
 import { sweepProgressText } from '@lorasmith/client/core';
 import type { Sweep } from '@lorasmith/contracts';
 import { type Column, DataTable } from '../../components/data-table.js';
-import { Link } from '../../components/link.js';
-import { Loaded } from '../../components/loaded.js';
+import { Loaded } from '../../components/error-notice.js';
 import { Moment } from '../../components/moment.js';
-import { StatusBadge } from '../../components/status-badge.js';
-import { ViewHead } from '../../components/view-head.js';
+import { StatusBadge } from '../../components/status.js';
+import { ViewHead, type ViewProps } from '../../components/view.js';
+import { Link } from '../../location.js';
 import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
-import type { ViewProps } from '../view.js';
-import { bestOf, variantText, variedFields } from './sweep-fields.js';
-import { VariantLink } from './variant-link.js';
+import { bestOf, variantText, variedFields } from './sweep-variants.js';
+import { VariantLink } from './variants-table.js';
 
 const PAGE_ROWS = 25;
 const MOVING_MS = 3_000;

@@ -1,15 +1,12 @@
 import { countText, stateText, sweepValueText } from '@lorasmith/client/core';
 import type { Sweep, SweepVariant } from '@lorasmith/contracts';
-import { numberText } from '../../charts/number-text.js';
+import { numberText } from '../../charts/chart-text.js';
 import { type Column, DataTable } from '../../components/data-table.js';
-import { Link } from '../../components/link.js';
-import { StatusBadge } from '../../components/status-badge.js';
-import { nextSort, sortOf } from '../../components/table-sort.js';
-import { changeQuery } from '../../location.js';
+import { nextSort, sortOf } from '../../components/list-query.js';
+import { StatusBadge } from '../../components/status.js';
+import { changeQuery, Link } from '../../location.js';
 import { useMay } from '../../service/role.js';
-import { bestFirst, rungText } from './rungs.js';
-import type { VariedField } from './sweep-fields.js';
-import { VariantLink } from './variant-link.js';
+import { bestFirst, rungText, type VariedField } from './sweep-variants.js';
 
 export interface VariantsTableProps {
   sweep: Sweep;
@@ -90,5 +87,15 @@ function VariantState({ one }: { one: SweepVariant }) {
         progress !== null &&
         `${countText(progress.step)} of ${countText(progress.total_steps)} steps`}
     </>
+  );
+}
+
+/** A text about a variant as a link to its job; without the link once the job was deleted. */
+export function VariantLink({ one: { job, status }, text }: { one: SweepVariant; text: string }) {
+  if (status === null) return <>{text}</>;
+  return (
+    <Link to="/jobs/:id" params={{ id: job }}>
+      {text}
+    </Link>
   );
 }
