@@ -6,7 +6,7 @@ import path from 'node:path';
 import { ROOT_DIR } from './setup/locations.mjs';
 import { runAsCommand, setUp } from './setup.mjs';
 import { onInterruption } from './stack/interruption.mjs';
-import { withRedisOf } from './stack/redis-of-data-dir.mjs';
+import { withRedisOf } from './stack/redis.mjs';
 
 await runAsCommand(async () => {
   const { redis } = await setUp({ demoModel: false });

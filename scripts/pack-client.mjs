@@ -9,7 +9,7 @@ await runAsCommand(async () => {
   const compiler = path.join(ROOT_DIR, 'node_modules/typescript/bin/tsc');
   await runCommand(process.execPath, [compiler, '--build', 'packages/client'], { cwd: ROOT_DIR });
   // It imports what was just installed.
-  const { packClient } = await import('./client-package/pack-client.mjs');
+  const { packClient } = await import('./release/client-package.mjs');
   // npm runs scripts in the repository's root.
   const folder = process.env.INIT_CWD ?? process.cwd();
   const file = await packClient(folder);

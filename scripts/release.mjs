@@ -3,7 +3,7 @@
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { ROOT_DIR } from './setup/locations.mjs';
-import { SetupError } from './setup/setup-error.mjs';
+import { SetupError } from './setup/run-steps.mjs';
 import { installPackages, runAsCommand } from './setup.mjs';
 import { interruption } from './stack/interruption.mjs';
 

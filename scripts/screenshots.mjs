@@ -6,7 +6,7 @@ import { createClient, sweepProgressText } from '../packages/client/dist/index.j
 import { findBrowser } from './setup/browser.mjs';
 import { DEMO_MODEL_NAME } from './setup/demo-model.mjs';
 import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
-import { SetupError } from './setup/setup-error.mjs';
+import { SetupError } from './setup/run-steps.mjs';
 import { runAsCommand, setUp } from './setup.mjs';
 import { startStack } from './stack/start-stack.mjs';
 

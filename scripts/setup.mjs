@@ -1,20 +1,17 @@
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { findBrowser } from './setup/browser.mjs';
-import { installCublas } from './setup/cublas-library.mjs';
-import { installCudaEngine } from './setup/cuda-engine.mjs';
+import { installCublas, installCudaEngine } from './setup/cuda-engine.mjs';
 import { installCudaKernels } from './setup/cuda-kernels.mjs';
 import { installDemoModel } from './setup/demo-model.mjs';
 import { installEngineAddon } from './setup/engine-addon.mjs';
 import { installFusedOps } from './setup/fused-ops.mjs';
 import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
 import { installNodePackages, isSetUp } from './setup/node-packages.mjs';
-import { prerequisitesStep } from './setup/prerequisites.mjs';
-import { checkSetUpByOwner, mayWriteCheckout } from './setup/read-only-checkout.mjs';
+import { checkSetUpByOwner, mayWriteCheckout, prerequisitesStep } from './setup/prerequisites.mjs';
 import { findRedis } from './setup/redis-server.mjs';
 import { runCommand } from './setup/run-command.mjs';
-import { describeFailure, runSteps } from './setup/run-steps.mjs';
-import { SetupError } from './setup/setup-error.mjs';
+import { describeFailure, runSteps, SetupError } from './setup/run-steps.mjs';
 import { findTensorflowLibrary } from './setup/tensorflow-library.mjs';
 import { installWeightFiles } from './setup/weight-files.mjs';
 
@@ -33,7 +30,7 @@ import { installWeightFiles } from './setup/weight-files.mjs';
  *   `emulated`, with the libraries that emulate a GPU; `gpu`, with cuBLAS, for a machine that has one; default `none`
  * @param {'own' | 'all'} [options.instructionSets] for which the fused ops are compiled; default `own`: the best one of this machine
  * @returns {Promise<{ modelsDir: string, redis: import('./setup/redis-server.mjs').RedisSource | undefined }>}
- * @throws {import('./setup/setup-error.mjs').SetupError} naming the step
+ * @throws {import('./setup/run-steps.mjs').SetupError} naming the step
  */
 export async function setUp({
   env = process.env,
@@ -132,7 +129,7 @@ export async function setUp({
  * Installs the Node packages alone, which is all that checks without tests need.
  *
  * @param {NodeJS.ProcessEnv} [env]
- * @throws {import('./setup/setup-error.mjs').SetupError} naming the step
+ * @throws {import('./setup/run-steps.mjs').SetupError} naming the step
  */
 export async function installPackages(env = process.env) {
   await runSteps([
@@ -159,7 +156,7 @@ async function describeBrowser(options) {
  *
  * @param {{ env: NodeJS.ProcessEnv, progress: import('./setup/run-steps.mjs').Progress }} options
  * @returns {Promise<string>} one line for the report
- * @throws {import('./setup/setup-error.mjs').SetupError}
+ * @throws {import('./setup/run-steps.mjs').SetupError}
  */
 async function compilePackages({ env, progress }) {
   await runCommand(process.execPath, [path.join(ROOT_DIR, 'node_modules/typescript/bin/tsc'), '--build'], {
@@ -176,7 +173,7 @@ async function compilePackages({ env, progress }) {
  *
  * @param {NodeJS.ProcessEnv} [env]
  * @returns {Promise<string>} one line for the report
- * @throws {import('./setup/setup-error.mjs').SetupError}
+ * @throws {import('./setup/run-steps.mjs').SetupError}
  */
 export async function buildPage(env = process.env) {
   const output = await runCommand(process.execPath, [path.join(ROOT_DIR, 'packages/page/build-site.mjs')], {

@@ -1,11 +1,10 @@
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { ROOT_DIR } from './setup/locations.mjs';
-import { SetupError } from './setup/setup-error.mjs';
+import { SetupError } from './setup/run-steps.mjs';
 import { runAsCommand, setUp } from './setup.mjs';
-import { consoleReport } from './stack/console-report.mjs';
 import { interruption, whenAborted } from './stack/interruption.mjs';
-import { startStack } from './stack/start-stack.mjs';
+import { consoleReport, startStack } from './stack/start-stack.mjs';
 
 const USAGE = `npm start: sets up what is missing, then runs the service until Ctrl-C.
 

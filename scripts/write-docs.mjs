@@ -11,14 +11,12 @@ import { API_SETTINGS } from '../services/api/dist/settings.js';
 import { REGISTRY_SETTINGS } from '../services/registry/dist/config.js';
 import { WORKER_SETTINGS } from '../services/worker/dist/settings.js';
 import { valuesSchema } from './chart/values-schema.mjs';
-import { cardTable } from './docs/card-table.mjs';
 import { compactJson } from './docs/compact-json.mjs';
 import { configurationPage } from './docs/configuration-page.mjs';
-import { errorTable } from './docs/error-table.mjs';
 import { limitsPage, limitVariables, loadLimits } from './docs/limits-page.mjs';
 import { differenceTable, familyTable, loadCases } from './docs/loader-tables.mjs';
-import { readRooms, roomsPicture } from './docs/rooms-picture.mjs';
-import { withPart } from './docs/written-part.mjs';
+import { cardTable } from './docs/model-on-card.mjs';
+import { errorTable, readRooms, roomsPicture, withPart } from './docs/written-parts.mjs';
 import { ROOT_DIR } from './setup/locations.mjs';
 
 const configurationFile = path.join(ROOT_DIR, 'docs/configuration.md');

@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runCommandLine } from '../packages/client/src/command-line/run-command-line.js';
 import { createClient } from '../packages/client/src/index.js';
-import { packClient } from '../scripts/client-package/pack-client.mjs';
+import { packClient } from '../scripts/release/client-package.mjs';
 import { cacheDir } from '../scripts/setup/locations.mjs';
 import { pythonEnvironment } from '../scripts/setup/python-environment.mjs';
 import { startStack } from '../scripts/stack/start-stack.mjs';

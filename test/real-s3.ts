@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { S3Settings } from '../packages/storage/src/index.js';
-import { startS3Server } from '../scripts/stack/s3-server-process.mjs';
+import { startS3Server } from '../scripts/stack/s3-server.mjs';
 
 /** An S3 server for one test file, with one empty bucket. */
 export interface RealS3 {

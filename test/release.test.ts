@@ -6,14 +6,13 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { list } from 'tar';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { cleanCommit, extractSource, packFolder, writeSourceTar } from '../scripts/release/archives.mjs';
 import { differences } from '../scripts/release/check-release.mjs';
 import { cyclonedx, eachOnce, npmComponent } from '../scripts/release/cyclonedx.mjs';
-import { packFolder } from '../scripts/release/deterministic-tar.mjs';
 import { IMAGES } from '../scripts/release/images.mjs';
-import { provenance } from '../scripts/release/provenance.mjs';
-import { cleanCommit, extractSource, writeSourceTar } from '../scripts/release/source.mjs';
+import { provenance } from '../scripts/release/make-release.mjs';
 import { productVersion, setVersion, versionPlaces } from '../scripts/release/versions.mjs';
-import { git } from '../scripts/setup/git.mjs';
+import { git } from '../scripts/setup/run-command.mjs';
 
 // What of a release needs no Docker: docs/releasing.md. `npm run release -- --check` compares complete releases.
 

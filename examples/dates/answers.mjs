@@ -30,7 +30,7 @@ export const rightAnswerOf = (row) => row.messages.at(-1)?.content ?? '';
  * @param {{ model: string, rows: Row[], folder: string, onTick?: (seconds: number) => void }} options `model`: a Hugging
  *   Face folder; `folder`: where the prompts and answers are written
  * @returns {Promise<string[]>} one answer per row
- * @throws {import('../../scripts/setup/setup-error.mjs').SetupError}
+ * @throws {import('../../scripts/setup/run-steps.mjs').SetupError}
  */
 export async function answersOf({ model, rows, folder, onTick }) {
   await mkdir(folder, { recursive: true });

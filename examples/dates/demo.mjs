@@ -5,11 +5,10 @@ import path from 'node:path';
 import { bytesText, createClient, createJobProgress, reportText } from '../../packages/client/dist/index.js';
 import { DEMO_MODEL_NAME } from '../../scripts/setup/demo-model.mjs';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
-import { SetupError } from '../../scripts/setup/setup-error.mjs';
+import { SetupError } from '../../scripts/setup/run-steps.mjs';
 import { buildPage, runAsCommand } from '../../scripts/setup.mjs';
-import { consoleReport } from '../../scripts/stack/console-report.mjs';
 import { interruption, whenAborted } from '../../scripts/stack/interruption.mjs';
-import { startStack } from '../../scripts/stack/start-stack.mjs';
+import { consoleReport, startStack } from '../../scripts/stack/start-stack.mjs';
 import { answersOf, countRight, questionOf, readRows, rightAnswerOf } from './answers.mjs';
 
 const EXAMPLE_DIR = path.join(ROOT_DIR, 'examples/dates');

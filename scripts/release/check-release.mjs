@@ -2,9 +2,9 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { ROOT_DIR } from '../setup/locations.mjs';
-import { SetupError } from '../setup/setup-error.mjs';
+import { SetupError } from '../setup/run-steps.mjs';
+import { cleanCommit } from './archives.mjs';
 import { makeRelease, RELEASE_FILE } from './make-release.mjs';
-import { cleanCommit } from './source.mjs';
 
 /** @typedef {import('./make-release.mjs').Release} Release */
 

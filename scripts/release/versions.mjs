@@ -1,6 +1,6 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { SetupError } from '../setup/setup-error.mjs';
+import { SetupError } from '../setup/run-steps.mjs';
 
 /** A version by semver.org, without what it calls build metadata, which no tag of an image may have. */
 const SEMVER = /^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$/;

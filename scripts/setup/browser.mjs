@@ -7,7 +7,7 @@ import { toolEnvironment } from './locations.mjs';
 import { publishFolder } from './publish-folder.mjs';
 import { findOnPath } from './redis-server.mjs';
 import { runCommand } from './run-command.mjs';
-import { SetupError } from './setup-error.mjs';
+import { SetupError } from './run-steps.mjs';
 
 const decompress = promisify(brotliDecompress);
 const runFile = promisify(execFile);

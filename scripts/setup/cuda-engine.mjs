@@ -1,11 +1,13 @@
 import { existsSync } from 'node:fs';
+import { mkdir, rename, rm, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { compileNative, NODE_HEADERS } from './compile-native.mjs';
 import { cacheDir } from './locations.mjs';
-import { NATIVE_DIR, nativeSources, placeFiles } from './native-build.mjs';
-import { describeFailure } from './run-steps.mjs';
+import { BUILD_DIR, compileNative, NATIVE_DIR, NODE_HEADERS, nativeSources, placeFiles } from './native-build.mjs';
+import { CUBLAS_WHEEL, librariesOf, NVRTC_WHEELS } from './pinned-wheels.mjs';
+import { describeFailure, SetupError } from './run-steps.mjs';
 import { findTensorflowLibrary } from './tensorflow-library.mjs';
+import { unpackWheel } from './unpack-wheel.mjs';
 
 const KEY_FILE = '.cuda-engine-key';
 
@@ -14,7 +16,7 @@ export const FLAGS = ['-std=c++17', '-I.', '-Wall', '-Wno-unknown-pragmas', '-fP
 
 /** The path from native/build/cuda.node to the TensorFlow that tfjs's addon loads, so that this addon can be loaded before it. */
 const TENSORFLOW_FOLDER = '$ORIGIN/../../node_modules/@tensorflow/tfjs-node-gpu/deps/lib';
-/** Where cublas-library.mjs puts cuBLAS outside a container. */
+/** The path from native/build/cuda.node to the libraries of {@link installCublas}. */
 const CUBLAS_FOLDER = '$ORIGIN/cuda/lib';
 
 /**
@@ -24,7 +26,7 @@ const CUBLAS_FOLDER = '$ORIGIN/cuda/lib';
  * @param {import('./tensorflow-library.mjs').TensorflowLibrary} library
  * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress, emulated: boolean }} options
  * @returns {Promise<string>} one line for the report
- * @throws {import('./setup-error.mjs').SetupError} when it does not compile
+ * @throws {SetupError} when it does not compile
  */
 export async function installCudaEngine(library, { cache, env, progress, emulated }) {
   const targets = [await addon(library), ...(emulated ? await emulatedLibraries() : [])];
@@ -33,7 +35,7 @@ export async function installCudaEngine(library, { cache, env, progress, emulate
   return compiled > 0 ? `${compiled} files compiled` : placed ? 'taken from the cache' : 'in place';
 }
 
-/** @param {import('./tensorflow-library.mjs').TensorflowLibrary} library @returns {Promise<import('./compile-native.mjs').Target>} */
+/** @param {import('./tensorflow-library.mjs').TensorflowLibrary} library @returns {Promise<import('./native-build.mjs').Target>} */
 async function addon(library) {
   return {
     file: 'cuda.node',
@@ -46,7 +48,7 @@ async function addon(library) {
 /** Flags for the kernels in the emulated driver. */
 export const EMULATION_FLAGS = [...FLAGS, '-O2'];
 
-/** @returns {Promise<import('./compile-native.mjs').Target[]>} */
+/** @returns {Promise<import('./native-build.mjs').Target[]>} */
 async function emulatedLibraries() {
   const cuda = {
     file: 'emulated/libcuda.so.1',
@@ -61,6 +63,43 @@ async function emulatedLibraries() {
     libraries: ['-Wl,-soname,libcublasLt.so.12'],
   };
   return [cuda, cublas].filter(({ sources }) => sources.every((source) => existsSync(path.join(NATIVE_DIR, source))));
+}
+
+/** The folder with cuBLASLt and NVRTC for an engine that runs outside a container. */
+const LIBRARY_DIR = path.join(BUILD_DIR, 'cuda/lib');
+
+/**
+ * Fetches cuBLASLt, which the CUDA engine opens on a machine with a GPU, and NVRTC, which cuBLASLt looks for in its own folder.
+ *
+ * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
+ * @returns {Promise<{ folder: string, origin: string }>} the folder with `libcublasLt.so.12`, and a line for the report
+ * @throws {SetupError}
+ */
+export async function installCublas({ cache, env, progress }) {
+  const nvrtc = NVRTC_WHEELS[process.arch];
+  if (process.arch !== 'x64' || nvrtc === undefined) {
+    throw new SetupError(`there is no pinned cuBLAS for ${process.arch}`, 'use a machine with x64.');
+  }
+  const { folder, fresh } = await unpackWheel(CUBLAS_WHEEL, { cache, env, progress });
+  await linkLibraries(CUBLAS_WHEEL, folder);
+  await linkLibraries(nvrtc, (await unpackWheel(nvrtc, { cache, env, progress })).folder);
+  const { project, version } = CUBLAS_WHEEL;
+  return { folder: LIBRARY_DIR, origin: `${project} ${version} ${fresh ? 'downloaded' : 'in the cache'}` };
+}
+
+/**
+ * Makes links in {@link LIBRARY_DIR}: cuBLASLt has 750 MB.
+ *
+ * @param {import('./pinned-wheels.mjs').Wheel} wheel @param {string} folder with its members
+ */
+async function linkLibraries(wheel, folder) {
+  await mkdir(LIBRARY_DIR, { recursive: true });
+  for (const member of librariesOf(wheel)) {
+    const file = path.join(LIBRARY_DIR, path.basename(member));
+    await rm(`${file}.new`, { force: true });
+    await symlink(path.join(folder, member), `${file}.new`);
+    await rename(`${file}.new`, file);
+  }
 }
 
 // node scripts/setup/cuda-engine.mjs: compiles the addon and the emulated libraries.

@@ -5,14 +5,12 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { withIncludes } from './compile-native.mjs';
 import { cacheDir } from './locations.mjs';
-import { NATIVE_DIR, nativeSources, placeFiles } from './native-build.mjs';
+import { NATIVE_DIR, nativeSources, placeFiles, withIncludes } from './native-build.mjs';
 import { NVRTC_WHEELS } from './pinned-wheels.mjs';
 import { publishFolder } from './publish-folder.mjs';
 import { runCommand } from './run-command.mjs';
-import { describeFailure } from './run-steps.mjs';
-import { SetupError } from './setup-error.mjs';
+import { describeFailure, SetupError } from './run-steps.mjs';
 import { unpackWheel } from './unpack-wheel.mjs';
 
 const COMPILE_PROGRAM = fileURLToPath(new URL('nvrtc-compile.py', import.meta.url));
@@ -74,7 +72,7 @@ export async function compiledKernels(architectures, only) {
   return kernels;
 }
 
-/** @param {CompiledKernel[]} kernels of one architecture @returns {string} the content of the key file beside them */
+/** @param {CompiledKernel[]} kernels of one architecture @returns {string} the content of the key file next to them */
 export function keyOfKernels(kernels) {
   return kernels.map(({ name, key }) => `${name} ${key}`).join('\n');
 }

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { ROOT_DIR, toolEnvironment } from './locations.mjs';
 import { publishFolder } from './publish-folder.mjs';
 import { runCommand } from './run-command.mjs';
-import { SetupError } from './setup-error.mjs';
+import { SetupError } from './run-steps.mjs';
 
 /** The Node-API version that the addon asks for; the addon then runs on every later Node, so its cache key has no Node version. */
 const NAPI_VERSION = 8;

@@ -1,8 +1,7 @@
+import { readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { compileNative, NODE_HEADERS } from './compile-native.mjs';
-import { INSTRUCTION_SETS, ownInstructionSet } from './instruction-sets.mjs';
-import { BUILD_DIR, nativeSources, placeFiles } from './native-build.mjs';
+import { BUILD_DIR, compileNative, NODE_HEADERS, nativeSources, placeFiles } from './native-build.mjs';
 
 const KEY_FILE = '.lorasmith-key';
 
@@ -20,7 +19,7 @@ const FLAGS = [
  * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress, instructionSets: 'own' | 'all' }} options
  *   `instructionSets`: the best one that this machine runs, or all: an image may run on another machine than the one that built it
  * @returns {Promise<string>} one line for the report
- * @throws {import('./setup-error.mjs').SetupError} when it does not compile
+ * @throws {import('./run-steps.mjs').SetupError} when it does not compile
  */
 export async function installFusedOps(library, { cache, env, progress, instructionSets }) {
   const sources = await nativeSources('cpu');
@@ -39,4 +38,45 @@ export async function installFusedOps(library, { cache, env, progress, instructi
   const placed = await placeFiles({ files, key, keyFile: KEY_FILE });
   const state = compiled > 0 ? 'compiled' : placed ? 'taken from the cache' : 'in place';
   return instructionSets === 'all' ? `${state} for all instruction sets` : `${state} for ${own}`;
+}
+
+const AVX512 = ['avx512f', 'avx512bw', 'avx512cd', 'avx512dq', 'avx512vl'];
+
+/**
+ * The instruction sets for which the fused ops are compiled, best first, by architecture of the processor: the flags of /proc/cpuinfo that
+ * each needs (packages/tensor has the same), and those of the compiler.
+ *
+ * @type {Partial<Record<NodeJS.Architecture, Record<string, { processor: string[], compiler: string[] }>>>}
+ */
+export const INSTRUCTION_SETS = {
+  x64: {
+    avx512bf16: {
+      processor: [...AVX512, 'avx512_bf16'],
+      compiler: ['-march=x86-64-v4', '-mavx512bf16', '-mprefer-vector-width=512'],
+    },
+    avx512: { processor: AVX512, compiler: ['-march=x86-64-v4', '-mprefer-vector-width=512'] },
+    avx2: { processor: ['avx2', 'bmi1', 'bmi2', 'f16c', 'fma', 'movbe'], compiler: ['-march=x86-64-v3'] },
+    generic: { processor: [], compiler: [] },
+  },
+  arm64: { generic: { processor: [], compiler: [] } },
+};
+
+/**
+ * The best instruction set that this processor runs.
+ *
+ * @param {string} [cpuinfo] default: that of this machine
+ * @returns {string | undefined} undefined on an architecture without one
+ */
+export function ownInstructionSet(cpuinfo = readCpuinfo()) {
+  const flags = new Set(/^flags\s*:(.*)$/m.exec(cpuinfo)?.[1]?.trim().split(/\s+/));
+  const sets = Object.entries(INSTRUCTION_SETS[process.arch] ?? {});
+  return sets.find(([, { processor }]) => processor.every((flag) => flags.has(flag)))?.[0];
+}
+
+function readCpuinfo() {
+  try {
+    return readFileSync('/proc/cpuinfo', 'utf8');
+  } catch {
+    return '';
+  }
 }

@@ -1,15 +1,14 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { joinTypebox } from './join-typebox.mjs';
 import { ROOT_DIR, toolEnvironment } from './locations.mjs';
 import { pinnedPnpm } from './pnpm-package.mjs';
 import { runCommand } from './run-command.mjs';
 
 const STAMP_FILE = path.join(ROOT_DIR, 'node_modules/.lorasmith-install');
 
-/** @returns {boolean} whether set-up has installed the Node packages of this clone before */
+/** @returns {boolean} true if set-up has installed the Node packages of this clone before */
 export function isSetUp() {
   return existsSync(STAMP_FILE);
 }
@@ -21,7 +20,7 @@ export function isSetUp() {
  *
  * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
  * @returns {Promise<string>} one line for the report
- * @throws {import('./setup-error.mjs').SetupError}
+ * @throws {import('./run-steps.mjs').SetupError}
  */
 export async function installNodePackages({ cache, env, progress }) {
   const manifests = await manifestFiles();
@@ -52,7 +51,7 @@ export async function installNodePackages({ cache, env, progress }) {
 }
 
 async function manifestFiles() {
-  const files = ['pnpm-lock.yaml', 'pnpm-workspace.yaml', 'package.json', 'scripts/setup/join-typebox.mjs'].map(
+  const files = ['pnpm-lock.yaml', 'pnpm-workspace.yaml', 'package.json', 'scripts/setup/node-packages.mjs'].map(
     (name) => path.join(ROOT_DIR, name),
   );
   for (const group of ['packages', 'services']) {
@@ -71,7 +70,7 @@ async function stampOf(files) {
   return hash.digest('hex');
 }
 
-/** Whether each workspace package that has dependencies still has its folder of links. @param {string[]} folders */
+/** True if each workspace package that has dependencies still has its folder of links. @param {string[]} folders */
 async function haveTheirPackages(folders) {
   for (const folder of folders) {
     const { dependencies = {} } = JSON.parse(await readFile(path.join(folder, 'package.json'), 'utf8'));
@@ -80,4 +79,38 @@ async function haveTheirPackages(folders) {
     }
   }
   return true;
+}
+
+/** One of the folders that link to typebox, which is installed once. */
+const TYPEBOX = path.join(ROOT_DIR, 'packages/contracts/node_modules/typebox');
+const SHARED = 'build/joined';
+
+/**
+ * Joins the 709 modules of typebox into a few. Every process of ours loads it, and Node takes 0.3 s of processor time to
+ * load that many modules. Each file that the package exports is replaced by one that exports the same; its types stay.
+ * A set-up that dies meanwhile leaves a package that works.
+ */
+async function joinTypebox() {
+  const { rolldown } = await import('rolldown');
+  const folder = await realpath(TYPEBOX);
+  const { exports } = JSON.parse(await readFile(path.join(folder, 'package.json'), 'utf8'));
+  /** @type {string[]} */
+  const files = Object.values(exports).map((entry) => path.normalize(entry.import));
+  const partial = await mkdtemp(path.join(folder, '.joined-'));
+  try {
+    const joined = await rolldown({
+      input: Object.fromEntries(files.map((file) => [file, path.join(folder, file)])),
+      platform: 'node',
+    });
+    // The names of shared modules contain a hash of their content: files of two builds never mix.
+    await joined.write({ dir: partial, entryFileNames: '[name]', chunkFileNames: `${SHARED}/[name]-[hash].mjs` });
+    await mkdir(path.join(folder, SHARED), { recursive: true });
+    const shared = await readdir(path.join(partial, SHARED));
+    // First what the others import.
+    for (const file of [...shared.map((name) => path.join(SHARED, name)), ...files]) {
+      await rename(path.join(partial, file), path.join(folder, file));
+    }
+  } finally {
+    await rm(partial, { recursive: true, force: true });
+  }
 }

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { ROOT_DIR, toolEnvironment } from './locations.mjs';
 import { publishFolder } from './publish-folder.mjs';
 import { runCommand } from './run-command.mjs';
-import { SetupError } from './setup-error.mjs';
+import { SetupError } from './run-steps.mjs';
 
 /** The digest of the pnpm that package.json's `packageManager` names. Change both together. */
 const PNPM_INTEGRITY =

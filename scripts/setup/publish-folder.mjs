@@ -1,10 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, rmSync } from 'node:fs';
-import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { processStartTime } from './process-life.mjs';
 
-/** Unfinished folders are `.partial-<pid>-<random>`, beside the finished ones, so that publishing is one rename. */
+/** Unfinished folders are `.partial-<pid>-<random>`, next to the finished ones, so that publishing is one rename. */
 const PARTIAL_NAME = /^\.partial-(\d+)-\w+$/;
 
 /** Programs of a killed run may still write for a moment, so removing a folder may need retries. */
@@ -19,7 +18,7 @@ const ownPartials = new Set();
  *
  * @param {string} folder the finished folder
  * @param {(partial: string) => Promise<void>} fill writes the content into an empty folder
- * @returns {Promise<boolean>} whether it had to be filled
+ * @returns {Promise<boolean>} true if it had to be filled
  */
 export async function publishFolder(folder, fill) {
   const parent = path.dirname(folder);
@@ -55,4 +54,18 @@ async function removeAbandoned(parent) {
     const isAbandoned = owner === String(process.pid) || (await processStartTime(owner)) === '';
     if (isAbandoned) await rm(path.join(parent, name), REMOVAL);
   }
+}
+
+/**
+ * When a process started, in clock ticks since boot. Together with its id, this identifies it even if a later process has
+ * the same id.
+ *
+ * @param {number | string} pid
+ * @returns {Promise<string>} empty when there is no such process, or it is a zombie
+ */
+export async function processStartTime(pid) {
+  const stat = await readFile(`/proc/${Number(pid)}/stat`, 'utf8').catch(() => '');
+  // The second field is the program's name in parentheses and may contain anything; the start time is the 22nd.
+  const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return state === 'Z' ? '' : (fields[18] ?? '');
 }

@@ -10,7 +10,7 @@ import { runCommand } from './run-command.mjs';
  * @param {{ cache: string, name: string, requirements: string }} options `name`: what it is for; `requirements`: a file that
  *   pins every package
  * @returns {Promise<string>} the folder with its programs
- * @throws {import('./setup-error.mjs').SetupError}
+ * @throws {import('./run-steps.mjs').SetupError}
  */
 export async function pythonEnvironment({ cache, name, requirements }) {
   const digest = createHash('sha256')

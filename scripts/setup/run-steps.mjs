@@ -1,5 +1,3 @@
-import { SetupError } from './setup-error.mjs';
-
 /**
  * @typedef {object} Progress
  * @property {(text: string) => void} update shows the progress of the step; may be called often
@@ -20,7 +18,7 @@ const LINE_INTERVAL_MS = 5_000;
  * @param {Stage[]} stages
  * @param {{ output?: NodeJS.WritableStream & { isTTY?: boolean }, now?: () => number }} [options] `output` defaults to
  *   standard error, so that standard output belongs to the command after set-up
- * @throws {SetupError} the first failure, its message naming the step, once the rows beside it have ended; later steps do not run
+ * @throws {SetupError} the first failure, its message naming the step, once the concurrent rows have ended; later steps do not run
  */
 export async function runSteps(stages, { output = process.stderr, now = Date.now } = {}) {
   const rowsOf = (/** @type {Stage} */ stage) => ('atOnce' in stage ? stage.atOnce : [[stage]]);
@@ -85,4 +83,22 @@ function createProgress(label, output, now) {
 /** @param {NodeJS.WritableStream & { isTTY?: boolean }} output */
 function clearLine(output) {
   if (output.isTTY) output.write('\r\x1b[2K');
+}
+
+/**
+ * Thrown by a set-up step that cannot continue, with the reason and a remedy. {@link runSteps} adds the name of the step.
+ * Set-up runs before any package is installed, so it cannot use the services' error class.
+ */
+export class SetupError extends Error {
+  /**
+   * @param {string} why the reason, one sentence
+   * @param {string} remedy what to do, one or more sentences
+   * @param {{ cause?: unknown, output?: string }} [details] `output`: the last lines that a failed command wrote
+   */
+  constructor(why, remedy, details = {}) {
+    super(why, { cause: details.cause });
+    this.name = 'SetupError';
+    this.remedy = remedy;
+    this.output = details.output ?? '';
+  }
 }

@@ -1,7 +1,7 @@
 import { existsSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { TENSORFLOW_WHEELS } from './pinned-wheels.mjs';
-import { SetupError } from './setup-error.mjs';
+import { SetupError } from './run-steps.mjs';
 import { unpackWheel } from './unpack-wheel.mjs';
 
 /** The C API: TensorFlow's own C distribution calls it libtensorflow, the Python wheels have it in libtensorflow_cc. */

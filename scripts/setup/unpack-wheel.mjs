@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { toolEnvironment } from './locations.mjs';
 import { publishFolder } from './publish-folder.mjs';
 import { runCommand } from './run-command.mjs';
-import { SetupError } from './setup-error.mjs';
+import { SetupError } from './run-steps.mjs';
 
 /** Unpacks chosen members of a zip and keeps their execute bits. Arguments: wheel, target folder, members. */
 const UNPACK_PROGRAM = `

@@ -1,14 +1,13 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { compileNative, NODE_HEADERS } from './compile-native.mjs';
 import { cacheDir, ROOT_DIR } from './locations.mjs';
-import { placeFiles } from './native-build.mjs';
+import { compileNative, NODE_HEADERS, placeFiles } from './native-build.mjs';
 import { describeFailure } from './run-steps.mjs';
 
 const SOURCE_DIR = path.join(ROOT_DIR, 'packages/weight-files/native');
 /** Where packages/weight-files loads its addon from. */
-export const WEIGHT_FILES_BUILD_DIR = path.join(SOURCE_DIR, 'build');
+const WEIGHT_FILES_BUILD_DIR = path.join(SOURCE_DIR, 'build');
 
 /** Products and sums are fused only where the source says so. */
 const FLAGS = [
@@ -27,7 +26,7 @@ const FLAGS_OF = {
  *
  * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
  * @returns {Promise<string>} one line for the report
- * @throws {import('./setup-error.mjs').SetupError} when it does not compile
+ * @throws {import('./run-steps.mjs').SetupError} when it does not compile
  */
 export async function installWeightFiles({ cache, env, progress }) {
   const names = (await readdir(SOURCE_DIR)).filter((name) => name.endsWith('.cc')).sort();

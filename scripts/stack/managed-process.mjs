@@ -1,6 +1,9 @@
 import { spawn } from 'node:child_process';
+import { createWriteStream, fstatSync, mkdirSync, openSync, renameSync } from 'node:fs';
+import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { LogFile } from './log-file.mjs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SetupError } from '../setup/run-steps.mjs';
 
 /** Number of lines kept in memory, to be shown when the process dies. */
 const TAIL_LINES = 25;
@@ -96,5 +99,152 @@ function killGroup(pid) {
     process.kill(-pid, 'SIGKILL');
   } catch {
     // ESRCH: no process is left.
+  }
+}
+
+const POLL_MS = 100;
+const REQUEST_TIMEOUT_MS = 5_000;
+
+/**
+ * Waits until a part of the stack is ready.
+ *
+ * @param {() => Promise<boolean>} isReady
+ * @param {{ process: ManagedProcess, timeoutMs: number, signal?: AbortSignal | undefined }} options
+ * @throws {SetupError} with its last log lines, when the process ends first or the time is up; the reason of `signal` once
+ *   that is aborted
+ */
+export async function waitUntil(isReady, { process: part, timeoutMs, signal }) {
+  const deadline = Date.now() + timeoutMs;
+  while (!(await isReady())) {
+    signal?.throwIfAborted();
+    if (!part.running) throw endedError(part, await part.exited);
+    if (Date.now() > deadline) {
+      throw new SetupError(
+        `${part.name} was not ready within ${timeoutMs / 1000} s`,
+        'see its last log lines above. On a very busy machine, try again.',
+        { output: part.tail() },
+      );
+    }
+    await sleep(POLL_MS);
+  }
+}
+
+/**
+ * @param {ManagedProcess} part
+ * @param {string} how
+ */
+export function endedError(part, how) {
+  return new SetupError(`${part.name} ${how}`, 'see its last log lines above.', { output: part.tail() });
+}
+
+/** @param {string} url @returns {Promise<boolean>} true if it answers with 200 */
+export async function answersOk(url) {
+  return (await readinessAt(url))?.length === 0;
+}
+
+/**
+ * The state of a service, by its `/ready`.
+ *
+ * @param {string} url
+ * @returns {Promise<string[] | undefined>} what is missing although it answers, such as space on a disk, which can be freed while
+ *   it runs; undefined: it is not ready
+ */
+export async function readinessAt(url) {
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+    if (response.status === 200) {
+      await response.body?.cancel();
+      return [];
+    }
+    const { error } = /** @type {{ error: { details: { code: string, message: string }[] } }} */ (
+      await response.json()
+    );
+    const faults = error.details;
+    if (faults.length === 0 || faults.some(({ code }) => code !== 'storage_full')) return undefined;
+    return faults.map(({ message }) => message);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The size at which a log file is renamed to `.1`, in place of the one before: a part has at most two of them. */
+const LOG_FILE_BYTES = 20_000_000;
+
+/** The most that waits for the disk. Further lines are dropped, so that a slow disk does not fill the memory. */
+const MAX_WAITING_BYTES = 4_000_000;
+
+/** A longer line is cut: the output of a program that writes no end of line. */
+const LONGEST_LINE = 50_000;
+
+/** A full disk is tried again after this time. */
+const RETRY_MS = 1_000;
+
+/**
+ * The log file of a part of the stack, which stays within a size while it is written. A disk that takes nothing stops neither
+ * the stack nor the part: lines are dropped until it does.
+ */
+export class LogFile {
+  #file;
+  #maxBytes;
+  #size = 0;
+  #failedAt = Number.NEGATIVE_INFINITY;
+  #hasEnded = false;
+  /** @type {import('node:fs').WriteStream | undefined} */
+  #stream;
+
+  /**
+   * @param {string} file
+   * @param {number} [maxBytes]
+   */
+  constructor(file, maxBytes = LOG_FILE_BYTES) {
+    this.#file = file;
+    this.#maxBytes = maxBytes;
+    this.#open();
+  }
+
+  /** @param {string} line without its end */
+  write(line) {
+    if (this.#hasEnded) return;
+    if (this.#size > this.#maxBytes) this.#rotate();
+    if (!this.#stream && performance.now() - this.#failedAt > RETRY_MS) this.#open();
+    if (!this.#stream || this.#stream.writableLength > MAX_WAITING_BYTES) return;
+    const text = `${line.slice(0, LONGEST_LINE)}\n`;
+    this.#size += Buffer.byteLength(text);
+    this.#stream.write(text);
+  }
+
+  end() {
+    this.#hasEnded = true;
+    this.#stream?.end();
+  }
+
+  /** Renames the file. Lines that still wait for the disk go into it, because the old stream has it open. */
+  #rotate() {
+    this.#stream?.end();
+    this.#stream = undefined;
+    try {
+      renameSync(this.#file, `${this.#file}.1`);
+      this.#open();
+    } catch {
+      // Rather the newest lines than none.
+      this.#open('w');
+    }
+  }
+
+  /** @param {'a' | 'w'} [flags] `w`: what is in the file is dropped */
+  #open(flags = 'a') {
+    try {
+      mkdirSync(path.dirname(this.#file), { recursive: true });
+      const fd = openSync(this.#file, flags, 0o600);
+      this.#size = fstatSync(fd).size;
+      const stream = createWriteStream(this.#file, { fd });
+      stream.on('error', () => {
+        if (this.#stream === stream) this.#stream = undefined;
+        this.#failedAt = performance.now();
+      });
+      this.#stream = stream;
+    } catch {
+      this.#failedAt = performance.now();
+    }
   }
 }

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
-import { SetupError } from '../setup/setup-error.mjs';
+import { SetupError } from '../setup/run-steps.mjs';
 
 /**
  * The range in which free ports are chosen. It is below the ephemeral ports, so that no outgoing connection takes the port

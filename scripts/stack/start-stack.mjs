@@ -3,13 +3,10 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { cacheDir } from '../setup/locations.mjs';
 import { findRedis } from '../setup/redis-server.mjs';
-import { lockDataDir } from './data-dir-lock.mjs';
-import { startEmbeddedRedis } from './embedded-redis.mjs';
-import { startProcess } from './managed-process.mjs';
+import { answersOk, endedError, readinessAt, startProcess, waitUntil } from './managed-process.mjs';
 import { availablePort } from './ports.mjs';
-import { checkRedisAnswers } from './redis-answers.mjs';
+import { checkRedisAnswers, lockDataDir, startEmbeddedRedis } from './redis.mjs';
 import { SERVICE_PROGRAMS, STOP_ORDER } from './service-programs.mjs';
-import { answersOk, endedError, readinessAt, waitUntil } from './wait-until.mjs';
 
 const READY_TIMEOUT_MS = 60_000;
 /** How often a service that answers, and lacks something, is asked again. */
@@ -39,7 +36,7 @@ const REDIS_STOP_TIMEOUT_MS = 15_000;
  * @property {string} logsDir
  * @property {() => string[]} missing what keeps jobs from starting now, each as a sentence without its end; empty: nothing
  * @property {Promise<void>} working resolves once nothing does for the first time
- * @property {Promise<import('../setup/setup-error.mjs').SetupError>} failed resolves, and never rejects, when a part has
+ * @property {Promise<import('../setup/run-steps.mjs').SetupError>} failed resolves, and never rejects, when a part has
  *   ended by itself and all others have been stopped. Nothing is restarted.
  * @property {() => Promise<void>} stop stops the parts in order, within their time limits; further calls wait for the first
  */
@@ -50,7 +47,7 @@ const REDIS_STOP_TIMEOUT_MS = 15_000;
  *
  * @param {StackOptions} options
  * @returns {Promise<Stack>}
- * @throws {import('../setup/setup-error.mjs').SetupError} when a part ends or is not ready in time (with its last log
+ * @throws {import('../setup/run-steps.mjs').SetupError} when a part ends or is not ready in time (with its last log
  *   lines), a port is taken, or another stack uses the same data; everything started by then is stopped again
  */
 export async function startStack(options) {
@@ -250,4 +247,40 @@ function reachableHost(host) {
   if (host === '0.0.0.0') return '127.0.0.1';
   if (host === '::') return '[::1]';
   return host.includes(':') ? `[${host}]` : host;
+}
+
+/** The names of the log levels that are shown on the terminal. Lower levels appear only in the log files. */
+const SHOWN_LEVELS = new Map([
+  ['warn', 'warning'],
+  ['error', 'error'],
+  ['fatal', 'error'],
+]);
+const LONGEST_MESSAGE = 300;
+
+/**
+ * Prints short lines to a terminal: each change of a part's state, and the warnings and errors that a part logs.
+ *
+ * @param {NodeJS.WritableStream} output
+ * @returns {(event: StackEvent) => void}
+ */
+export function consoleReport(output) {
+  return (event) => {
+    const text = 'state' in event ? event.state : warningIn(event.line);
+    if (text) output.write(`${event.part.padEnd(9)}${text}\n`);
+  };
+}
+
+/** @param {string} line @returns {string | undefined} the message of a logged warning or error, or a line that is not JSON */
+function warningIn(line) {
+  let entry;
+  try {
+    entry = JSON.parse(line);
+  } catch {
+    return line.slice(0, LONGEST_MESSAGE);
+  }
+  const level = SHOWN_LEVELS.get(entry?.level);
+  if (level === undefined) return undefined;
+  const detail =
+    typeof entry.err?.message === 'string' && entry.err.message !== entry.msg ? `: ${entry.err.message}` : '';
+  return `${level}: ${entry.msg ?? ''}${detail}`.slice(0, LONGEST_MESSAGE);
 }

@@ -10,7 +10,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { readModelFolder } from '../../packages/model-folder/dist/index.js';
-import { jobSpecOf } from '../../services/api/dist/jobs/job-spec.js';
+import { jobSpecOf } from '../../services/api/dist/jobs/job-inputs.js';
 
 const HEAP_MB = 256;
 const WIDTH = 32;

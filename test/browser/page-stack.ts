@@ -4,10 +4,9 @@ import path from 'node:path';
 import { type Client, createClient } from '../../packages/client/src/index.js';
 import { cacheDir } from '../../scripts/setup/locations.mjs';
 import { findRedis } from '../../scripts/setup/redis-server.mjs';
-import { type ManagedProcess, startProcess } from '../../scripts/stack/managed-process.mjs';
+import { answersOk, type ManagedProcess, startProcess, waitUntil } from '../../scripts/stack/managed-process.mjs';
 import { SERVICE_PROGRAMS } from '../../scripts/stack/service-programs.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
-import { answersOk, waitUntil } from '../../scripts/stack/wait-until.mjs';
 import { makeDataFolder } from '../data-folder.js';
 import { writeTinyLlama } from '../tiny-llama.js';
 

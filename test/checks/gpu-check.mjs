@@ -5,7 +5,7 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { cpus, totalmem } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { SetupError } from '../../scripts/setup/setup-error.mjs';
+import { SetupError } from '../../scripts/setup/run-steps.mjs';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
 import { interruption } from '../../scripts/stack/interruption.mjs';
 import { kernelChoice } from './gpu-check/kernel-choice.mjs';

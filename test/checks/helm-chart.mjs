@@ -7,7 +7,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { parse, parseAllDocuments } from 'yaml';
-import { packFolder } from '../../scripts/release/deterministic-tar.mjs';
+import { packFolder } from '../../scripts/release/archives.mjs';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { interruption } from '../../scripts/stack/interruption.mjs';
 import { ApiServer } from './helm-chart/api-server.mjs';

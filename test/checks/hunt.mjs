@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
-import { SetupError } from '../../scripts/setup/setup-error.mjs';
+import { SetupError } from '../../scripts/setup/run-steps.mjs';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
 import { CONDITIONS, conditionOf } from './hunt/conditions.mjs';
 import { failuresOf, huntTable } from './hunt/hunt-report.mjs';

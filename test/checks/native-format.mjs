@@ -5,8 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { cacheDir, ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { CLANG_FORMAT_WHEELS } from '../../scripts/setup/pinned-wheels.mjs';
 import { runCommand } from '../../scripts/setup/run-command.mjs';
-import { describeFailure } from '../../scripts/setup/run-steps.mjs';
-import { SetupError } from '../../scripts/setup/setup-error.mjs';
+import { describeFailure, SetupError } from '../../scripts/setup/run-steps.mjs';
 import { unpackWheel } from '../../scripts/setup/unpack-wheel.mjs';
 
 /**

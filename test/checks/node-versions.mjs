@@ -9,7 +9,7 @@ import path from 'node:path';
 import { parseArgs, stripVTControlCharacters } from 'node:util';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { runCommand } from '../../scripts/setup/run-command.mjs';
-import { SetupError } from '../../scripts/setup/setup-error.mjs';
+import { SetupError } from '../../scripts/setup/run-steps.mjs';
 import { runAsCommand } from '../../scripts/setup.mjs';
 import { interruption } from '../../scripts/stack/interruption.mjs';
 import { NODE_RELEASES, nodeFolder } from './test-run/node-binaries.mjs';

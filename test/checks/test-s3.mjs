@@ -1,6 +1,7 @@
 // npm run test:s3: runs set-up, then the tests with a real S3 server. The first run compiles the server from its Go module.
-import { installS3Server } from '../../scripts/setup/s3-server.mjs';
+
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
+import { installS3Server } from '../../scripts/stack/s3-server.mjs';
 import { runVitest } from './test-run/run-vitest.mjs';
 import { countsLine } from './test-run/test-counts.mjs';
 

@@ -17,8 +17,7 @@ import {
 } from '../../scripts/setup/cuda-kernels.mjs';
 import { cacheDir } from '../../scripts/setup/locations.mjs';
 import { BUILD_DIR } from '../../scripts/setup/native-build.mjs';
-import { describeFailure } from '../../scripts/setup/run-steps.mjs';
-import { SetupError } from '../../scripts/setup/setup-error.mjs';
+import { describeFailure, SetupError } from '../../scripts/setup/run-steps.mjs';
 import limits from './cuda-kernel-limits.json' with { type: 'json' };
 import { disassembler, type KernelLoop, loopsOf } from './kernel-loops.js';
 

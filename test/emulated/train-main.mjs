@@ -5,7 +5,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { openExampleStore } from '../../packages/planning/dist/index.js';
 import { BaseModelCache, chooseKernels, engine, train } from '../../packages/training/dist/index.js';
-import { jobSpecOf } from '../../services/api/dist/jobs/job-spec.js';
+import { jobSpecOf } from '../../services/api/dist/jobs/job-inputs.js';
 import { datasetOf } from '../bench/rows.mjs';
 import { writeTinyLlama } from '../tiny-llama.mjs';
 

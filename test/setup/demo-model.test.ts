@@ -2,10 +2,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { DECODE_ROW } from '../../scripts/setup/demo-model/bfloat16-rows.mjs';
-import { writeChecked } from '../../scripts/setup/demo-model/convert-demo-model.mjs';
-import { readGguf } from '../../scripts/setup/demo-model/read-gguf.mjs';
-import { DEMO_MODEL_NAME, installDemoModel } from '../../scripts/setup/demo-model.mjs';
+import { DEMO_MODEL_NAME, installDemoModel, writeChecked } from '../../scripts/setup/demo-model.mjs';
+import { DECODE_ROW, readGguf } from '../../scripts/setup/gguf.mjs';
 import { DEMO_MODEL_WHEEL } from '../../scripts/setup/pinned-wheels.mjs';
 
 // That the whole model is right is checked whenever set-up makes it: the SHA-256 of each file is pinned in the converter.

@@ -8,8 +8,7 @@ import { cacheDir } from '../../scripts/setup/locations.mjs';
 import { checkNodeVersion, checkPlatform } from '../../scripts/setup/prerequisites.mjs';
 import { findRedis } from '../../scripts/setup/redis-server.mjs';
 import { runCommand } from '../../scripts/setup/run-command.mjs';
-import { describeFailure, runSteps } from '../../scripts/setup/run-steps.mjs';
-import { SetupError } from '../../scripts/setup/setup-error.mjs';
+import { describeFailure, runSteps, SetupError } from '../../scripts/setup/run-steps.mjs';
 import { libraryIn } from '../../scripts/setup/tensorflow-library.mjs';
 
 let folder: string;

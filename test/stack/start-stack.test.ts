@@ -5,10 +5,12 @@ import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { startStack } from '../../scripts/stack/start-stack.mjs';
+import { createLogger } from '../../packages/service-kit/src/logger.js';
+import { consoleReport, startStack } from '../../scripts/stack/start-stack.mjs';
 import { absentRedisUrl } from '../real-redis.js';
 
 /** Redis and the processes are real. The services are small programs, some of which misbehave. */
@@ -273,3 +275,33 @@ async function refusesConnections(redisUrl: string): Promise<boolean> {
     redis.disconnect();
   }
 }
+
+test('warnings and errors of a service are shown on the terminal, lower levels only in its log', () => {
+  const shown: string[] = [];
+  const report = consoleReport(
+    new Writable({
+      write(chunk, _encoding, done) {
+        shown.push(String(chunk));
+        done();
+      },
+    }),
+  );
+  const lines: string[] = [];
+  const logger = createLogger({
+    service: 'api',
+    level: 'debug',
+    destination: { write: (line: string) => lines.push(line) },
+  });
+  logger.info('started');
+  logger.warn('slow');
+  logger.error({ err: new Error('no such host') }, 'the registry is unavailable');
+  report({ part: 'api', state: 'ready' });
+  for (const line of lines) report({ part: 'api', line });
+  report({ part: 'worker', line: 'not JSON' });
+  expect(shown).toEqual([
+    'api      ready\n',
+    'api      warning: slow\n',
+    'api      error: the registry is unavailable: no such host\n',
+    'worker   not JSON\n',
+  ]);
+});

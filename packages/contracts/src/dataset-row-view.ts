@@ -1,8 +1,7 @@
 import { type Static, Type } from 'typebox';
-import { COMPLETION_FORMATS } from './completion-format.js';
 import { Fault } from './error.js';
 import { MAX_SEQ_LENGTH, ON_OVERFLOW } from './job.js';
-import { closed, count, DatasetId, ModelName, Nullable } from './schema-parts.js';
+import { COMPLETION_FORMATS, closed, count, DatasetId, ModelName, Nullable } from './schema-parts.js';
 
 /** Most characters of a line that `GET /datasets/:id/rows` shows. */
 export const MAX_ROW_CHARACTERS = 16_384;

@@ -2,9 +2,8 @@ import { type Static, Type } from 'typebox';
 import { detailsFilters, ownDetails, searchFilter } from './details.js';
 import { Fault } from './error.js';
 import { JobFailure } from './job.js';
-import { orderParameters } from './list-order.js';
 import { chatMessageFields, Tools } from './message.js';
-import { CountedPage, PageQuery } from './page.js';
+import { CountedPage, orderParameters, PageQuery } from './page.js';
 import { RecordVersion } from './record-version.js';
 import { closed, DatasetId, ModelName, Nullable, Owner } from './schema-parts.js';
 

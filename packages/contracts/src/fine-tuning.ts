@@ -1,7 +1,7 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { Grader } from './grader.js';
 import { jobMetadata } from './job.js';
-import { ResultFileId } from './openai-file.js';
+import { ResultFileId } from './openai.js';
 import { PREFERENCE_LEARNING_RATE, PreferenceObjective } from './preference.js';
 import { closed, DatasetId, JobId, Label, ModelName, Nullable } from './schema-parts.js';
 

@@ -1,8 +1,7 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { detailsFilters, searchFilter } from './details.js';
 import { JobStatus, LoraSettings, TrainingSettings, ValidationSettings } from './job.js';
-import { orderParameters } from './list-order.js';
-import { PageQuery } from './page.js';
+import { orderParameters, PageQuery } from './page.js';
 import { closed, DatasetId, ModelName, SweepId } from './schema-parts.js';
 
 const GROUPS = { lora: LoraSettings, training: TrainingSettings, validation: ValidationSettings };

@@ -1,6 +1,5 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { CheckpointReference } from './checkpoint.js';
-import { COMPLETION_FORMATS, DEFAULT_COMPLETION_FORMAT } from './completion-format.js';
 import { initialDetails, MAX_NAME_CHARACTERS, ownDetails } from './details.js';
 import { Fault } from './error.js';
 import { GROUP_BATCH } from './group-relative.js';
@@ -9,7 +8,19 @@ import { CountedPage } from './page.js';
 import { PREFERENCE_LEARNING_RATE } from './preference.js';
 import { Report } from './report.js';
 import { SampleRequest, SampleSettings } from './samples.js';
-import { AdapterId, closed, DatasetId, JobId, Label, ModelName, Nullable, Owner, SweepId } from './schema-parts.js';
+import {
+  AdapterId,
+  COMPLETION_FORMATS,
+  closed,
+  DatasetId,
+  DEFAULT_COMPLETION_FORMAT,
+  JobId,
+  Label,
+  ModelName,
+  Nullable,
+  Owner,
+  SweepId,
+} from './schema-parts.js';
 
 /** The maximum rank of a job, and of an imported adapter. */
 export const MAX_RANK = 512;

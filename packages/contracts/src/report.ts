@@ -1,7 +1,6 @@
 import { type Static, Type } from 'typebox';
-import { COMPLETION_FORMATS } from './completion-format.js';
 import { Fault } from './error.js';
-import { closed, count, DatasetId, Nullable } from './schema-parts.js';
+import { COMPLETION_FORMATS, closed, count, DatasetId, Nullable } from './schema-parts.js';
 
 /** Most tokens of the first row in a report. */
 export const MAX_RENDERED_TOKENS = 512;

@@ -95,3 +95,9 @@ export function isLabel(text: string): boolean {
 export function isPrintable(text: string): boolean {
   return printable.test(text);
 }
+
+/** The forms in which `prompt` and `completion`, `instruction` and `output` can be written. */
+export const COMPLETION_FORMATS = ['chat', 'text'] as const;
+export type CompletionFormat = (typeof COMPLETION_FORMATS)[number];
+/** The form of a job that names none. */
+export const DEFAULT_COMPLETION_FORMAT: CompletionFormat = 'chat';

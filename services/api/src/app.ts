@@ -19,6 +19,7 @@ import type { FastifyBaseLogger } from 'fastify';
 import { type Access, guardRequests, type OwnedThings } from './access/access.js';
 import { createByteQuota, type StoredBytes } from './access/byte-quota.js';
 import { ConcurrencyLimit } from './access/concurrency-limit.js';
+import { createAdapterReservation } from './access/limits.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
 import { createRegistryClient, type RegistryAddress, type RegistryClient } from './adapters/registry-client.js';
 import { transferRoutes } from './adapters/transfer-routes.js';
@@ -30,7 +31,6 @@ import { datasetRoutes } from './datasets/dataset-routes.js';
 import type { RowChecks } from './datasets/row-checks.js';
 import { createRowViews } from './datasets/row-views.js';
 import { TokenPreparations } from './datasets/token-preparations.js';
-import { createAdapterReservation } from './jobs/adapter-reservation.js';
 import { JobContinuation } from './jobs/continue-job.js';
 import { eventRoutes } from './jobs/event-routes.js';
 import { checkpointRoutes, jobIdOf, jobNotFound, jobRoutes } from './jobs/job-routes.js';
@@ -43,7 +43,6 @@ import { createResultFiles, fileNotFound, ownerOfFile } from './openai/openai-fi
 import { answerUnrouted, openaiRoutes } from './openai/openai-routes.js';
 import { registerOpenapi } from './openapi/openapi-plugin.js';
 import { type Site, servePage } from './page-plugin.js';
-import { addPublicPath, withoutPublicPath } from './public-path.js';
 import { serviceRoutes } from './service-routes.js';
 import { advanceSweep } from './sweeps/advance-sweeps.js';
 import { SweepSubmission } from './sweeps/submit-sweep.js';
@@ -252,5 +251,31 @@ async function registerAdapterRoutes(app: HttpApp, dependencies: AppDependencies
       stallMs,
     },
     fineTuning: { jobs, submission, continuation, directory, baseModels, catalog, adapters },
+  });
+}
+
+/**
+ * The path of a request within the service. A proxy may remove its path before it forwards, or leave it.
+ *
+ * @param publicPath - as `/lora`; empty: none
+ */
+export function withoutPublicPath(url: string, publicPath: string): string {
+  if (publicPath === '' || !url.startsWith(publicPath)) return url;
+  const rest = url.slice(publicPath.length);
+  if (rest === '' || rest.startsWith('?')) return `/${rest}`;
+  return rest.startsWith('/') ? rest : url;
+}
+
+/** Adds the path to every address that an answer names, and sends the page's visitors to it with its last slash. */
+export function addPublicPath(app: HttpApp, publicPath: string): void {
+  if (publicPath === '') return;
+  // The files of the page are relative to its address, which needs the slash for that.
+  app.addHook('onRequest', async ({ originalUrl }, reply) => {
+    if (originalUrl === publicPath) return reply.redirect(`${publicPath}/`);
+  });
+  app.addHook('onSend', async (_request, reply) => {
+    const location = reply.getHeader('location');
+    if (typeof location !== 'string' || !/^\/(?!\/)/.test(location) || location.startsWith(`${publicPath}/`)) return;
+    reply.header('location', `${publicPath}${location}`);
   });
 }

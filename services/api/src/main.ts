@@ -21,8 +21,8 @@ import {
 } from '@lorasmith/service-kit';
 import { openStores } from '@lorasmith/storage';
 import { createAccess } from './access/access.js';
+import { checkListenAddress, withoutKeysAt } from './access/authenticate.js';
 import { KeyStore } from './access/key-store.js';
-import { checkListenAddress, withoutKeysAt } from './access/without-keys.js';
 import { createRegistryClient, registryAt } from './adapters/registry-client.js';
 import { createApiMetrics } from './api-metrics.js';
 import { buildApp } from './app.js';

@@ -7,9 +7,9 @@ import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
+import type { WithoutKeys } from '../src/access/authenticate.js';
 import { KeyStore, type NewKeyOptions } from '../src/access/key-store.js';
 import type { AccessLimits } from '../src/access/limits.js';
-import type { WithoutKeys } from '../src/access/without-keys.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 
 let server: RealRedis;

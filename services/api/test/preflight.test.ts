@@ -7,7 +7,7 @@ import { datasetIdOf } from '@lorasmith/artifacts';
 import type { KeyId, UploadedDataset } from '@lorasmith/contracts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
-import { jobSpecOf } from '../src/jobs/job-spec.js';
+import { jobSpecOf } from '../src/jobs/job-inputs.js';
 import { Preflight } from '../src/jobs/preflight.js';
 import type { PlannedJobs } from '../src/jobs/preflight-tasks.js';
 import { PreflightThreads } from '../src/jobs/preflight-threads.js';

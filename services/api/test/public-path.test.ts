@@ -1,6 +1,7 @@
 import type { Dataset } from '@lorasmith/contracts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { withoutPublicPath } from '../src/app.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 
 // A proxy serves the api at https://host/lora. Some proxies remove the path before they forward, and others leave it.
@@ -64,4 +65,19 @@ describe.each(['', '/lora'])('a proxy that forwards with the path "%s"', (path) 
 test('the path without its last slash leads to the page, whose files are relative', async () => {
   const { statusCode, headers } = await api.app.inject('/lora');
   expect([statusCode, headers.location]).toEqual([302, '/lora/']);
+});
+
+test.each([
+  ['/lora/jobs?limit=1', '/jobs?limit=1'],
+  ['/lora/', '/'],
+  ['/lora', '/'],
+  ['/lora?x=1', '/?x=1'],
+  // A proxy that has removed it.
+  ['/jobs', '/jobs'],
+  ['/loras', '/loras'],
+  ['/v1/lora/jobs', '/v1/lora/jobs'],
+  ['/lora/lora/jobs', '/lora/jobs'],
+])('%s is %s of the service', (url, expected) => {
+  expect(withoutPublicPath(url, '/lora')).toBe(expected);
+  expect(withoutPublicPath(url, '')).toBe(url);
 });

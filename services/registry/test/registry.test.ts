@@ -20,7 +20,7 @@ import {
 } from '@lorasmith/service-kit';
 import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { readGguf } from '../../../scripts/setup/demo-model/read-gguf.mjs';
+import { readGguf } from '../../../scripts/setup/gguf.mjs';
 import { HAS_ALL_CASES } from '../../../test/usual-cases.js';
 import { AdapterLibrary } from '../src/adapters/adapter-library.js';
 import { buildApp } from '../src/app.js';

@@ -4,8 +4,7 @@ import { mkdir } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import path from 'node:path';
 import { openStores } from '../../../packages/storage/dist/index.js';
-import { findS3Server } from '../../../scripts/setup/s3-server.mjs';
-import { startS3Server } from '../../../scripts/stack/s3-server-process.mjs';
+import { findS3Server, startS3Server } from '../../../scripts/stack/s3-server.mjs';
 import { childAnswer } from '../child-answer.mjs';
 
 /** Published at the same time. */

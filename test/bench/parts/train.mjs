@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { openExampleStore } from '../../../packages/planning/dist/index.js';
 import { BaseModelCache, train as trainAdapter } from '../../../packages/training/dist/index.js';
-import { jobSpecOf } from '../../../services/api/dist/jobs/job-spec.js';
+import { jobSpecOf } from '../../../services/api/dist/jobs/job-inputs.js';
 import { datasetOf, readBenchRows } from '../rows.mjs';
 
 /**

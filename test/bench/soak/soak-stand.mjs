@@ -4,11 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createClient } from '../../../packages/client/dist/index.js';
 import { cacheDir } from '../../../scripts/setup/locations.mjs';
 import { findRedis } from '../../../scripts/setup/redis-server.mjs';
-import { startEmbeddedRedis } from '../../../scripts/stack/embedded-redis.mjs';
-import { startProcess } from '../../../scripts/stack/managed-process.mjs';
+import { answersOk, startProcess, waitUntil } from '../../../scripts/stack/managed-process.mjs';
 import { availablePort } from '../../../scripts/stack/ports.mjs';
+import { startEmbeddedRedis } from '../../../scripts/stack/redis.mjs';
 import { SERVICE_PROGRAMS } from '../../../scripts/stack/service-programs.mjs';
-import { answersOk, waitUntil } from '../../../scripts/stack/wait-until.mjs';
 import { processesWith } from './process-figures.mjs';
 
 const READY_TIMEOUT_MS = 600_000;

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { SetupError } from '../../../scripts/setup/setup-error.mjs';
+import { SetupError } from '../../../scripts/setup/run-steps.mjs';
 
 /** Compose files of a stack without a GPU, relative to the repository. */
 export const CPU_FILES = ['docker-compose.yml', 'docker/compose.cpu.yml'];

@@ -9,7 +9,7 @@ const REQUIREMENTS = path.join(ROOT_DIR, 'test/checks/fuzz/requirements.txt');
  *
  * @param {string} cache
  * @returns {Promise<string>} its program
- * @throws {import('../../../scripts/setup/setup-error.mjs').SetupError}
+ * @throws {import('../../../scripts/setup/run-steps.mjs').SetupError}
  */
 export async function schemathesisProgram(cache) {
   return path.join(

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { openExampleStore } from '../../../packages/planning/dist/index.js';
 import { engine, PassScheduler } from '../../../packages/training/dist/index.js';
 import { prepareRun } from '../../../packages/training/dist/prepare-run.js';
-import { jobSpecOf } from '../../../services/api/dist/jobs/job-spec.js';
+import { jobSpecOf } from '../../../services/api/dist/jobs/job-inputs.js';
 import { datasetOf } from '../../bench/rows.mjs';
 
 /** Steps that start threads, fill caches and choose products. */

@@ -1,9 +1,8 @@
 import { mkdir, symlink } from 'node:fs/promises';
 import path from 'node:path';
-import { compileNative } from '../../../scripts/setup/compile-native.mjs';
 import { EMULATION_FLAGS, FLAGS } from '../../../scripts/setup/cuda-engine.mjs';
 import { cacheDir } from '../../../scripts/setup/locations.mjs';
-import { BUILD_DIR, nativeSources } from '../../../scripts/setup/native-build.mjs';
+import { BUILD_DIR, compileNative, nativeSources } from '../../../scripts/setup/native-build.mjs';
 import { findTensorflowLibrary } from '../../../scripts/setup/tensorflow-library.mjs';
 
 /** Flags without vectors or unrolled loops, so that each round of a loop is a basic block. */
@@ -14,7 +13,7 @@ const COUNTING_FLAGS = [...FLAGS, '-O1', '-fsanitize-coverage=trace-pc'];
  *
  * @param {string} folder for both
  * @param {NodeJS.ProcessEnv} env
- * @throws {import('../../../scripts/setup/setup-error.mjs').SetupError} when it does not compile
+ * @throws {import('../../../scripts/setup/run-steps.mjs').SetupError} when it does not compile
  */
 export async function placeCountingCard(folder, env) {
   const progress = { update: () => {} };

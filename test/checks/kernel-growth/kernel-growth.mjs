@@ -43,7 +43,7 @@ const MAIN = fileURLToPath(new URL('growth-main.mjs', import.meta.url));
  *
  * @param {{ env: NodeJS.ProcessEnv, parts?: string[] }} options `parts`: of names of cases; default, all
  * @returns {Promise<MeasuredGrowth>}
- * @throws {import('../../../scripts/setup/setup-error.mjs').SetupError} when the kernels do not compile
+ * @throws {import('../../../scripts/setup/run-steps.mjs').SetupError} when the kernels do not compile
  */
 export async function measureGrowth({ env, parts = [] }) {
   const folder = await mkdtemp(path.join(tmpdir(), 'kernel-growth-'));

@@ -1,6 +1,5 @@
-import { compileNative } from '../../../scripts/setup/compile-native.mjs';
 import { EMULATION_FLAGS, FLAGS } from '../../../scripts/setup/cuda-engine.mjs';
-import { nativeSources } from '../../../scripts/setup/native-build.mjs';
+import { compileNative, nativeSources } from '../../../scripts/setup/native-build.mjs';
 
 /** Flags of ThreadSanitizer. Without the parameter, entering a function would count as an access. */
 const RACE_FLAGS = ['-fsanitize=thread', '--param=tsan-instrument-func-entry-exit=0', '-fno-threadsafe-statics'];
@@ -59,7 +58,7 @@ export function argumentsOf(variant) {
  * @param {Variant} variant
  * @param {{ identity: string, cache: string, env: NodeJS.ProcessEnv, progress: import('../../../scripts/setup/run-steps.mjs').Progress }} options
  * @returns {Promise<{ program: string, objects: Record<string, string> }>} `objects`: by source
- * @throws {import('../../../scripts/setup/setup-error.mjs').SetupError} when it does not compile
+ * @throws {import('../../../scripts/setup/run-steps.mjs').SetupError} when it does not compile
  */
 export async function compileKernelTests(variant, options) {
   const without = variant.withoutHeadSizes.map((size) => `_${size}.cu`);

@@ -9,7 +9,7 @@ import { argumentsOf, compileKernelTests } from './kernel-test-program.mjs';
  * @param {import('./kernel-test-program.mjs').Variant} variant
  * @param {{ env: NodeJS.ProcessEnv, names?: string[] }} options `names`: parts of the names of tests; default, all tests
  * @returns {Promise<{ passed: boolean, output: string }>}
- * @throws {import('../../../scripts/setup/setup-error.mjs').SetupError} when a kernel does not compile
+ * @throws {import('../../../scripts/setup/run-steps.mjs').SetupError} when a kernel does not compile
  */
 export async function runKernelTests(variant, { env, names = [] }) {
   const progress = { update: () => {} };

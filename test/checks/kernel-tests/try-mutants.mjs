@@ -28,7 +28,7 @@ const TIMEOUT_MS = 120_000;
  * @param {import('./mutants.mjs').Mutant[]} mutants
  * @param {{ env: NodeJS.ProcessEnv, onOutcome?: (outcome: Outcome) => void }} options
  * @returns {Promise<Outcome[]>}
- * @throws {import('../../../scripts/setup/setup-error.mjs').SetupError} when one does not compile
+ * @throws {import('../../../scripts/setup/run-steps.mjs').SetupError} when one does not compile
  */
 export async function tryMutants(mutants, { env, onOutcome }) {
   const progress = { update: () => {} };

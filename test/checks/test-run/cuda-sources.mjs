@@ -1,4 +1,4 @@
-import { git } from '../../../scripts/setup/git.mjs';
+import { git } from '../../../scripts/setup/run-command.mjs';
 
 /** The sources that the tests on the emulated card test. */
 const SOURCES = [

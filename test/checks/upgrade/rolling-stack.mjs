@@ -1,9 +1,8 @@
 import path from 'node:path';
 import { findRedis } from '../../../scripts/setup/redis-server.mjs';
-import { startEmbeddedRedis } from '../../../scripts/stack/embedded-redis.mjs';
-import { startProcess } from '../../../scripts/stack/managed-process.mjs';
+import { answersOk, startProcess, waitUntil } from '../../../scripts/stack/managed-process.mjs';
 import { availablePort } from '../../../scripts/stack/ports.mjs';
-import { answersOk, waitUntil } from '../../../scripts/stack/wait-until.mjs';
+import { startEmbeddedRedis } from '../../../scripts/stack/redis.mjs';
 
 const READY_TIMEOUT_MS = 300_000;
 const STOP_TIMEOUT_MS = 60_000;

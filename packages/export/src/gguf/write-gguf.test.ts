@@ -17,7 +17,7 @@ import {
 } from '@lorasmith/model-folder';
 import { ofExpert, type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/peft-files';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type GgufValue, readGguf } from '../../../../scripts/setup/demo-model/read-gguf.mjs';
+import { type GgufValue, readGguf } from '../../../../scripts/setup/gguf.mjs';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../../test/random-model.js';
 import { oneOfEachStructure } from '../../../../test/usual-cases.js';

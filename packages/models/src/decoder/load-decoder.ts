@@ -2,6 +2,7 @@ import {
   type DecoderArchitecture,
   layerInputProjection,
   layerLinears,
+  type Mixer,
   type ModelFolder,
   tensorName,
   tensorOfLayer,
@@ -10,14 +11,16 @@ import type { FloatDType, KernelSet } from '@lorasmith/tensor';
 import { built, type Listed } from '../loading/listed.js';
 import { type LoadOptions, loadListed } from '../loading/load-listed.js';
 import { WeightList } from '../loading/weight-list.js';
-import { Block } from './block.js';
+import { Block, type Sublayer } from './block.js';
 import { Decoder } from './decoder.js';
 import { DecoderLayer } from './decoder-layer.js';
+import { listGatedDeltaNet } from './gated-delta-net.js';
+import { listLatentAttention } from './latent-attention.js';
 import { LayerInputBranch } from './layer-input-branch.js';
 import { LayerInputs } from './layer-inputs.js';
 import { listNorm, listNormIfAny } from './list-norm.js';
-import { listMixer } from './mixers.js';
 import { listMlp, listMlpNorm } from './mlps.js';
+import { listSelfAttention } from './self-attention.js';
 
 /** Reads a decoder's weights; linear layers with the same input are stacked. */
 export async function loadDecoder(
@@ -95,3 +98,16 @@ function listInputBlock(list: WeightList, architecture: DecoderArchitecture, ind
     return new Block({ norm: null, sublayer: new LayerInputBranch(index, mlp.activation, groups), branchNorm });
   });
 }
+
+type ListMixer = (list: WeightList, architecture: DecoderArchitecture, layer: number) => Listed<Sublayer>;
+
+/** The kinds of mixers. To add one, add its sublayer to this folder and a line here. */
+const MIXERS: Readonly<Record<Mixer['kind'], ListMixer>> = {
+  attention: listSelfAttention,
+  latent: listLatentAttention,
+  linear: listGatedDeltaNet,
+};
+
+/** The mixer of a layer. */
+const listMixer: ListMixer = (list, architecture, layer) =>
+  MIXERS[architecture.layers[layer]!.mixer.kind](list, architecture, layer);

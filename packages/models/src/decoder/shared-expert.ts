@@ -3,7 +3,7 @@ import { linearBackward, linearForward, type SavedLinear } from '../adapted-line
 import type { LinearGroup } from '../frozen-linear.js';
 import type { BlockContext } from './block.js';
 import type { FeedForward, SavedFeedForward } from './feed-forward.js';
-import { rowProducts, weightedRows } from './weighted-rows.js';
+import { rowProducts, weightedRows } from './scaled-by.js';
 
 export type SavedSharedExpert = {
   mlp: SavedFeedForward;

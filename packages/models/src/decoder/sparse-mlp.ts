@@ -23,9 +23,8 @@ import type { BlockContext, Sublayer } from './block.js';
 import { mlpActivation, mlpActivationGradient } from './feed-forward.js';
 import { type Router, type RoutingRule, type RoutingSettings, routingRuleOf, scaledRule } from './router.js';
 import type { Routing } from './routing.js';
-import { scaledBy } from './scaled-by.js';
+import { rowProducts, scaledBy, weightedRows } from './scaled-by.js';
 import type { SavedSharedExpert, SharedExpert } from './shared-expert.js';
-import { rowProducts, weightedRows } from './weighted-rows.js';
 
 /** The biases of experts. */
 export type ExpertBiases = {

@@ -24,8 +24,7 @@ import type { CodedFault, FaultList } from '../fault-list.js';
 import type { RemarkCount, RowRemark } from '../row-conversion/remarks.js';
 import type { ExampleLoad, NamedObjective } from './example-load.js';
 import type { GradedRows } from './group-relative/graded-rows.js';
-import type { LengthLimit, LengthSettings } from './next-token/length-limit.js';
-import type { RowView } from './row-view.js';
+import type { LengthLimit, LengthSettings, RowView } from './next-token/length-limit.js';
 
 /** A fault within one row; the reader of the file adds the line. */
 export type RowFault = Fault & { code: ErrorCode };

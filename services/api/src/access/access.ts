@@ -2,11 +2,11 @@ import { type Owner, ProductError, ROLES, type Role } from '@lorasmith/contracts
 import { type Caller, type HttpApp, mayUse } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 import type { Redis } from 'ioredis';
+import type { WithoutKeys } from './authenticate.js';
 import { type Authenticator, createAuthenticator, type Identity, WITHOUT_KEY } from './authenticate.js';
 import { type ByteReservations, createByteReservations } from './byte-quota.js';
 import type { KeyStore } from './key-store.js';
 import { type AccessLimits, createRateLimit, limitsOf, NO_LIMITS, type RateLimit } from './limits.js';
-import type { WithoutKeys } from './without-keys.js';
 
 /** Authentication, rate limit, quotas and limits. */
 export interface Access {

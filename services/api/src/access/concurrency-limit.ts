@@ -1,4 +1,5 @@
 import { type KeyId, ProductError } from '@lorasmith/contracts';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 
 /** Maximum concurrent calls. */
 export interface OpenLimits {
@@ -189,4 +190,12 @@ export class ConcurrencyQueue {
     for (const call of this.#waiting) if (call.key === key) count++;
     return count;
   }
+}
+
+/** Ends an answer whose client stops reading: it would keep the open files and the connections forever. */
+export function endWhenStalled(request: FastifyRequest, reply: FastifyReply, stallMs: number): void {
+  reply.raw.setTimeout(stallMs, () => {
+    request.log.info({ stall_ms: stallMs }, 'an answer was ended because its client stopped reading');
+    reply.raw.destroy();
+  });
 }

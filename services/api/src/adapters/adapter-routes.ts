@@ -2,8 +2,8 @@ import { Adapter, AdapterManifest, AdapterPage, AdapterQuery, closed, DetailsCha
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
-import { type AdapterDeletionOptions, beginDeletionIfAllowed } from './adapter-deletion.js';
 import { createForwarding, type ForwardingOptions } from './forward-request.js';
+import { type AdapterDeletionOptions, beginDeletionIfAllowed } from './registry-client.js';
 
 /** The registry answers these calls at once. */
 const ANSWER_TIMEOUT_MS = 60_000;

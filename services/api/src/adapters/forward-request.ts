@@ -17,7 +17,7 @@ import {
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Compile } from 'typebox/compile';
 import { Agent, type Dispatcher } from 'undici';
-import { endWhenStalled } from '../stalled-client.js';
+import { endWhenStalled } from '../access/concurrency-limit.js';
 import { FileStream, openFileAnswer, segmentBytes } from './file-answer.js';
 import { type RegistryAddress, registryUnavailable } from './registry-client.js';
 

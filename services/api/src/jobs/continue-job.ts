@@ -9,9 +9,9 @@ import {
   specOf,
 } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/queue';
+import type { AdapterReservation } from '../access/limits.js';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
-import type { AdapterReservation } from './adapter-reservation.js';
 import { inValidation } from './job-inputs.js';
 
 export interface JobContinuationOptions {

@@ -9,14 +9,13 @@ import {
 } from '@lorasmith/contracts';
 import type { JobStore, PlannedWork } from '@lorasmith/queue';
 import type { Caller, Tracing } from '@lorasmith/service-kit';
+import type { AdapterReservation } from '../access/limits.js';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { TokenPreparations } from '../datasets/token-preparations.js';
 import { resultOf, type Tried, trying } from '../threads.js';
 import { checkWebhooksOf, type WebhookConfig } from '../webhooks/webhook-config.js';
-import type { AdapterReservation } from './adapter-reservation.js';
-import { checkDatasets, type JobInputSources, JobInputs } from './job-inputs.js';
-import { detailsOf, requestHash } from './job-spec.js';
+import { checkDatasets, detailsOf, type JobInputSources, JobInputs, requestHash } from './job-inputs.js';
 import type { Preflight } from './preflight.js';
 import { datasetsOf, type PlannedJobs } from './preflight-tasks.js';
 

@@ -5,7 +5,7 @@ import { linkSignals, logError, onceClosed, productErrorOf } from '@lorasmith/se
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Authenticator, watchRevocation } from '../access/authenticate.js';
 import type { ConcurrencyQueue } from '../access/concurrency-limit.js';
-import { endWhenStalled } from '../stalled-client.js';
+import { endWhenStalled } from '../access/concurrency-limit.js';
 import type { AnswerForm, ChoicePiece, EndPiece } from './answer-forms.js';
 import { openaiErrorBody } from './openai-errors.js';
 

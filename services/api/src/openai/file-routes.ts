@@ -12,6 +12,7 @@ import { type HttpApp, onceClosed, untilClosed, uploadBroken } from '@lorasmith/
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { ConcurrencyLimit } from '../access/concurrency-limit.js';
+import { endWhenStalled } from '../access/concurrency-limit.js';
 import type { DatasetChanges } from '../datasets/change-datasets.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import {
@@ -23,7 +24,6 @@ import {
   type UploadSource,
 } from '../datasets/upload-source.js';
 import { answer } from '../openapi/answers.js';
-import { endWhenStalled } from '../stalled-client.js';
 import { openaiErrorAnswers } from './openai-errors.js';
 import { fileNotFound, fileOfDataset, type ResultFiles, resultFileSchema } from './openai-files.js';
 

@@ -12,8 +12,8 @@ import {
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
-import { type AdapterUsers, beginAdapterDeletion } from '../adapters/adapter-deletion.js';
 import type { RegistryClient } from '../adapters/registry-client.js';
+import { type AdapterUsers, beginAdapterDeletion } from '../adapters/registry-client.js';
 
 /** The model that a request's `model` names. */
 export interface NamedModel {

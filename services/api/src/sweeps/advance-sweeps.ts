@@ -19,8 +19,8 @@ import {
 import type { BundleStore } from '@lorasmith/storage';
 import { type AtRung, decideRung, metricOf, metricValue, rankingOf, stepOfRung } from '@lorasmith/sweeps';
 import type { FastifyBaseLogger } from 'fastify';
-import { beginAdapterDeletion } from '../adapters/adapter-deletion.js';
 import type { RegistryClient } from '../adapters/registry-client.js';
+import { beginAdapterDeletion } from '../adapters/registry-client.js';
 import { hasEnded, keepsAdapter, rungAnswer } from './sweep-answer.js';
 
 export interface AdvanceOptions {

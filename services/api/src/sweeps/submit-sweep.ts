@@ -11,9 +11,9 @@ import {
 import type { JobStore, NewVariant, SweepRecord } from '@lorasmith/queue';
 import type { Caller, Tracing } from '@lorasmith/service-kit';
 import { metricOf, shareOfHalving, stepOfRung, type Variant, valuesText, variantsOf } from '@lorasmith/sweeps';
+import type { AdapterReservation } from '../access/limits.js';
 import { jobLimitsOf } from '../access/limits.js';
-import type { AdapterReservation } from '../jobs/adapter-reservation.js';
-import { detailsOf, digestOf, requestHash } from '../jobs/job-spec.js';
+import { detailsOf, digestOf, requestHash } from '../jobs/job-inputs.js';
 import type { JobSubmission, SubmitOptions } from '../jobs/submit-job.js';
 import type { Tried } from '../threads.js';
 import { checkWebhooksOf, type WebhookConfig } from '../webhooks/webhook-config.js';

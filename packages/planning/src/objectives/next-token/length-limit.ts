@@ -1,7 +1,12 @@
-import { MAX_ROW_TOKENS, type RowToken, type RowTokens, type TrainingSettings } from '@lorasmith/contracts';
+import {
+  type DatasetRowView,
+  MAX_ROW_TOKENS,
+  type RowToken,
+  type RowTokens,
+  type TrainingSettings,
+} from '@lorasmith/contracts';
 import { TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import type { CodedFault } from '../../fault-list.js';
-import type { RowView } from '../row-view.js';
 import { isTrainedCode, sequenceOfCodes } from './token-examples.js';
 
 /** The settings of a job for rows that are too long. */
@@ -146,3 +151,6 @@ function textsOf(ids: readonly number[], tokenizer: Tokenizer): string[] {
   if (texts.length > 0) texts[texts.length - 1] += stream.end();
   return texts;
 }
+
+/** A row as tokens. */
+export type RowView = Pick<DatasetRowView, 'tokens' | 'rejected_tokens' | 'label'>;

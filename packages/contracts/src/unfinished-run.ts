@@ -1,5 +1,10 @@
 import type { Evaluation } from './adapter.js';
 
+/** A run cannot begin in this process now, in addition to those that it has. Nothing was changed; it can begin later, or in another process. */
+export class JobDeferred extends Error {
+  override readonly name = 'JobDeferred';
+}
+
 /** The end of a run at a rung of its sweep: it is saved, and continues from there if the sweep promotes it. */
 export class RungReached extends Error {
   override readonly name = 'RungReached';

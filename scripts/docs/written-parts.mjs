@@ -3,6 +3,33 @@ import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ROOT_DIR } from '../setup/locations.mjs';
 
+/**
+ * Replaces a part of a page, between the two marks that name it.
+ *
+ * @param {string} page
+ * @param {string} name
+ * @param {string} text Markdown
+ * @throws {Error} when the page lacks the marks
+ */
+export function withPart(page, name, text) {
+  const [begin, end] = [`<!-- ${name}: written by \`npm run docs\` -->`, `<!-- end of ${name} -->`];
+  const [before, rest = ''] = page.split(begin);
+  const [, after] = rest.split(end);
+  if (before === undefined || after === undefined) throw new Error(`the page lacks ${begin} or ${end}`);
+  return `${before}${begin}\n\n${text}\n\n${end}${after}`;
+}
+
+/**
+ * A table of all error codes.
+ *
+ * @param {Readonly<Record<string, { status: number, meaning: string }>>} errors
+ * @returns {string} Markdown
+ */
+export function errorTable(errors) {
+  const rows = Object.entries(errors).map(([code, { status, meaning }]) => `| \`${code}\` | ${status} | ${meaning} |`);
+  return ['| Code | Status | When, and what to do |', '| --- | --- | --- |', ...rows].join('\n');
+}
+
 /** @typedef {Map<string, { folder: string, description: string, imports: string[] }>} Rooms packages and services by name */
 
 /** The packages and services, by their manifests, which test/package-dependencies.test.ts compares with the imports. @returns {Promise<Rooms>} */

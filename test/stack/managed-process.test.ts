@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setImmediate as nextTick } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { LogFile } from '../../scripts/stack/log-file.mjs';
+import { LogFile } from '../../scripts/stack/managed-process.mjs';
 
 let folder: string;
 beforeEach(async () => {

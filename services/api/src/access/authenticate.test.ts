@@ -1,6 +1,6 @@
 import { isLoopback } from '@lorasmith/service-kit';
 import { expect, test } from 'vitest';
-import { checkKeylessRequest, withoutKeysAt } from './without-keys.js';
+import { checkKeylessRequest, withoutKeysAt } from './authenticate.js';
 
 test.each(['127.0.0.1', '127.9.9.9', 'localhost', '::1', '[::1]'])('%s is only this machine', (host) => {
   expect(isLoopback(host)).toBe(true);

@@ -1,9 +1,10 @@
 import { execFile } from 'node:child_process';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { git } from '../setup/git.mjs';
-import { SetupError } from '../setup/setup-error.mjs';
+import { create } from 'tar';
+import { git } from '../setup/run-command.mjs';
+import { SetupError } from '../setup/run-steps.mjs';
 
 /**
  * The commit that a release is built from.
@@ -53,4 +54,23 @@ export async function extractSource(repository, commit, folder) {
 export async function writeSourceTar(repository, commit, file, folder = 'source') {
   const options = ['--format=tar', `--prefix=${folder}/`, `--output=${path.resolve(file)}`];
   await git('-C', repository, '-c', 'tar.umask=0022', 'archive', ...options, commit);
+}
+
+/**
+ * Packs a folder as .tar.gz, so that the same files give the same bytes: sorted by name, of one time, without owners. What links point to is
+ * packed in their place.
+ *
+ * @param {string} folder its own name is the first part of every name in the archive
+ * @param {string} file to write
+ * @param {number} epochSeconds the time of every file
+ */
+export async function packFolder(folder, file, epochSeconds) {
+  const parent = path.dirname(folder);
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const files = entries
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => path.relative(parent, path.join(entry.parentPath, entry.name)))
+    .sort();
+  const mtime = new Date(epochSeconds * 1000);
+  await create({ file, cwd: parent, gzip: { level: 9 }, portable: true, follow: true, mtime }, files);
 }

@@ -6,7 +6,7 @@ import { Redis } from 'ioredis';
 import { expect, test } from 'vitest';
 import { cacheDir } from '../../scripts/setup/locations.mjs';
 import { findRedis } from '../../scripts/setup/redis-server.mjs';
-import { withRedisOf } from '../../scripts/stack/redis-of-data-dir.mjs';
+import { withRedisOf } from '../../scripts/stack/redis.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
 
 const idle = {

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { checkSetUpByOwner } from '../../scripts/setup/read-only-checkout.mjs';
+import { checkSetUpByOwner } from '../../scripts/setup/prerequisites.mjs';
 
 // A checkout that this user may not write: set up by its owner, it runs; otherwise one line says what the owner must do.
 

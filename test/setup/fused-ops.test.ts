@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { INSTRUCTION_SETS as LOADED } from '../../packages/tensor/src/kernels/fused-library.js';
-import { INSTRUCTION_SETS, ownInstructionSet } from '../../scripts/setup/instruction-sets.mjs';
+import { INSTRUCTION_SETS, ownInstructionSet } from '../../scripts/setup/fused-ops.mjs';
 
 test('set-up compiles the instruction sets that the engine looks for', () => {
   const compiled = Object.entries(INSTRUCTION_SETS.x64!).map(([name, { processor }]) => [name, processor]);
