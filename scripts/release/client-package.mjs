@@ -53,11 +53,11 @@ async function writePackage(folder) {
   const exports = Object.fromEntries(
     imported.map(([entry, specifier]) => [specifier, { types: `./dist/${entry}.d.ts`, default: `./dist/${entry}.js` }]),
   );
-  const description_of_package = {
+  const manifest = {
     ...{ name, version, description, license, type, engines },
     ...{ sideEffects: false, exports, bin: { lora: './dist/lora.js' } },
   };
-  await writeFile(path.join(folder, 'package.json'), `${JSON.stringify(description_of_package, undefined, 2)}\n`);
+  await writeFile(path.join(folder, 'package.json'), `${JSON.stringify(manifest, undefined, 2)}\n`);
   await writeFile(
     path.join(folder, 'README.md'),
     readmeOf(await readFile(path.join(ROOT_DIR, 'docs/client.md'), 'utf8')),

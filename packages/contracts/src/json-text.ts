@@ -35,7 +35,7 @@ function hasMoreOpening(limit: number, json: string): boolean {
 }
 
 /** Index of the quote that ends the string which begins at `start`; the length of the text if there is none. */
-export function endOfJsonString(json: string, start: number): number {
+function endOfJsonString(json: string, start: number): number {
   for (let end = json.indexOf('"', start + 1); end !== -1; end = json.indexOf('"', end + 1)) {
     let last = end - 1;
     while (json[last] === '\\') last--;

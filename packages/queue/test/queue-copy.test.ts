@@ -90,7 +90,7 @@ test('a process that reads only changes sees the same as one that reads everythi
       }),
     () =>
       releaseOne(async ({ taken, token, attempt }) => {
-        await store.attempts.release(attempt, { isPaused: random(2) === 0, startsAlone: random(2) === 0 });
+        await store.attempts.release(attempt, { hasHadSlice: random(2) === 0, startsAlone: random(2) === 0 });
         await taken.moveToWait(token);
       }),
     () =>

@@ -102,7 +102,7 @@ export class SimulatedWorker {
       if (choice.action === 'pause') {
         const ids = choice.leased.map(({ id }) => id);
         for (const one of this.#leased.filter(({ id }) => ids.includes(id))) {
-          await store.attempts.release(one.attempt, { isPaused: true });
+          await store.attempts.release(one.attempt, { hasHadSlice: true });
           await one.taken.moveToWait(one.token);
           this.#leased.splice(this.#leased.indexOf(one), 1);
         }

@@ -267,7 +267,7 @@ export function withoutPublicPath(url: string, publicPath: string): string {
 }
 
 /** Adds the path to every address that an answer names, and sends the page's visitors to it with its last slash. */
-export function addPublicPath(app: HttpApp, publicPath: string): void {
+function addPublicPath(app: HttpApp, publicPath: string): void {
   if (publicPath === '') return;
   // The files of the page are relative to its address, which needs the slash for that.
   app.addHook('onRequest', async ({ originalUrl }, reply) => {

@@ -109,7 +109,7 @@ export class AttemptEnding {
       const { stopping, pause } = this.#options;
       // A user who withdraws a pause has given up no time slice.
       const isForUser = stopping.pause.aborted && !pause.aborted;
-      return { write: 'release', options: { isPaused: !isForUser } };
+      return { write: 'release', options: { hasHadSlice: !isForUser } };
     },
     'at-rung': (atRung) => ({ write: 'release', options: { atRung } }),
     deferred: ({ why }) => {

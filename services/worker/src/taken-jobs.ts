@@ -50,7 +50,7 @@ export class TakenJobs {
   }
 
   /** The jobs as `chooseNext` has them, without those that are only removed from the queue. */
-  get chosen(): LeasedJob[] {
+  get leased(): LeasedJob[] {
     return [...this.#jobs.values()].flatMap(({ id, queued, since, pausing }) =>
       queued === null ? [] : [{ id, entry: queued, since, isPausing: pausing.signal.aborted }],
     );

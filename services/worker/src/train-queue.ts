@@ -22,7 +22,7 @@ import { TakenEntry, TakenJobs, type TakenJobsOptions } from './taken-jobs.js';
 
 /** The most workers of one job that may die before it is given up. */
 const MAX_STALLED_COUNT = 3;
-/** The part of a time slice between two looks without a notice. One can be lost, and none says that a wait has become too long. */
+/** The part of a time slice between two looks without a notice. A notice can be lost, and time that passes sends none. */
 const LOOK_EVERY = 1 / 40;
 /** Its bounds: each look goes through all that waits. */
 const LOOK_MS = { least: 100, most: 10_000 };
@@ -67,7 +67,7 @@ export class TrainQueue {
   readonly #alarm = new Alarm();
   readonly #lookEveryMs: number;
   readonly #looping: Promise<void>;
-  readonly #endNotices: () => void;
+  readonly #endUpkeep: () => void;
   #isClosing = false;
   #lastToken = 0;
   /** The job for which others are paused. */
@@ -96,7 +96,7 @@ export class TrainQueue {
     this.#events = new QueueEvents(QUEUE_NAME, connection);
     this.#taken = new TakenJobs({ worker: this.#worker, lockMs, run, onEnded: () => this.#alarm.ring(), log });
     this.#logTrouble();
-    this.#endNotices = this.#giveNotices();
+    this.#endUpkeep = this.#startUpkeep();
     this.#looping = this.#loop();
     this.#looping.catch((error: unknown) => log.error({ err: error }, 'the queue could not be reached'));
   }
@@ -123,7 +123,7 @@ export class TrainQueue {
   }
 
   async #close(force: boolean): Promise<void> {
-    this.#endNotices();
+    this.#endUpkeep();
     await Promise.all([this.#worker.close(force), this.#events.close()]);
   }
 
@@ -140,8 +140,8 @@ export class TrainQueue {
     );
   }
 
-  /** Wakes the loop for what happens, renews locks, and announces this worker to the others. @returns ends that */
-  #giveNotices(): () => void {
+  /** Wakes the loop for what happens, renews the locks of the jobs, and announces this worker to the others. @returns ends that */
+  #startUpkeep(): () => void {
     const { pool, lockMs } = this.#options;
     this.#events.on('waiting', () => {
       // A worker that can take nothing need not read the queue now.
@@ -200,7 +200,7 @@ export class TrainQueue {
     const chooser = {
       capacity,
       loaded: this.#loaded,
-      leased: this.#taken.chosen,
+      leased: this.#taken.leased,
       slots: jobsAtOnce,
       memory,
       baseSince: this.#baseSince,

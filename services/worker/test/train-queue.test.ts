@@ -74,7 +74,7 @@ function aWorker(
       }
       if (signal.reason === 'lost-lock') return { kind: 'lost' };
       if (pause.aborted || signal.aborted) {
-        await store.attempts.release(attempt, { isPaused: pause.aborted });
+        await store.attempts.release(attempt, { hasHadSlice: pause.aborted });
         return { kind: 'released' };
       }
       await store.attempts.succeed(attempt, 'ad_0123456789abcdef01234567');

@@ -7,7 +7,7 @@ export interface CopyButtonProps {
   what: string;
 }
 
-export function CopyButton({ text, what }: CopyButtonProps) {
+function CopyButton({ text, what }: CopyButtonProps) {
   return (
     <button
       type="button"

@@ -43,7 +43,7 @@ export interface RungState {
 
 export interface ReleaseOptions {
   /** It has had its time slice, and goes to the end of the line. @defaultValue false: it keeps its position */
-  isPaused?: boolean;
+  hasHadSlice?: boolean;
   /** The next attempt starts on a worker that has no other job. @defaultValue false */
   startsAlone?: boolean;
   /** It has come to its rung, and is paused until the decision about it. @defaultValue null: it has not */
@@ -143,11 +143,11 @@ export class JobAttempts {
   /** Queues the job again, for another attempt, or pauses it. */
   async release(
     attempt: JobAttempt,
-    { isPaused = false, startsAlone = false, atRung = null }: ReleaseOptions = {},
+    { hasHadSlice = false, startsAlone = false, atRung = null }: ReleaseOptions = {},
   ): Promise<AttemptRelease> {
     const answer = await this.#change(attempt, {
       to: 'queued',
-      isPaused,
+      hasHadSlice,
       seconds: this.#usageOf(attempt).secondsLeft,
       heedCancel: true,
       rungStep: atRung === null ? null : attempt.rungStep,

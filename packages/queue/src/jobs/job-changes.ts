@@ -13,7 +13,7 @@ const requestPauseScript = jobScript(import.meta.url, './request-pause.lua');
 const resumeJobScript = jobScript(import.meta.url, './resume-job.lua');
 const deleteJobScript = jobScript(import.meta.url, './delete-job.lua');
 
-/** Changes that a user asks for: the details of a job, and if it runs. */
+/** Changes that a user asks for: the details of a job, cancel, pause, resume and delete. */
 export class JobChanges {
   readonly #deps: StoreDeps;
   readonly #queue: JobQueue;

@@ -18,7 +18,7 @@ export interface RecordChange {
   /** Tokens that the job has read since the last change. @defaultValue 0 */
   usedTokens?: number;
   /** True for a job that returns to the queue after its time slice, and goes to the end of the line. @defaultValue false */
-  isPaused?: boolean;
+  hasHadSlice?: boolean;
   /** The rung at which a job that returns to the queue is paused, unless its rung was changed meanwhile. @defaultValue null */
   rungStep?: number | null;
   /** The seconds of training that remain to a job that returns to the queue. @defaultValue as before */
@@ -44,7 +44,7 @@ export async function changeRecord(
     event,
     eventNumber = null,
     usedTokens = 0,
-    isPaused = false,
+    hasHadSlice = false,
     rungStep = null,
     seconds,
   }: RecordChange,
@@ -63,7 +63,7 @@ export async function changeRecord(
       event_data: event === undefined ? '' : JSON.stringify(event.data),
       event_number: eventNumber ?? '',
       used_tokens: usedTokens,
-      is_paused: isPaused ? 'yes' : '',
+      had_slice: hasHadSlice ? 'yes' : '',
       rung_step: rungStep ?? '',
       seconds: seconds ?? '',
     },

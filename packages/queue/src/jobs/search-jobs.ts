@@ -31,7 +31,7 @@ export interface FoundJob {
 }
 
 /** The newest jobs of an index that are searched. More would take Redis too long for one request. */
-export const MAX_SEARCHED_JOBS = 20_000;
+const MAX_SEARCHED_JOBS = 20_000;
 /** Limits, for docs/limits.md. */
 export const jobSearchLimits = {
   searched: {

@@ -4,7 +4,7 @@
 --- status; a requested cancel prevents the change if `heed_cancel` is 'yes', a requested pause if `heed_pause`
 --- is; `event_type` is '' for no event; `used_tokens` are counted as used by the key of the job. `event_number`
 --- is that of the event among those of its attempt ('' for none), by which one that is sent again is recognized.
---- A job that returns to the queue goes to the end of its line if `is_paused` is 'yes', and `seconds` of it
+--- A job that returns to the queue goes to the end of its line if `had_slice` is 'yes', and `seconds` of it
 --- remain ('' if that has not changed); if a pause was requested, or if its rung is at the step `rung_step` ('' for
 --- none), it is paused instead. `rest` has fields and their values.
 ---
@@ -12,7 +12,7 @@
 --- job), `cancel-requested`, `pause-requested`, or the status that does not allow the change. A release or an
 --- event that is repeated because its reply was lost is `done` again, and changes nothing.
 --- @args attempt_token allowed_statuses new_status heed_cancel heed_pause event_type event_data event_number
---- @args used_tokens is_paused rung_step seconds
+--- @args used_tokens had_slice rung_step seconds
 --- @include "includes/job"
 --- @include "~/redis/includes/one-of"
 
@@ -46,7 +46,7 @@ if new_status == 'queued' and (is_at_rung or redis.call('HEXISTS', record, 'paus
 end
 if new_status ~= '' and new_status ~= status then
   move(new_status)
-  if new_status == 'queued' then return_to_line(is_paused == 'yes', seconds) end
+  if new_status == 'queued' then return_to_line(had_slice == 'yes', seconds) end
 end
 if event_type ~= '' then append_event(event_type, event_data) end
 return 'done'

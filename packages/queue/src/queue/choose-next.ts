@@ -77,9 +77,11 @@ const LEFT_TO_WARM_MS = 2_000;
 /**
  * The next action of a worker. It takes the first job of the fair order that fits. A job on another base model is passed over by
  * jobs on the one in memory for at most a time slice, counted from when it was sent or from when the worker changed its base model;
- * then the worker pauses its jobs. While it has no free slot, it pauses one job: after a twentieth of a time slice, of a key of
- * which it has several, for a key of which no worker has any; after a time slice, for the same key, for one that has used less, or for
- * an overdue one. A new job is left to a worker that has its base in memory and a free slot, for a moment.
+ * then the worker pauses its jobs. A new job is left to a worker that has its base in memory and a free slot, for a moment.
+ *
+ * While it has no free slot, it pauses one job:
+ * - after a twentieth of a time slice, if it has several of the same key, and no worker has one of the key that waits;
+ * - after a time slice, if the job that waits is of the same key, of one that has used less, or overdue.
  */
 export function chooseNext(
   queue: Pick<QueueState, 'now' | 'keys'> & { waiting: readonly WaitingJob[] },

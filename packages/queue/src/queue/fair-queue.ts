@@ -14,7 +14,7 @@ import { QueueForecast, type RemainingWork } from './queue-forecast.js';
 
 const delayScript = luaScript(import.meta.url, './delay-entry.lua');
 
-/** Longer than taking a job takes. Where it takes longer still, the worst is that a worker gets another job than it chose. */
+/** Longer than a worker takes to fill its free slots. Where that takes longer still, the worst is that a worker gets another job than it chose. */
 const LOCK_MS = 5_000;
 /** Time between two tries to get the lock. */
 const LOCK_RETRY_MS = 20;

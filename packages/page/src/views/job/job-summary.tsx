@@ -1,5 +1,5 @@
 import { bytesText, countText } from '@lorasmith/client/core';
-import { ENDED_STATUSES, type Job, specOf } from '@lorasmith/contracts';
+import { type BaseQuantization, ENDED_STATUSES, type Job, specOf } from '@lorasmith/contracts';
 import { changeText, numberText } from '../../charts/chart-text.js';
 import { CodeBlock, ShortId } from '../../components/copy-button.js';
 import { Facts } from '../../components/data-table.js';
@@ -114,6 +114,12 @@ function meanOf(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
+/** The words for a base model that is quantized when it is loaded; null: it is not. */
+const QUANTIZED_TEXTS: Readonly<Record<BaseQuantization, string | null>> = {
+  none: null,
+  nf4: 'in 4 bits: quantized to NF4 when it is loaded',
+};
+
 /** The settings of a job, and its times. */
 export function SettingsCard({ job }: { job: Job }) {
   return (
@@ -124,10 +130,7 @@ export function SettingsCard({ job }: { job: Job }) {
           ['Id', <ShortId key="id" id={job.id} what="the id of the job" />],
           ['Dataset', <DatasetLink key="dataset" id={job.dataset} />],
           ['Priority', job.priority],
-          [
-            'Base model',
-            job.training.base_quantization === 'nf4' ? 'in 4 bits: quantized to NF4 when it is loaded' : null,
-          ],
+          ['Base model', QUANTIZED_TEXTS[job.training.base_quantization]],
           ['Created', <Moment key="created" at={job.created_at} isExact />],
           ['Started', job.started_at && <Moment at={job.started_at} isExact />],
           ['Ended', job.ended_at && <Moment at={job.ended_at} isExact />],

@@ -72,12 +72,12 @@ local function move(status)
 end
 
 -- Writes what the queue must know of a job that a worker returns. A job that was paused goes to the end of the line.
-local function return_to_line(is_paused, seconds)
+local function return_to_line(had_slice, seconds)
   local entry = cjson.decode(redis.call('HGET', queue_entries, id))
   entry.starts_alone = redis.call('HGET', record, 'starts_alone') == '1' or nil
   entry.done = share_done()
   if seconds ~= '' then entry.seconds = tonumber(seconds) end
-  if is_paused then return join_line(entry, 0) end
+  if had_slice then return join_line(entry, 0) end
   write_entry(cjson.encode(entry))
 end
 
