@@ -1,9 +1,9 @@
-import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { packageFolders } from '../scripts/setup/locations.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** The page is bundled when it is built, so an image contains only its files, and its packages are development dependencies. */
@@ -65,14 +65,7 @@ async function readPackage(folder: string): Promise<Package> {
 }
 
 async function readPackages(): Promise<Package[]> {
-  const groups = await Promise.all(
-    ['packages', 'services'].map(async (group) =>
-      (await readdir(path.join(ROOT, group))).map((name) => `${group}/${name}`),
-    ),
-  );
-  // A folder that was a package may still have what was compiled there.
-  const folders = groups.flat().filter((folder) => existsSync(path.join(ROOT, folder, 'package.json')));
-  return await Promise.all(folders.sort().map(readPackage));
+  return await Promise.all(packageFolders().map(readPackage));
 }
 
 /** The file that a relative import names, from the root of the repository. */

@@ -1,7 +1,6 @@
-import { existsSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { ROOT_DIR } from '../setup/locations.mjs';
+import { packageFolders, ROOT_DIR } from '../setup/locations.mjs';
 
 /**
  * Replaces a part of a page, between the two marks that name it.
@@ -34,15 +33,8 @@ export function errorTable(errors) {
 
 /** The packages and services, by their manifests, which test/package-dependencies.test.ts compares with the imports. @returns {Promise<Rooms>} */
 export async function readRooms() {
-  const groups = await Promise.all(
-    ['packages', 'services'].map(async (group) =>
-      (await readdir(path.join(ROOT_DIR, group))).map((name) => `${group}/${name}`),
-    ),
-  );
-  // A folder that was a package may still have what was compiled there.
-  const folders = groups.flat().filter((folder) => existsSync(path.join(ROOT_DIR, folder, 'package.json')));
   const rooms = await Promise.all(
-    folders.map(async (folder) => {
+    packageFolders().map(async (folder) => {
       const manifest = JSON.parse(await readFile(path.join(ROOT_DIR, folder, 'package.json'), 'utf8'));
       const { description, dependencies, devDependencies } = manifest;
       // The page is bundled: what it imports are development dependencies.

@@ -1,5 +1,6 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { packageFolders } from '../setup/locations.mjs';
 import { SetupError } from '../setup/run-steps.mjs';
 
 /** A version by semver.org, without what it calls build metadata, which no tag of an image may have. */
@@ -25,7 +26,7 @@ const PLACES = {
  */
 export async function versionPlaces(root) {
   const places = [];
-  for (const [file, pattern] of await filesWithVersion(root)) {
+  for (const [file, pattern] of filesWithVersion(root)) {
     const found = [...(await readFile(path.join(root, file), 'utf8')).matchAll(pattern)];
     if (found.length === 0) throw new Error(`${file} does not say the version of the product.`);
     places.push(...found.map(([, version = '']) => ({ file, version })));
@@ -67,7 +68,7 @@ export async function setVersion(root, version) {
     throw new SetupError(`${version} is no version`, 'name one as semver.org says, such as 1.2.0 or 1.2.0-rc.1.');
   }
   const changed = [];
-  for (const [file, pattern] of await filesWithVersion(root)) {
+  for (const [file, pattern] of filesWithVersion(root)) {
     const text = await readFile(path.join(root, file), 'utf8');
     const next = text.replaceAll(pattern, (place, old) => place.replace(old, version));
     if (next === text) continue;
@@ -77,16 +78,12 @@ export async function setVersion(root, version) {
   return changed;
 }
 
-/** @param {string} root @returns {Promise<[string, RegExp][]>} */
-async function filesWithVersion(root) {
-  const manifests = [];
-  for (const group of ['packages', 'services']) {
-    for (const entry of await readdir(path.join(root, group), { withFileTypes: true })) {
-      if (entry.isDirectory()) manifests.push(`${group}/${entry.name}/package.json`);
-    }
-  }
+/** @param {string} root @returns {[string, RegExp][]} */
+function filesWithVersion(root) {
   return [
     ...Object.entries(PLACES),
-    ...manifests.sort().map((file) => /** @type {[string, RegExp]} */ ([file, MANIFEST_VERSION])),
+    ...packageFolders(root).map(
+      (folder) => /** @type {[string, RegExp]} */ ([`${folder}/package.json`, MANIFEST_VERSION]),
+    ),
   ];
 }

@@ -1,4 +1,4 @@
-import { accessSync, constants, mkdirSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -6,6 +6,21 @@ import { SetupError } from './run-steps.mjs';
 
 /** The repository's root. */
 export const ROOT_DIR = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
+
+/**
+ * The folders of packages and services, such as `packages/queue`, sorted. A folder that was a package may still have what was compiled
+ * there: it has no manifest, and does not count.
+ *
+ * @param {string} [root] of a repository
+ */
+export function packageFolders(root = ROOT_DIR) {
+  return ['packages', 'services'].flatMap((group) =>
+    readdirSync(path.join(root, group))
+      .map((name) => `${group}/${name}`)
+      .filter((folder) => existsSync(path.join(root, folder, 'package.json')))
+      .sort(),
+  );
+}
 
 /**
  * The folder for downloads and compiled parts, shared between runs and clones: `LORASMITH_CACHE_DIR`, else

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { ROOT_DIR, toolEnvironment } from './locations.mjs';
+import { packageFolders, ROOT_DIR, toolEnvironment } from './locations.mjs';
 import { pinnedPnpm } from './pnpm-package.mjs';
 import { runCommand } from './run-command.mjs';
 
@@ -23,10 +23,9 @@ export function isSetUp() {
  * @throws {import('./run-steps.mjs').SetupError}
  */
 export async function installNodePackages({ cache, env, progress }) {
-  const manifests = await manifestFiles();
-  const wanted = await stampOf(manifests);
+  const folders = ['.', ...packageFolders()];
+  const wanted = await stampOf(folders);
   const installed = existsSync(STAMP_FILE) ? await readFile(STAMP_FILE, 'utf8') : '';
-  const folders = manifests.filter((file) => file.endsWith('package.json')).map((file) => path.dirname(file));
   if (installed === wanted && (await haveTheirPackages(folders))) return 'up to date';
 
   await rm(STAMP_FILE, { force: true });
@@ -50,32 +49,21 @@ export async function installNodePackages({ cache, env, progress }) {
   return 'installed from the lockfile';
 }
 
-async function manifestFiles() {
-  const files = ['pnpm-lock.yaml', 'pnpm-workspace.yaml', 'package.json', 'scripts/setup/node-packages.mjs'].map(
-    (name) => path.join(ROOT_DIR, name),
-  );
-  for (const group of ['packages', 'services']) {
-    const names = (await readdir(path.join(ROOT_DIR, group))).sort();
-    files.push(
-      ...names.map((name) => path.join(ROOT_DIR, group, name, 'package.json')).filter((file) => existsSync(file)),
-    );
-  }
-  return files;
-}
-
-/** @param {string[]} files */
-async function stampOf(files) {
+/** A digest of all that decides what is installed. @param {string[]} folders with a manifest, from the root */
+async function stampOf(folders) {
+  const files = ['pnpm-lock.yaml', 'pnpm-workspace.yaml', 'scripts/setup/node-packages.mjs'];
+  files.push(...folders.map((folder) => path.join(folder, 'package.json')));
   const hash = createHash('sha256');
-  for (const file of files) hash.update(`${path.relative(ROOT_DIR, file)}\n`).update(await readFile(file));
+  for (const file of files) hash.update(`${file}\n`).update(await readFile(path.join(ROOT_DIR, file)));
   return hash.digest('hex');
 }
 
 /** True if each workspace package that has dependencies still has its folder of links. @param {string[]} folders */
 async function haveTheirPackages(folders) {
   for (const folder of folders) {
-    const { dependencies = {} } = JSON.parse(await readFile(path.join(folder, 'package.json'), 'utf8'));
+    const { dependencies = {} } = JSON.parse(await readFile(path.join(ROOT_DIR, folder, 'package.json'), 'utf8'));
     for (const name of Object.keys(dependencies)) {
-      if (!existsSync(path.join(folder, 'node_modules', name))) return false;
+      if (!existsSync(path.join(ROOT_DIR, folder, 'node_modules', name))) return false;
     }
   }
   return true;
