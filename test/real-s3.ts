@@ -2,7 +2,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { S3Settings } from '../packages/storage/src/index.js';
-import { startS3Server } from '../scripts/stack/s3-server.mjs';
+import { cacheDir } from '../scripts/setup/locations.mjs';
+import { findS3Server, startS3Server } from '../scripts/stack/s3-server.mjs';
 
 /** An S3 server for one test file, with one empty bucket. */
 export interface RealS3 {
@@ -53,10 +54,6 @@ export async function startRealS3(): Promise<RealS3> {
 }
 
 async function locateServer(): Promise<string> {
-  const setup = new URL('../scripts/setup/', import.meta.url).href;
-  // The specifiers are computed because the set-up scripts are JavaScript without declarations.
-  const { findS3Server } = await import(`${setup}s3-server.mjs`);
-  const { cacheDir } = await import(`${setup}locations.mjs`);
   const quiet = { update() {} };
   return (await findS3Server({ cache: cacheDir(process.env), env: process.env, progress: quiet })).file;
 }
