@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import type { AdapterManifest } from '@lorasmith/contracts';
 import type { Architecture, DecoderArchitecture, Mixer, Mlp } from './architecture.js';
 import { onLoad } from './base-quantization.js';
-import { mixersOf } from './layer-kinds/mixer-kinds.js';
-import { hasExperts } from './layer-kinds/sparse.js';
+import { mixersOf } from './layer-kinds/mixers.js';
+import { hasExperts } from './layer-kinds/mlps.js';
 import type { ModelFolder } from './model-folder.js';
 import type { WeightDigests } from './weights/weight-digests.js';
 

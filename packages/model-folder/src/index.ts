@@ -38,23 +38,32 @@ export {
 export { isComposite } from './families/composite.js';
 export type { ExpertParameter, GgufModel, LinearLayer } from './families/family.js';
 export { FAMILIES, type FamilyName } from './families/family-registry.js';
-export { besideNames, besideScales } from './layer-kinds/beside.js';
-export { intermediateSizeOf } from './layer-kinds/dense.js';
-export { isByKeyHead, linearAttentionSizes } from './layer-kinds/linear.js';
 export {
   hasScores,
   headsOf,
+  isByKeyHead,
   keyValueNumbers,
   layersWithKeys,
+  linearAttentionSizes,
   type MixerOf,
   mixerOf,
   mixerRoundings,
   mixersOf,
   rotaryDimOf,
   stateBytesPerText,
-} from './layer-kinds/mixer-kinds.js';
-export { type MlpOf, mlpRoundings } from './layer-kinds/mlp-kinds.js';
-export { expertParameters, expertsOf, expertTensors, fusedTensorNames, hasExperts } from './layer-kinds/sparse.js';
+} from './layer-kinds/mixers.js';
+export {
+  besideNames,
+  besideScales,
+  expertParameters,
+  expertsOf,
+  expertTensors,
+  fusedTensorNames,
+  hasExperts,
+  intermediateSizeOf,
+  type MlpOf,
+  mlpRoundings,
+} from './layer-kinds/mlps.js';
 export { checkModelConfig, DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export {
   loadModelText,

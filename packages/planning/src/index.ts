@@ -40,7 +40,7 @@ export type { FeatureExamples } from './objectives/classification/classification
 export { GradedRows } from './objectives/group-relative/graded-rows.js';
 export { groupsOf } from './objectives/group-relative/group-relative.js';
 export type { PromptExamples } from './objectives/group-relative/prompt-rows.js';
-export type { LabelledAnswer, LabelledExamples } from './objectives/labelled/labelled-rows.js';
+export type { LabelledAnswer, LabelledExamples } from './objectives/labelled/labelled.js';
 export { maxTokensOf } from './objectives/next-token/next-token.js';
 export { type TokenExamples, trainedOf } from './objectives/next-token/token-examples.js';
 export type { ScoredRow } from './objectives/objective.js';

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import type { Fault } from '@lorasmith/contracts';
 import { ModelTexts } from '@lorasmith/model-folder';
-import type { ExampleNotes, ExampleRecord } from './example-file/example-format.js';
+import type { ExampleNotes, ExampleRecord } from './example-file/example-file.js';
 import type { ExampleStore, OpenExamples, StoredExamples } from './example-file/example-store.js';
 import { FaultList, yieldToEvents } from './fault-list.js';
 import type { LengthLimit } from './objectives/next-token/length-limit.js';

@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { type Fault, ProductError, type UploadedDataset } from '@lorasmith/contracts';
-import type { ExampleFile } from './example-file/example-file.js';
-import type { ExampleRecord } from './example-file/example-format.js';
+import type { ExampleFile, ExampleRecord } from './example-file/example-file.js';
 import type { OpenExamples } from './example-file/example-store.js';
 import { FaultList, throwIfPlanningStopped } from './fault-list.js';
 import { type PrepareExamplesOptions, prepareExamples } from './prepare-examples.js';

@@ -79,7 +79,7 @@ void DecodeToBFloat16(const Chunk& chunk, const void* from, size_t count) {
                [to](float value, int64_t i) { to[i] = Float32ToBFloat16::Convert(BitsOf(value)); });
 }
 
-// In the order of CONVERSIONS in src/read-pieces.ts.
+// In the order of CONVERSIONS in src/read-ranges.ts.
 constexpr Conversion kConversions[] = {
     {nullptr, 1, 8, false, false},
     {&Convert<BFloat16ToFloat32>, 2, 32, false, false},

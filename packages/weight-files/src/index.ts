@@ -6,21 +6,45 @@ export {
   SCALE_VALUES,
   UNSIGNED_VALUES,
 } from './quantize-scales.js';
-export { type BlockScales, type FilePiece, readPieces, Sha256 } from './read-pieces.js';
-export { createRegion, giveAway, type Region } from './region.js';
-export { DTYPE_BITS, type Dtype, type FloatDtype, isDtype, isFloatDtype, tensorBytes } from './safetensors/dtype.js';
-export { fromFloat32, toFloat32 } from './safetensors/float32-conversion.js';
+export {
+  type BlockScales,
+  createRegion,
+  type FilePiece,
+  giveAway,
+  type Region,
+  readPieces,
+  Sha256,
+} from './read-ranges.js';
 export {
   bfloat16ToFloat32,
+  DTYPE_BITS,
+  type Dtype,
+  type FloatDtype,
   float16ToFloat32,
   float32ToBfloat16,
   float32ToFloat16,
-} from './safetensors/half-precision.js';
-export { MAX_HEADER_BYTES, type TensorEntry } from './safetensors/header.js';
-export { SafetensorsError, type SafetensorsErrorCode } from './safetensors/safetensors-error.js';
-export { type OpenOptions, openSafetensors, type SafetensorsFile } from './safetensors/safetensors-file.js';
-export { type SafetensorsHeader, safetensorsHeader, type TensorDescription } from './safetensors/safetensors-header.js';
-export { type TensorToWrite, writeSafetensors } from './safetensors/write-safetensors.js';
+  fromFloat32,
+  isDtype,
+  isFloatDtype,
+  SafetensorsError,
+  type SafetensorsErrorCode,
+  tensorBytes,
+  toFloat32,
+} from './safetensors/dtype.js';
+export {
+  MAX_HEADER_BYTES,
+  type SafetensorsHeader,
+  safetensorsHeader,
+  type TensorDescription,
+  type TensorEntry,
+} from './safetensors/header.js';
+export {
+  type OpenOptions,
+  openSafetensors,
+  type SafetensorsFile,
+  type TensorToWrite,
+  writeSafetensors,
+} from './safetensors/safetensors-file.js';
 export {
   type IndexRange,
   mergeInstructions,

@@ -1,5 +1,5 @@
 import { addon, systemError } from './addon.js';
-import { createRegion, type Region } from './region.js';
+import { createRegion, type Region } from './read-ranges.js';
 
 /** Scales that share a scale. */
 const NESTED_BLOCK = 256;

@@ -1,8 +1,7 @@
 import { open } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { type FilePiece, readPieces, Sha256 } from './read-pieces.js';
-import { createRegion, giveAway } from './region.js';
+import { createRegion, type FilePiece, giveAway, readPieces, Sha256 } from './read-ranges.js';
 
 // What is read, converted and hashed is tested with the engine: packages/models/src/loading/read-weights.test.ts.
 

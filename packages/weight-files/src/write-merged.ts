@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { addon, type FilePart, type MergeInstructions, type NativeTensor, systemError } from './addon.js';
-import type { BlockScales } from './read-pieces.js';
+import type { BlockScales } from './read-ranges.js';
 
 /** A LoRA update, `scale · B A`, of a weight. */
 export interface WeightUpdate {

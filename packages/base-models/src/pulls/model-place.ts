@@ -4,7 +4,7 @@ import { ModelOrigin, type ModelPull } from '@lorasmith/contracts';
 import { ORIGIN_FILE, openBaseModel } from '@lorasmith/model-folder';
 import { isAbsent, type S3BundleStore, syncFolder, syncTree, systemErrorCode } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
-import { pushModel } from '../sources/push-model.js';
+import { pushModel } from '../sources/model-source.js';
 import type { PullFolder } from './pull-folder.js';
 
 /** Where pulled models go. */

@@ -1,7 +1,7 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { mapWithConcurrency } from '@lorasmith/concurrency';
-import { type ModelOrigin, type ModelPull, ProductError } from '@lorasmith/contracts';
+import { type ModelOrigin, type ModelPull, ProductError, type PulledFile } from '@lorasmith/contracts';
 import {
   downloadFile,
   type HubFile,
@@ -15,7 +15,6 @@ import { freeBytesOf, writeFileAtomic } from '@lorasmith/storage';
 import { chooseFiles, WEIGHTS_INDEX, weightsOfIndex } from './choose-files.js';
 import type { ModelPlace } from './model-place.js';
 import { type PullFolder, pullFolder } from './pull-folder.js';
-import type { PullProgress } from './pull-progress.js';
 
 export interface PullLimits {
   /** Maximum bytes of all files of a model together. */
@@ -142,4 +141,41 @@ async function writable(stagingDir: string, write: () => Promise<void>): Promise
 function nameInUse(name: string): ProductError {
   const message = `There is a base model ${name} already. Pull it under another name (name), or remove that one first.`;
   return new ProductError('conflict', message, { param: 'name' });
+}
+
+/** The progress of a pull so far, as its record shows it. */
+interface PullProgress {
+  begin(commit: string): void;
+  /** Files that will be fetched, and how many bytes of each are on the disk. */
+  expect(files: readonly { file: HubFile; bytes: number }[]): void;
+  received(file: HubFile, bytes: number): void;
+  snapshot(): Pick<ModelPull, 'commit' | 'files' | 'total_bytes' | 'received_bytes'>;
+}
+
+export function createPullProgress({ commit: firstCommit, files: firstFiles }: ModelPull): PullProgress {
+  let commit = firstCommit;
+  const files = new Map<string, PulledFile>(firstFiles.map((file) => [file.name, { ...file }]));
+  return {
+    begin(found) {
+      commit = found;
+      files.clear();
+    },
+    expect(expected) {
+      for (const { file, bytes } of expected) {
+        files.set(file.name, { ...file, received_bytes: Math.min(bytes, file.bytes) });
+      }
+    },
+    received({ name }, bytes) {
+      files.get(name)!.received_bytes = bytes;
+    },
+    snapshot() {
+      const all = [...files.values()].map((file) => ({ ...file }));
+      return {
+        commit,
+        files: all,
+        total_bytes: all.reduce((sum, { bytes }) => sum + bytes, 0),
+        received_bytes: all.reduce((sum, { received_bytes }) => sum + received_bytes, 0),
+      };
+    },
+  };
 }

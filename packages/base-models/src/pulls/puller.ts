@@ -4,8 +4,7 @@ import { type ModelPull, type ModelPullId, ProductError, publicText } from '@lor
 import { asStorageError } from '@lorasmith/storage';
 import type { Logger } from 'pino';
 import { pullFolder, sweepPullFolders } from './pull-folder.js';
-import { type PullModelOptions, pullModel } from './pull-model.js';
-import { createPullProgress } from './pull-progress.js';
+import { createPullProgress, type PullModelOptions, pullModel } from './pull-model.js';
 import type { PullStore } from './pull-store.js';
 
 export interface PullerOptions extends Pick<PullModelOptions, 'hub' | 'place' | 'limits'> {

@@ -1,7 +1,7 @@
 import type { JobSpec } from '@lorasmith/contracts';
 import { LEAST_SHARED } from '@lorasmith/model-folder';
 import type { Examples } from '../example-file/examples.js';
-import type { ExampleLoad } from '../objectives/example-load.js';
+import type { ExampleLoad } from '../objectives/objective.js';
 import { loadOf } from '../objectives/objectives.js';
 import { evaluationBatches, rowOrderOf } from '../row-order.js';
 import type { StepCounts } from '../schedule.js';

@@ -20,7 +20,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { aMachine, RATES } from '../../../../test/a-machine.js';
 import { chooseTargets } from '../choose-targets.js';
 import type { PromptExamples } from '../objectives/group-relative/prompt-rows.js';
-import type { LabelledExamples } from '../objectives/labelled/labelled-rows.js';
+import type { LabelledExamples } from '../objectives/labelled/labelled.js';
 import type { TokenExamples } from '../objectives/next-token/token-examples.js';
 import type { PairExamples } from '../objectives/preference/pair-rows.js';
 import { logitsPerChunk } from './engine-memory.js';

@@ -1,6 +1,6 @@
 import type { SampleSettings } from '@lorasmith/contracts';
 import { type DecoderArchitecture, keyValueNumbers, stateBytesPerText } from '@lorasmith/model-folder';
-import type { AnswersLoad } from '../objectives/example-load.js';
+import type { AnswersLoad } from '../objectives/objective.js';
 import type { PassesLoad } from './estimate-time.js';
 
 export interface SamplingLoad {

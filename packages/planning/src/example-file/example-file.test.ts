@@ -8,11 +8,8 @@ import { tinyClassifier } from '../../test/tiny-model.js';
 import { classification, codesOfFeatures, type FeatureExamples } from '../objectives/classification/classification.js';
 import { nextToken } from '../objectives/next-token/next-token.js';
 import { codesOfSequence, type TokenExamples } from '../objectives/next-token/token-examples.js';
-import { BitSet } from '../validation-split.js';
-import { openExampleFile } from './example-file.js';
-import { EXAMPLE_FILES } from './example-format.js';
-import { ExampleWriter } from './example-writer.js';
-import { splitExamples } from './split-examples.js';
+import { BitSet, splitExamples } from '../validation-split.js';
+import { EXAMPLE_FILES, ExampleWriter, openExampleFile } from './example-file.js';
 
 const NOTES = {
   counts: { overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 1 },

@@ -1,18 +1,101 @@
 import { createHash } from 'node:crypto';
-import { readSync } from 'node:fs';
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ProductError } from '@lorasmith/contracts';
-import { type Digest, systemErrorCode } from '@lorasmith/storage';
+import { closed, Fault, ProductError, RenderedRow } from '@lorasmith/contracts';
+import { asStorageError, type Digest, systemErrorCode } from '@lorasmith/storage';
+import { type Static, Type } from 'typebox';
+import { Compile } from 'typebox/compile';
 import { throwIfPlanningStopped } from '../fault-list.js';
-import {
-  EXAMPLE_FILES,
-  type ExampleRecord,
-  type ExampleSummary,
-  isExampleSummary,
-  RECORD_BYTES,
-  readRecord,
-} from './example-format.js';
+
+/**
+ * The files in a folder of examples: an index of records of one size, the codes of all examples (`words.bin`), and a summary. What
+ * the codes of an example mean, its objective says.
+ */
+export const EXAMPLE_FILES = { index: 'index.bin', words: 'words.bin', summary: 'summary.json' } as const;
+
+/** The location of an example's codes, and its numbers that batches and estimates read. */
+export interface ExampleRecord {
+  /** First of its codes, counted from 0. */
+  start: number;
+  /** Codes of 4 bytes. */
+  codes: number;
+  /** Targets of the loss. */
+  trained: number;
+  /** Index of its row among the rows of the dataset, from 0. */
+  row: number;
+  /** Line of the dataset it comes from, from 1. */
+  line: number;
+}
+
+/** Records are of one size, so the n-th is found without reading those before it. */
+const RECORD_BYTES = 24;
+
+/** Little-endian: `start` as float64, then four uint32. */
+function writeRecord(into: DataView, offset: number, record: ExampleRecord): void {
+  into.setFloat64(offset, record.start, true);
+  into.setUint32(offset + 8, record.codes, true);
+  into.setUint32(offset + 12, record.trained, true);
+  into.setUint32(offset + 16, record.row, true);
+  into.setUint32(offset + 20, record.line, true);
+}
+
+function readRecord(from: DataView, offset: number): ExampleRecord {
+  return {
+    start: from.getFloat64(offset, true),
+    codes: from.getUint32(offset + 8, true),
+    trained: from.getUint32(offset + 12, true),
+    row: from.getUint32(offset + 16, true),
+    line: from.getUint32(offset + 20, true),
+  };
+}
+
+const count = Type.Integer({ minimum: 0 });
+
+const FileDigest = Type.Object({ bytes: count, sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }) }, closed);
+
+/** The outcomes of the rows, as the report counts them. */
+export const RowCounts = Type.Object(
+  { overflowed: count, dropped: count, truncated: count, split: count, longest: count },
+  closed,
+);
+export type RowCounts = Static<typeof RowCounts>;
+
+/** The part of a job's report about the rows, besides their split. */
+export const ExampleNotes = Type.Object(
+  { counts: RowCounts, warnings: Type.Array(Fault), rendered: Type.Union([RenderedRow, Type.Null()]) },
+  closed,
+);
+export type ExampleNotes = Static<typeof ExampleNotes>;
+
+/** Written last, next to the files that it describes. */
+export const ExampleSummary = Type.Object(
+  {
+    /** Examples in the file. */
+    count,
+    notes: ExampleNotes,
+    files: Type.Object({ index: FileDigest, words: FileDigest }, closed),
+  },
+  closed,
+);
+export type ExampleSummary = Static<typeof ExampleSummary>;
+
+const schema = Compile(ExampleSummary);
+
+function isExampleSummary(value: unknown): value is ExampleSummary {
+  return schema.Check(value);
+}
+
+/** The parts, one after the other, in memory of their own. */
+export function concatenate(parts: readonly Int32Array[]): Int32Array<ArrayBuffer> {
+  const all = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let position = 0;
+  for (const part of parts) {
+    all.set(part, position);
+    position += part.length;
+  }
+  return all;
+}
 
 /** Records read at once: a page of memory. */
 const BLOCK_RECORDS = 170;
@@ -132,5 +215,148 @@ function readFully({ fd }: FileHandle, into: Uint8Array, position: number): void
     const read = readSync(fd, into, done, into.length - done, position + done);
     if (read === 0) throw new ProductError('internal_error', 'A file of tokens was truncated while it was read.');
     done += read;
+  }
+}
+
+/** An example as it is written. */
+interface NewExample extends Omit<ExampleRecord, 'start' | 'codes'> {
+  codes: Int32Array;
+}
+
+/** Writes examples one after the other, with at most one block of them in memory. */
+export class ExampleWriter {
+  readonly #index: RecordWriter;
+  readonly #codes: BlockWriter;
+  #start = 0;
+
+  /**
+   * @param folder an empty one
+   * @throws ProductError `storage_full`, as the other calls do
+   */
+  constructor(folder: string) {
+    this.#index = new RecordWriter(join(folder, EXAMPLE_FILES.index));
+    this.#codes = new BlockWriter(join(folder, EXAMPLE_FILES.words));
+  }
+
+  get count(): number {
+    return this.#index.count;
+  }
+
+  add({ codes, ...record }: NewExample): void {
+    this.addRecord({ codes: codes.length, ...record });
+    this.addCodes(codes);
+  }
+
+  /** Adds the record of the next example; its codes are added apart, in the same order. */
+  addRecord(record: Omit<ExampleRecord, 'start'>): void {
+    this.#index.add({ start: this.#start, ...record });
+    this.#start += record.codes;
+  }
+
+  /** Adds the codes of one example or several. */
+  addCodes({ buffer, byteOffset, byteLength }: Int32Array): void {
+    this.#codes.write(new Uint8Array(buffer, byteOffset, byteLength));
+  }
+
+  finish(): ExampleSummary['files'] {
+    return { index: this.#index.finish(), words: this.#codes.finish() };
+  }
+
+  /** Harmless after {@link finish}. */
+  close(): void {
+    this.#index.close();
+    this.#codes.close();
+  }
+}
+
+/** Writes the index of an example file. */
+export class RecordWriter {
+  readonly #blocks: BlockWriter;
+  readonly #record = new DataView(new ArrayBuffer(RECORD_BYTES));
+  readonly #bytes = new Uint8Array(this.#record.buffer);
+  #count = 0;
+
+  /** @throws ProductError `storage_full`, as the other calls do */
+  constructor(path: string) {
+    this.#blocks = new BlockWriter(path);
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  add(record: ExampleRecord): void {
+    writeRecord(this.#record, 0, record);
+    this.#blocks.write(this.#bytes);
+    this.#count++;
+  }
+
+  finish(): Digest {
+    return this.#blocks.finish();
+  }
+
+  /** Harmless after {@link finish}. */
+  close(): void {
+    this.#blocks.close();
+  }
+}
+
+const BLOCK_BYTES = 2 ** 20;
+
+/** Writes a new file block by block and computes its digest. Each block takes about a millisecond and is written synchronously. */
+class BlockWriter {
+  readonly #descriptor: number;
+  readonly #block = Buffer.allocUnsafe(BLOCK_BYTES);
+  readonly #hash = createHash('sha256');
+  #filled = 0;
+  #bytes = 0;
+  #isOpen = true;
+
+  /** @throws ProductError `storage_full` */
+  constructor(path: string) {
+    try {
+      this.#descriptor = openSync(path, 'wx');
+    } catch (error) {
+      throw asStorageError(error);
+    }
+  }
+
+  /** @throws ProductError `storage_full` */
+  write(bytes: Uint8Array): void {
+    let from = 0;
+    while (from < bytes.length) {
+      const part = bytes.subarray(from, from + BLOCK_BYTES - this.#filled);
+      this.#block.set(part, this.#filled);
+      this.#filled += part.length;
+      from += part.length;
+      if (this.#filled === BLOCK_BYTES) this.#flush();
+    }
+  }
+
+  /** @throws ProductError `storage_full` */
+  finish(): Digest {
+    this.#flush();
+    this.close();
+    return { sha256: this.#hash.digest('hex'), bytes: this.#bytes };
+  }
+
+  /** Harmless after {@link finish}. */
+  close(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    closeSync(this.#descriptor);
+  }
+
+  #flush(): void {
+    const block = this.#block.subarray(0, this.#filled);
+    this.#hash.update(block);
+    this.#bytes += block.length;
+    try {
+      // A write may be partial, most often just before the disk is full.
+      for (let written = 0; written < block.length; ) written += writeSync(this.#descriptor, block, written);
+    } catch (error) {
+      throw asStorageError(error);
+    }
+    this.#filled = 0;
   }
 }

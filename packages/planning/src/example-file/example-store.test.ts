@@ -6,9 +6,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { ExampleNotes } from './example-format.js';
+import type { ExampleNotes, ExampleWriter } from './example-file.js';
 import { type ExampleId, type ExampleStore, type OpenExamples, openExampleStore } from './example-store.js';
-import type { ExampleWriter } from './example-writer.js';
 
 const NOTES: ExampleNotes = {
   counts: { overflowed: 0, dropped: 1, truncated: 0, split: 0, longest: 3 },

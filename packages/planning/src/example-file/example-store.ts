@@ -1,9 +1,16 @@
 import { open, readdir, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
-import { type ExampleFile, openExampleFile } from './example-file.js';
-import { EXAMPLE_FILES, type ExampleNotes, type ExampleRecord, type ExampleSummary } from './example-format.js';
-import { ExampleWriter, RecordWriter } from './example-writer.js';
+import {
+  EXAMPLE_FILES,
+  type ExampleFile,
+  type ExampleNotes,
+  type ExampleRecord,
+  type ExampleSummary,
+  ExampleWriter,
+  openExampleFile,
+  RecordWriter,
+} from './example-file.js';
 
 export interface ExampleStoreOptions {
   /** Examples are in its folder `tokens`. */

@@ -1,5 +1,4 @@
-import type { ExampleFile } from './example-file.js';
-import type { ExampleRecord } from './example-format.js';
+import type { ExampleFile, ExampleRecord } from './example-file.js';
 
 /** Examples of a job: those of what is trained on, or of what is held out. What one of them is, its objective says. */
 export interface Examples {

@@ -2,11 +2,10 @@ import { type JobSpec, ProductError, type UploadedDataset } from '@lorasmith/con
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { Examples } from '../example-file/examples.js';
 import { classification } from './classification/classification.js';
-import type { ExampleLoad, NamedObjective } from './example-load.js';
 import { groupRelative } from './group-relative/group-relative.js';
 import { labelled } from './labelled/labelled.js';
 import { nextToken } from './next-token/next-token.js';
-import type { Objective } from './objective.js';
+import type { ExampleLoad, NamedObjective, Objective } from './objective.js';
 import { preference } from './preference/preference.js';
 
 /**

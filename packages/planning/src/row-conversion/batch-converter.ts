@@ -9,11 +9,10 @@ import {
   type UploadedDataset,
 } from '@lorasmith/contracts';
 import { checkRow } from '../dataset-row.js';
-import { concatenate } from '../example-file/example-format.js';
+import { concatenate } from '../example-file/example-file.js';
 import { type CodedFault, FaultList } from '../fault-list.js';
 import { type Line, parseLine, type RawRow } from '../json-lines.js';
-import type { ConvertedRow, RowConverter } from '../objectives/objective.js';
-import { type RemarkCount, RemarkCounts } from './remarks.js';
+import { type ConvertedRow, type RemarkCount, RemarkCounts, type RowConverter } from '../objectives/objective.js';
 
 /** The examples of some consecutive lines of a dataset. Plain data, so that threads can send it. */
 export interface ConvertedBatch {

@@ -6,7 +6,7 @@ import type { UploadedDataset } from '@lorasmith/contracts';
 import { type ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { CHATML, tinyDecoder } from '../../test/tiny-model.js';
-import { ExampleWriter } from '../example-file/example-writer.js';
+import { ExampleWriter } from '../example-file/example-file.js';
 import { nextToken } from '../objectives/next-token/next-token.js';
 import type { Objective } from '../objectives/objective.js';
 import { type ConvertRowsOptions, convertRows } from './convert-rows.js';

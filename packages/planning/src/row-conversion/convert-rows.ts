@@ -2,14 +2,12 @@ import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { ProductError, type RenderedRow } from '@lorasmith/contracts';
 import type { ModelTexts } from '@lorasmith/model-folder';
-import type { ExampleNotes } from '../example-file/example-format.js';
-import type { ExampleWriter } from '../example-file/example-writer.js';
+import type { ExampleNotes, ExampleWriter } from '../example-file/example-file.js';
 import { type CodedFault, FaultList, planningStopped, throwIfPlanningStopped } from '../fault-list.js';
 import { type Line, readLines } from '../json-lines.js';
-import type { Objective, RowsOfModel } from '../objectives/objective.js';
+import { type Objective, RemarkCounts, type RowsOfModel } from '../objectives/objective.js';
 import { BatchConverter, type ConvertedBatch, RECORD_NUMBERS } from './batch-converter.js';
 import { ConversionThreads } from './conversion-threads.js';
-import { RemarkCounts } from './remarks.js';
 
 export interface ConvertRowsOptions extends RowsOfModel {
   objective: Objective;

@@ -1,13 +1,15 @@
 import { describe, expect, test } from 'vitest';
-import { fromFloat32, toFloat32, viewAsFloat32 } from './float32-conversion.js';
 import {
   bfloat16ToFloat32,
   float16ToFloat32,
   float32ToBfloat16,
   float32ToFloat16,
+  fromFloat32,
+  SafetensorsError,
+  toFloat32,
   viewAs16Bit,
-} from './half-precision.js';
-import { SafetensorsError } from './safetensors-error.js';
+  viewAsFloat32,
+} from './dtype.js';
 
 const words = (bytes: Uint8Array) => [...new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2)];
 const float32OfBits = (...bits: number[]) => new Float32Array(new Uint32Array(bits).buffer);

@@ -2,10 +2,9 @@ import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { toFloat32 } from './float32-conversion.js';
-import { openSafetensors } from './safetensors-file.js';
-import { safetensorsHeader } from './safetensors-header.js';
-import { writeSafetensors } from './write-safetensors.js';
+import { toFloat32 } from './dtype.js';
+import { safetensorsHeader } from './header.js';
+import { openSafetensors, writeSafetensors } from './safetensors-file.js';
 
 const fixture = new URL('./fixtures/python-safetensors.safetensors', import.meta.url).pathname;
 let folder: string;

@@ -3,11 +3,11 @@ import type { ModelFolder } from '@lorasmith/model-folder';
 import { Compile } from 'typebox/compile';
 import { type ExampleSource, type Examples, FileExamples } from '../../example-file/examples.js';
 import { type CodedFault, type FaultList, yieldToEvents } from '../../fault-list.js';
-import { ONE_SEQUENCE } from '../example-load.js';
 import {
   type ConvertedRow,
   MAX_FAULTS_PER_ROW,
   type Objective,
+  ONE_SEQUENCE,
   type RowConverter,
   type RowFault,
   type RowFormat,

@@ -1,7 +1,7 @@
 import type { GroupRelativeObjective, JobSpec } from '@lorasmith/contracts';
 import { type CompiledGrader, compileGrader, GraderError, type WebhookGrader } from '@lorasmith/graders';
 import type { CodedFault } from '../../fault-list.js';
-import { type ExampleLoad, type NamedObjective, ONE_SEQUENCE, repeatedOf } from '../example-load.js';
+import { REMARK_WARNINGS } from '../next-token/encode-row.js';
 import { type FittedRow, LengthLimit, viewSequence } from '../next-token/length-limit.js';
 import {
   createPromptEncoder,
@@ -11,8 +11,14 @@ import {
   rowEncoder,
   tokensDependOn,
 } from '../next-token/next-token.js';
-import { REMARK_WARNINGS } from '../next-token/token-row-converter.js';
-import type { Objective, ObjectiveJob } from '../objective.js';
+import {
+  type ExampleLoad,
+  type NamedObjective,
+  type Objective,
+  type ObjectiveJob,
+  ONE_SEQUENCE,
+  repeatedOf,
+} from '../objective.js';
 import { GradedRows } from './graded-rows.js';
 import { PROMPT_FORMAT, type PromptExamples, PromptRowConverter, StoredPrompts } from './prompt-rows.js';
 

@@ -10,13 +10,8 @@ import {
 import { Compile } from 'typebox/compile';
 import { type Examples, FileExamples } from '../../example-file/examples.js';
 import type { CodedFault } from '../../fault-list.js';
-import { unicodeFaults } from '../next-token/row-formats.js';
-import {
-  renderedParts,
-  type TokenRowSettings,
-  TypedSpecialTokens,
-  tokenOutside,
-} from '../next-token/token-row-converter.js';
+import { renderedParts, type TokenRowSettings, TypedSpecialTokens, tokenOutside } from '../next-token/encode-row.js';
+import { unicodeFaults } from '../next-token/next-token.js';
 import {
   type ConvertedRow,
   MAX_FAULTS_PER_ROW,

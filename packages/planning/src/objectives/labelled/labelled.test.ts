@@ -11,8 +11,7 @@ import { checkRow } from '../../dataset-row.js';
 import { openExampleStore } from '../../example-file/example-store.js';
 import { planJob } from '../../plan-job.js';
 import type { RowEncoding } from '../../view-rows.js';
-import { balanceWarnings } from './labelled.js';
-import { answerOfCodes, codesOfAnswer, type LabelledExamples } from './labelled-rows.js';
+import { answerOfCodes, balanceWarnings, codesOfAnswer, type LabelledExamples } from './labelled.js';
 
 const user = (content: string) => ({ role: 'user', content });
 const assistant = (content: string) => ({ role: 'assistant', content });

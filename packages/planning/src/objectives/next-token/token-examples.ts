@@ -1,6 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { Tokenizer } from '@lorasmith/model-folder';
-import { concatenate } from '../../example-file/example-format.js';
+import { concatenate } from '../../example-file/example-file.js';
 import { type Examples, FileExamples } from '../../example-file/examples.js';
 import type { Segment } from './turn-segments.js';
 

@@ -12,13 +12,10 @@ import {
 } from '@lorasmith/contracts';
 import type { ModelTexts } from '@lorasmith/model-folder';
 import type { CodedFault } from '../../fault-list.js';
-import type { RowRemark } from '../../row-conversion/remarks.js';
-import { RowEncoder } from '../next-token/encode-row.js';
-import { decoderOf, rowEncoder } from '../next-token/next-token.js';
-import { unicodeFaults } from '../next-token/row-formats.js';
+import { RowEncoder, type TokenRowSettings, TypedSpecialTokens, tokenOutside } from '../next-token/encode-row.js';
+import { decoderOf, rowEncoder, unicodeFaults } from '../next-token/next-token.js';
 import { type EncodedRow, trainedOf } from '../next-token/token-examples.js';
-import { type TokenRowSettings, TypedSpecialTokens, tokenOutside } from '../next-token/token-row-converter.js';
-import type { RowFault, RowsOfModel } from '../objective.js';
+import type { RowFault, RowRemark, RowsOfModel } from '../objective.js';
 
 /** Encodes prompts, each with one answer, of which the answer is trained. */
 export class AnswerEncoder {

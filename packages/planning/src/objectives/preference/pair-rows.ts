@@ -1,11 +1,208 @@
-import { MAX_RENDERED_TOKENS, type PairRow, type RenderedRow, type TextualRow } from '@lorasmith/contracts';
+import {
+  type ChatMessage,
+  DatasetRow,
+  MAX_RENDERED_TOKENS,
+  type OpenAiPreferenceRow,
+  type PairRow,
+  type PreferenceRow,
+  type RenderedRow,
+  type TextualRow,
+  type Tool,
+} from '@lorasmith/contracts';
+import { Compile } from 'typebox/compile';
 import { type ExampleSource, type Examples, FileExamples } from '../../example-file/examples.js';
 import type { CodedFault } from '../../fault-list.js';
+import { renderedParts } from '../next-token/encode-row.js';
+import { unicodeFaults } from '../next-token/next-token.js';
 import { codesOfSequence, type EncodedRow, sequenceOfCodes, trainedOf } from '../next-token/token-examples.js';
-import { renderedParts } from '../next-token/token-row-converter.js';
-import type { ConvertedRow, RowConverter } from '../objective.js';
-import { type AnswerEncoder, answeredRow } from './answer-encoder.js';
-import { type Conversations, pairOfRow, paramWithin, type TextPair } from './pair-formats.js';
+import {
+  type ConvertedRow,
+  MAX_FAULTS_PER_ROW,
+  type RowConverter,
+  type RowFault,
+  type RowFormat,
+} from '../objective.js';
+import {
+  type AnswerEncoder,
+  answeredRow,
+  answerFaults,
+  emptyAnswer,
+  partFaults,
+  promptFaults,
+} from './answer-encoder.js';
+
+/** Rows of two answers to a prompt, in the order in which their keys are looked for. */
+export const PAIR_FORMATS: readonly RowFormat[] = [
+  {
+    name: 'openai_preference',
+    tellingKeys: ['preferred_output', 'non_preferred_output'],
+    keys: '"input", "preferred_output" and "non_preferred_output"',
+    schema: Compile(DatasetRow.openai_preference),
+    faults: (row) => faultsOf(row as OpenAiPreferenceRow),
+    named: (row) => partFaults(listsOf(row, ['preferred_output', 'non_preferred_output'])),
+  },
+  {
+    name: 'preference',
+    tellingKeys: ['chosen', 'rejected'],
+    keys: '"chosen", "rejected" and optionally "prompt", "tools" and "parallel_tool_calls"',
+    schema: Compile(DatasetRow.preference),
+    faults: (row) => faultsOf(row as PreferenceRow),
+    named: (row) => partFaults(listsOf(row, ['prompt', 'chosen', 'rejected'])),
+  },
+];
+
+/** The lists of messages of a row, by their paths. */
+function listsOf(row: unknown, keys: readonly string[]): [path: string, messages: unknown][] {
+  const fields = row as Record<string, unknown>;
+  const input = fields.input as Record<string, unknown> | null | undefined;
+  const lists: [string, unknown][] = keys.map((key) => [key, fields[key]]);
+  if (typeof input === 'object' && input !== null) lists.push(['input.messages', input.messages]);
+  return lists;
+}
+
+function faultsOf(row: PairRow): RowFault[] {
+  const pair = pairOfRow(row);
+  if ('fault' in pair) return [pair.fault];
+  return pair.kind === 'text' ? textFaults(pair) : conversationPairFaults(pair);
+}
+
+function textFaults({ prompt, chosen, rejected, names }: TextPair): RowFault[] {
+  const texts = { [names.prompt]: prompt, [names.chosen]: chosen, [names.rejected]: rejected };
+  const faults = unicodeFaults(Object.entries(texts));
+  if (faults.length > 0) return faults;
+  if (chosen === rejected) return [equalAnswers(names.rejected)];
+  return [
+    ...(chosen === '' ? [emptyAnswer(names.chosen)] : []),
+    ...(rejected === '' ? [emptyAnswer(names.rejected)] : []),
+  ];
+}
+
+function conversationPairFaults(pair: Conversations): RowFault[] {
+  const { prompt, chosen, rejected, tools, parallelToolCalls, names } = pair;
+  const faults: RowFault[] = [];
+  if (prompt.length === 0) {
+    const message = 'The conversation has no prompt: both answers need the same messages before them.';
+    return [{ code: 'invalid_dataset', message, param: names.prompt }];
+  }
+  faults.push(...promptFaults(prompt, names.prompt));
+  for (const side of ['chosen', 'rejected'] as const) {
+    const answered = { prompt, answer: pair[side], tools, parallelToolCalls };
+    faults.push(...answerFaults(answered, names[side], (param) => paramWithin(pair, side, param)));
+  }
+  if (faults.length === 0 && JSON.stringify(chosen) === JSON.stringify(rejected)) {
+    faults.push(equalAnswers(names.rejected));
+  }
+  // A fault of the prompt is found with both answers.
+  const told = new Set<string>();
+  return faults
+    .filter(({ message, param }) => !told.has(`${param} ${message}`) && told.add(`${param} ${message}`))
+    .slice(0, MAX_FAULTS_PER_ROW);
+}
+
+function equalAnswers(param: string): RowFault {
+  const message = 'Both answers are the same, so there is nothing to prefer. Leave the row out.';
+  return { code: 'invalid_dataset', message, param };
+}
+
+/** The fields of a row that its parts come from, for faults. */
+interface PartNames {
+  prompt: string;
+  chosen: string;
+  rejected: string;
+}
+
+/** A prompt and two answers as text. */
+interface TextPair {
+  kind: 'text';
+  prompt: string;
+  chosen: string;
+  rejected: string;
+  /** True if the prompt is what both answers begin with: then it is written as it is, in no chat template. */
+  isImplicit: boolean;
+  names: PartNames;
+}
+
+/** A prompt and two answers as messages. */
+interface Conversations {
+  kind: 'messages';
+  prompt: readonly ChatMessage[];
+  chosen: readonly ChatMessage[];
+  rejected: readonly ChatMessage[];
+  /** The count of messages of each answer's field that belong to the prompt: those that both begin with. */
+  shared: number;
+  tools: readonly Tool[] | null;
+  parallelToolCalls: boolean | undefined;
+  names: PartNames;
+}
+
+/**
+ * A row of either format. Without `prompt`, it is what both answers begin with, in whole messages or in characters: as in TRL, a space
+ * before the first difference belongs to the answers.
+ */
+function pairOfRow(row: PairRow): TextPair | Conversations | { fault: RowFault } {
+  if ('input' in row) {
+    const { messages, tools = null, parallel_tool_calls: parallelToolCalls } = row.input;
+    const names = { prompt: 'input.messages', chosen: 'preferred_output', rejected: 'non_preferred_output' };
+    const answers = { chosen: row.preferred_output, rejected: row.non_preferred_output };
+    return { kind: 'messages', prompt: messages, ...answers, shared: 0, tools, parallelToolCalls, names };
+  }
+  const { prompt, chosen, rejected, tools = null, parallel_tool_calls: parallelToolCalls } = row;
+  const names = { prompt: prompt === undefined ? 'chosen' : 'prompt', chosen: 'chosen', rejected: 'rejected' };
+  if (typeof chosen === 'string' && typeof rejected === 'string') {
+    if (tools !== null) return mixed('tools', 'Tools belong to rows of messages, and the answers are text.');
+    if (typeof prompt === 'string') return { kind: 'text', prompt, chosen, rejected, isImplicit: false, names };
+    if (prompt === undefined) return { kind: 'text', ...splitTexts(chosen, rejected), isImplicit: true, names };
+  } else if (typeof chosen !== 'string' && typeof rejected !== 'string') {
+    const given = { kind: 'messages' as const, tools, parallelToolCalls, names };
+    if (typeof prompt === 'object') return { ...given, prompt, chosen, rejected, shared: 0 };
+    if (prompt === undefined) return { ...given, ...splitTurns(chosen, rejected) };
+  }
+  const message = 'prompt, chosen and rejected are either all text or all lists of messages.';
+  return mixed('rejected', message);
+}
+
+function mixed(param: string, message: string): { fault: RowFault } {
+  return { fault: { code: 'invalid_dataset', message, param } };
+}
+
+function splitTexts(chosen: string, rejected: string) {
+  let length = 0;
+  while (length < chosen.length && length < rejected.length && chosen[length] === rejected[length]) length++;
+  const isDifferent = length < chosen.length && length < rejected.length;
+  if (isDifferent && (chosen[length - 1] === ' ' || isHighSurrogate(chosen, length - 1))) length--;
+  return { prompt: chosen.slice(0, length), chosen: chosen.slice(length), rejected: rejected.slice(length) };
+}
+
+/** Two characters may differ in the second half of their codes only. */
+function isHighSurrogate(text: string, index: number): boolean {
+  const code = text.charCodeAt(index);
+  return code >= 0xd800 && code < 0xdc00;
+}
+
+function splitTurns(chosen: readonly ChatMessage[], rejected: readonly ChatMessage[]) {
+  const isSame = (index: number) => JSON.stringify(chosen[index]) === JSON.stringify(rejected[index]);
+  let shared = 0;
+  while (shared < chosen.length && shared < rejected.length && isSame(shared)) shared++;
+  return {
+    prompt: chosen.slice(0, shared),
+    chosen: chosen.slice(shared),
+    rejected: rejected.slice(shared),
+    shared,
+  };
+}
+
+/** The field of a row for a path within the conversation of its prompt and one answer. */
+function paramWithin(
+  { prompt, shared, names }: Pick<Conversations, 'prompt' | 'shared' | 'names'>,
+  side: 'chosen' | 'rejected',
+  param: string,
+): string {
+  const found = /^messages\.(\d+)(.*)$/.exec(param);
+  if (found === null) return param.startsWith('tools') && names.prompt === 'input.messages' ? `input.${param}` : param;
+  const index = Number(found[1]);
+  if (index < prompt.length) return `${names.prompt}.${index}${found[2]}`;
+  return `${names[side]}.${index - prompt.length + shared}${found[2]}`;
+}
 
 const SIDES = ['chosen', 'rejected'] as const;
 

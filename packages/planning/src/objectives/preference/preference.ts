@@ -10,18 +10,24 @@ import {
 } from '@lorasmith/contracts';
 import type { Tokenizer } from '@lorasmith/model-folder';
 import type { CodedFault } from '../../fault-list.js';
-import { type ExampleLoad, type NamedObjective, ONE_SEQUENCE, repeatedOf } from '../example-load.js';
+import { REMARK_WARNINGS } from '../next-token/encode-row.js';
 import type { RowView } from '../next-token/length-limit.js';
 import { type FittedRow, LengthLimit, tokensOf } from '../next-token/length-limit.js';
 import { createPromptEncoder, lengthsOf, lengthWarnings, tokensDependOn } from '../next-token/next-token.js';
 import { codesOfSequence, trainedOf } from '../next-token/token-examples.js';
-import { REMARK_WARNINGS } from '../next-token/token-row-converter.js';
-import type { Objective, ObjectiveJob } from '../objective.js';
+import {
+  type ExampleLoad,
+  type NamedObjective,
+  type Objective,
+  type ObjectiveJob,
+  ONE_SEQUENCE,
+  repeatedOf,
+} from '../objective.js';
 import { answerEncoder } from './answer-encoder.js';
-import { PAIR_FORMATS } from './pair-formats.js';
 import {
   lengthOfFirst,
   longerOf,
+  PAIR_FORMATS,
   type PairExamples,
   PairRowConverter,
   pairOfCodes,
