@@ -2,7 +2,7 @@
 import { serveParent } from '../../packages/child-processes/dist/index.js';
 import { chooseKernels } from '../../packages/tensor/dist/index.js';
 import { numericCases } from '../../packages/tensor/dist/numeric-cases/index.js';
-import { withProbeModel } from '../../packages/training/dist/probe/probe-model.js';
+import { withProbeModel } from '../../packages/training/dist/probe/measure-machine.js';
 import { computeCase, trainingCases } from '../../packages/training/dist/self-test.js';
 
 /**

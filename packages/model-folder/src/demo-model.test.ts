@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { WeightDigests } from './base-digests.js';
 import { readModelFolder } from './model-folder.js';
-import { WeightDigests } from './weights/weight-digests.js';
 
 const root = new URL('../../../', import.meta.url).pathname;
 const reference = join(root, 'test/fixtures/reference/smollm2');

@@ -22,7 +22,17 @@ export {
   type ScoredAttention,
   type SparseMlp,
 } from './architecture.js';
-export { type BaseDigests, type BaseIdentity, baseMismatch, digestArchitecture, digestBase } from './base-digests.js';
+export {
+  type BaseDigests,
+  type BaseIdentity,
+  baseMismatch,
+  digestArchitecture,
+  digestBase,
+  digestOfFiles,
+  WEIGHT_DIGESTS_FOLDER,
+  WeightDigests,
+  type WeightsState,
+} from './base-digests.js';
 export { describeModel, listModelFolders, ORIGIN_FILE, openBaseModel } from './base-models.js';
 export { asTrained, onLoad, quantizationOf, withBaseQuantization } from './base-quantization.js';
 export type { JsonObject } from './config/json-file.js';
@@ -36,7 +46,7 @@ export {
   tensorOfLayer,
 } from './decoder-names.js';
 export { isComposite } from './families/composite.js';
-export type { ExpertParameter, GgufModel, LinearLayer } from './families/family.js';
+export type { ExpertParameter, GgufModel, LinearLayer, QuantizedType } from './families/family.js';
 export { FAMILIES, type FamilyName } from './families/family-registry.js';
 export {
   hasScores,
@@ -99,7 +109,6 @@ export { digestTokenizer } from './tokenizer/tokenizer-files.js';
 export { checkScales, type FourBitWeight, MadeWeight, type StoredWeight } from './weight-formats/four-bit.js';
 export { Fp8Weight } from './weight-formats/fp8.js';
 export { checkMxfp4Scales, type Mxfp4Weight } from './weight-formats/mxfp4.js';
-export type { QuantizedType } from './weight-formats/quantized-type.js';
 export { equalPart, type QuantizedWeight, type WeightReader } from './weight-formats/quantized-weight.js';
 export { expertsStayQuantized, staysQuantized } from './weight-formats/weight-formats.js';
 export {
@@ -112,5 +121,4 @@ export {
 } from './weights/model-weights.js';
 export { type ReadWeightsOptions, readWeights, type WeightTarget } from './weights/read-weights.js';
 export { withOwnHead } from './weights/tied-head.js';
-export { digestOfFiles, WEIGHT_DIGESTS_FOLDER, WeightDigests, type WeightsState } from './weights/weight-digests.js';
 export type { LocatedTensor, WeightFile } from './weights/weight-files.js';

@@ -4,9 +4,15 @@ import { type FloatDtype, isFloatDtype } from '@lorasmith/weight-files';
 import { type Architecture, hasTiedHead } from './architecture.js';
 import { ConfigFields } from './config/config-fields.js';
 import { missingJsonFile, modelFileLabel, readJsonFile, readOptionalJsonFile } from './config/json-file.js';
-import type { ExpertParameter, Family, LinearLayer, ModelLayout, RequiredTensor } from './families/family.js';
+import type {
+  ExpertParameter,
+  Family,
+  LinearLayer,
+  ModelLayout,
+  QuantizedType,
+  RequiredTensor,
+} from './families/family.js';
 import { FAMILIES } from './families/family-registry.js';
-import type { QuantizedType } from './weight-formats/quantized-type.js';
 import type { QuantizedWeight } from './weight-formats/quantized-weight.js';
 import { checkQuantization, readQuantized, type StoredAs, storedAs } from './weight-formats/weight-formats.js';
 import { withHeadOfFiles } from './weights/tied-head.js';

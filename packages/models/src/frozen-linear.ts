@@ -7,6 +7,7 @@ import {
   type LoraOutput,
   type LoraPart,
   type MarginWeight,
+  type PackedMatrix,
   rowsWithoutMargin,
   slice,
   type Tensor,
@@ -148,7 +149,7 @@ export class MarginLinear implements FrozenLinear {
 }
 
 /** The output `[tokens, out]` of a layer with a bias `[out]`, or without one. Takes the product over. */
-export function plusBias(product: Tensor, bias: Tensor | null): Tensor {
+function plusBias(product: Tensor, bias: Tensor | null): Tensor {
   if (bias === null) return product;
   const output = add(product, bias);
   product.dispose();
@@ -171,4 +172,59 @@ export interface LinearGroup {
   /** The layers of the group, in the order of their rows. */
   readonly modules: readonly GroupModule[];
   readonly linear: FrozenLinear;
+}
+
+/** A frozen linear layer whose weights stay in 4 or 8 bits: each product decodes them. */
+export class QuantizedLinear implements FrozenLinear {
+  readonly kernels: KernelSet;
+  readonly computeDtype: FloatDType;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  readonly adapted?: AdaptedLinear;
+  readonly #weight: PackedMatrix;
+  readonly #bias: Tensor | null;
+
+  /**
+   * Takes both over.
+   * @param weight `[out, in]`
+   * @param bias `[out]`, in the type that the layer computes in
+   */
+  constructor(kernels: KernelSet, weight: PackedMatrix, bias: Tensor | null, computeDtype: FloatDType) {
+    this.kernels = kernels;
+    this.computeDtype = computeDtype;
+    this.outFeatures = weight.rows;
+    this.inFeatures = weight.columns;
+    this.#weight = weight;
+    this.#bias = bias;
+    if (!kernels.decodedHaveMargins(computeDtype)) return;
+    this.adapted = {
+      forward: (x, part) => {
+        const { output, low } = kernels.of(x.dtype).adaptedPackedForward(x, weight, part);
+        return { output: plusBias(output, bias), low };
+      },
+      backward: (gradient, x, low, part, wanted) =>
+        kernels.of(x.dtype).adaptedPackedBackward(gradient, x, low, weight, part, wanted),
+    };
+  }
+
+  forward(x: Tensor): Tensor {
+    return plusBias(this.kernels.of(x.dtype).quantizedProduct(x, this.#weight, true), this.#bias);
+  }
+
+  backwardInput(gradient: Tensor): Tensor {
+    return this.kernels.of(gradient.dtype).quantizedProduct(gradient, this.#weight, false);
+  }
+
+  weightRows(first: number, count: number): Tensor {
+    return this.kernels.of(this.computeDtype).dequantizeRows(this.#weight, first, count, this.computeDtype);
+  }
+
+  biasRows(first: number, count: number): Tensor | null {
+    return this.#bias === null ? null : slice(this.#bias, [first], [count]);
+  }
+
+  dispose(): void {
+    this.#weight.dispose();
+    dispose(this.#bias);
+  }
 }

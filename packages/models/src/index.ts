@@ -5,8 +5,7 @@ export { loadDecoder } from './decoder/load-decoder.js';
 export { OutputHead, type OutputHeadSettings } from './decoder/output-head.js';
 export { DenseLinear, type FrozenLinear, type GroupModule, type LinearGroup } from './frozen-linear.js';
 export { cacheBytes } from './generation/cached-pass.js';
-export { type GenerateOptions, generateTexts } from './generation/generate-texts.js';
-export { Generation, type GenerationOptions } from './generation/generation.js';
+export { type GenerateOptions, Generation, type GenerationOptions, generateTexts } from './generation/generation.js';
 export {
   type GenerationEvent,
   type GenerationHandle,
@@ -18,7 +17,7 @@ export {
   type TokenConstraint,
 } from './generation/request.js';
 export { type LoadedBase, type LoadedModel, loadBaseModel, loadClassifier } from './load-base-model.js';
-export type { LoadOptions } from './loading/load-listed.js';
+export type { LoadOptions } from './loading/listed.js';
 export { LoraAdapter, type LoraOptions, type LoraTarget } from './lora/lora-adapter.js';
 export {
   type ActingAdapter,

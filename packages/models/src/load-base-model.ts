@@ -3,8 +3,7 @@ import type { FloatDType, KernelSet } from '@lorasmith/tensor';
 import { Classifier } from './classifier/classifier.js';
 import type { Decoder } from './decoder/decoder.js';
 import { loadDecoder } from './decoder/load-decoder.js';
-import { built } from './loading/listed.js';
-import { type LoadOptions, loadListed } from './loading/load-listed.js';
+import { built, type LoadOptions, loadListed } from './loading/listed.js';
 import { WeightList } from './loading/weight-list.js';
 
 const LOADERS: { readonly [Kind in LoadedModel['kind']]: typeof loadDecoder | typeof loadClassifier } = {

@@ -34,7 +34,7 @@ import {
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { loadDecoder } from './decoder/load-decoder.js';
-import { QuantizedLinear } from './quantized-linear.js';
+import { QuantizedLinear } from './frozen-linear.js';
 
 // Compared with bitsandbytes on a processor: test/fixtures/quantized/make.py.
 

@@ -26,10 +26,9 @@ import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../test/random-model.js';
 import { usualCases } from '../../../test/usual-cases.js';
 import { DenseExperts, type FrozenExperts, PackedExperts } from './frozen-experts.js';
-import { built } from './loading/listed.js';
-import { loadListed } from './loading/load-listed.js';
+import { QuantizedLinear } from './frozen-linear.js';
+import { built, loadListed } from './loading/listed.js';
 import { WeightList } from './loading/weight-list.js';
-import { QuantizedLinear } from './quantized-linear.js';
 
 const kernels = chooseKernels('fused');
 

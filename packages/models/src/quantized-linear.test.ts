@@ -25,8 +25,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { loadDecoder } from './decoder/load-decoder.js';
-import { DenseLinear } from './frozen-linear.js';
-import { QuantizedLinear } from './quantized-linear.js';
+import { DenseLinear, QuantizedLinear } from './frozen-linear.js';
 
 const fixtures = fileURLToPath(new URL('../../../test/fixtures/quantized/', import.meta.url));
 const CASES = readdirSync(fixtures, { withFileTypes: true }).flatMap((entry) =>

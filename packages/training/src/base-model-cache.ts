@@ -3,7 +3,7 @@ import { type BaseQuantization, JobDeferred } from '@lorasmith/contracts';
 import type { ModelFolder, WeightDigests, WeightsState } from '@lorasmith/model-folder';
 import { type LoadedBase, type LoadOptions, loadBaseModel } from '@lorasmith/models';
 import type { FloatDType, KernelSet } from '@lorasmith/tensor';
-import { throwIfStopped } from './shared-pass/time-slice.js';
+import { throwIfStopped } from './shared-pass/engine-time.js';
 
 /** The dtype and quantization of a base model in memory. */
 export interface BaseForm {

@@ -2,8 +2,8 @@ import type { EvaluationProgress } from '@lorasmith/artifacts';
 import { type EarlyStopping, type Evaluation, ProductError } from '@lorasmith/contracts';
 import type { BatchSource } from './batches.js';
 import type { BatchLoss, PassOptions } from './objectives/objective.js';
+import { FORWARD_SHARE } from './shared-pass/engine-time.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
-import { FORWARD_SHARE } from './shared-pass/time-slice.js';
 
 /** Held-out examples, and those of each micro-batch. */
 export interface HeldOut {

@@ -13,9 +13,8 @@ export {
   type SelfTestValues,
   tryGpu,
 } from './self-test.js';
-export type { TextGenerator } from './shared-pass/engine-time.js';
+export type { StopReason, TextGenerator } from './shared-pass/engine-time.js';
 export type { Share } from './shared-pass/fair-shares.js';
 export { PassScheduler, type PassSchedulerOptions } from './shared-pass/pass-scheduler.js';
-export type { StopReason } from './shared-pass/time-slice.js';
 export { train } from './train.js';
 export type { TrainOptions } from './train-options.js';

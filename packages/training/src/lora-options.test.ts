@@ -12,7 +12,7 @@ import { greatestDifference } from '../../../test/numeric/greatest-difference.js
 import { aJob, writeRows } from '../test/a-job.js';
 import { trainAlone } from '../test/train-alone.js';
 import { type ReferenceSteps, readJson } from './check-reference/reference-case.js';
-import { readInitialAdapter } from './initial-adapter.js';
+import { readInitialAdapter } from './plan-run.js';
 
 const kernels = chooseKernels('raw');
 

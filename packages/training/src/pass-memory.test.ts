@@ -14,7 +14,7 @@ import { usualCases } from '../../../test/usual-cases.js';
 import { withProbeExperts, withProbeGemma4, withProbeLatent } from '../test/probe-models.js';
 import { NextToken } from './objectives/next-token/next-token.js';
 import { takeBatchLoss } from './objectives/objective.js';
-import { withProbeModel } from './probe/probe-model.js';
+import { withProbeModel } from './probe/measure-machine.js';
 
 test('the estimate knows the blocks of attention in raw ops', () => {
   expect(SCORES_PER_BLOCK).toBe(MOST_SCORES);

@@ -8,7 +8,7 @@ import { chooseKernels, liveTensorCount, tensorOf } from '@lorasmith/tensor';
 import { expect, onTestFinished, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { Sampler } from './sampler.js';
-import type { InTimeSlice } from './shared-pass/time-slice.js';
+import type { InTimeSlice } from './shared-pass/engine-time.js';
 
 const kernels = chooseKernels('fused');
 

@@ -3,7 +3,7 @@ import { answerScores } from '@lorasmith/graders';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
 import { type Decoder, Generation, type ModelAdapter, NotFiniteError, type PromptRequest } from '@lorasmith/models';
 import { type ScoredRow, sampleCacheTokens } from '@lorasmith/planning';
-import { FORWARD_SHARE, type InTimeSlice } from './shared-pass/time-slice.js';
+import { FORWARD_SHARE, type InTimeSlice } from './shared-pass/engine-time.js';
 
 export interface SamplerOptions {
   base: Decoder;

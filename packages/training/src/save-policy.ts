@@ -1,5 +1,5 @@
 import type { SaveOptions } from '@lorasmith/artifacts';
-import type { StopReason } from './shared-pass/time-slice.js';
+import type { StopReason } from './shared-pass/engine-time.js';
 
 /** The state that decides whether a run saves a checkpoint. */
 export interface SavableRun {

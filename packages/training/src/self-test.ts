@@ -26,7 +26,7 @@ import { runnable } from './batches.js';
 import { engineError } from './engine-here.js';
 import { NextToken } from './objectives/next-token/next-token.js';
 import { optimizerStep } from './optimizer-step.js';
-import { type ProbeModelSize, withProbeModel } from './probe/probe-model.js';
+import { type ProbeModelSize, withProbeModel } from './probe/measure-machine.js';
 import { PassScheduler } from './shared-pass/pass-scheduler.js';
 
 /**

@@ -7,8 +7,7 @@ import { type ChosenPrecision, logitsPerChunk } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
 import { type LeasedBase, stoppableLoading } from './base-model-cache.js';
 import { precisionHere } from './engine-here.js';
-import { readInitialAdapter, requireWeightsOf } from './initial-adapter.js';
-import type { Disposals, PlannedRun } from './plan-run.js';
+import { type Disposals, type PlannedRun, readInitialAdapter, requireWeightsOf } from './plan-run.js';
 import { type RunIdentity, restartWarning, runIdentity } from './run-parts.js';
 import type { TrainOptions } from './train-options.js';
 

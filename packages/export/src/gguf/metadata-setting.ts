@@ -1,5 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { MetadataValue } from './gguf-layout.js';
+import type { MetadataValue } from './gguf-file.js';
 
 /** A setting of a model as metadata. The key is without the architecture in front, for instance `block_count`. */
 export type Setting = [key: string, value: MetadataValue];

@@ -5,7 +5,7 @@ import {
   readTokenizerFiles,
   type TokenizerFiles,
 } from '@lorasmith/model-folder';
-import type { MetadataValue } from './gguf-layout.js';
+import type { MetadataValue } from './gguf-file.js';
 import {
   addedAround,
   addedTokensOf,

@@ -4,10 +4,9 @@ import { ofExpert, type PeftAdapter } from '@lorasmith/peft-files';
 import { type TensorConversion, TensorFault } from '@lorasmith/weight-files';
 import { planMerge } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
-import type { GgufType, MetadataValue } from './gguf-layout.js';
+import { type GgufTensorSource, type GgufType, type MetadataValue, tensorOfFault, writeGgufFile } from './gguf-file.js';
 import { type GgufDescription, generalMetadata, inexpressible } from './metadata-setting.js';
 import { planTensors, rowCount } from './tensor-names.js';
-import { type GgufTensorSource, tensorOfFault, writeGgufFile } from './write-gguf-file.js';
 import { typeOfRows } from './write-gguf-model.js';
 
 export interface WriteGgufAdapterOptions {

@@ -22,12 +22,20 @@ import {
 import { type MergedTensor, mergedEntry, mergedLayout, planMerge, storedParts } from '../merging/plan-merge.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import { type ExpertMatrix, isRouter, type StackedExperts } from './experts.js';
-import { BLOCK_NUMBERS, type GgufType, type MetadataValue, tensorBytes, type WrittenType } from './gguf-layout.js';
-import type { RowsOfHeads } from './layer-part.js';
+import {
+  BLOCK_NUMBERS,
+  type GgufTensorSource,
+  type GgufType,
+  type MetadataValue,
+  tensorBytes,
+  tensorOfFault,
+  type WrittenType,
+  writeGgufFile,
+} from './gguf-file.js';
 import { type GgufDescription, generalMetadata, inexpressible } from './metadata-setting.js';
+import type { RowsOfHeads } from './mixers.js';
 import { type GgufTensorPlan, planTensors, shapesOf } from './tensor-names.js';
 import { safeName, tokenizerMetadata } from './tokenizer-metadata.js';
-import { type GgufTensorSource, tensorOfFault, writeGgufFile } from './write-gguf-file.js';
 
 /** `general.file_type` (`enum llama_ftype`). */
 const FILE_TYPES: Readonly<Record<WrittenType, number>> = { F32: 0, F16: 1, BF16: 32, Q8_0: 7, MXFP4: 38 };

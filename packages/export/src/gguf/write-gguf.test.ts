@@ -23,7 +23,7 @@ import { eachByItself, SMALL_MIXTURE, writeRandomModel } from '../../../../test/
 import { oneOfEachStructure } from '../../../../test/usual-cases.js';
 import { mergeModel } from '../merging/merge-model.js';
 import { architectureMetadata } from './architecture-metadata.js';
-import { GGUF_TYPES, type GgufType } from './gguf-layout.js';
+import { GGUF_TYPES, type GgufType } from './gguf-file.js';
 import { safeName, tokenizerMetadata } from './tokenizer-metadata.js';
 import { writeGgufAdapter } from './write-gguf-adapter.js';
 import { writeGgufModel } from './write-gguf-model.js';

@@ -1,6 +1,12 @@
+import type { AdapterManifest } from '@lorasmith/contracts';
 import type { Activation, Architecture, DecoderArchitecture, RopeScaling } from '../architecture.js';
 import type { ConfigFields } from '../config/config-fields.js';
-import type { QuantizedType } from '../weight-formats/quantized-type.js';
+
+/** The types of weights in 4 bits with a table of their own, as manifests name them. */
+export type FourBitType = NonNullable<AdapterManifest['base_model']['quantization']>['type'];
+
+/** The types of quantized weights, as the API names them. */
+export type QuantizedType = FourBitType | 'fp8' | 'mxfp4';
 
 /** The input from which a family reads its architecture. */
 export interface FamilySource {
@@ -66,7 +72,7 @@ export interface ModelLayout {
   contradicting?: ReadonlyMap<string, string>;
 }
 
-/** A `model_type` of config.json. To add a family, add a file to this folder and a line to family-registry.ts. */
+/** A `model_type` of config.json. To add a family, add a file to this folder, or an entry to one, and a line to family-registry.ts. */
 export interface Family<Kind extends Architecture = Architecture> {
   /** The models that it covers, for the table in docs/base-models.md; null: it has no line there. */
   covers: string | null;

@@ -1,7 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { tokenBytesOf } from './token-bytes.js';
-import { loadTokenizer } from './tokenizer.js';
+import { loadTokenizer, tokenBytesOf } from './tokenizer.js';
 
 const TEXT = '{"name": "Zoë 😀",\n\t"a": [1, 2.5]}  naïve 漢字\u0000';
 

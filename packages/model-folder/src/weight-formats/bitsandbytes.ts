@@ -1,7 +1,6 @@
-import type { ExpertParameter, LinearLayer, ModelLayout } from '../families/family.js';
+import type { ExpertParameter, FourBitType, LinearLayer, ModelLayout } from '../families/family.js';
 import type { LocatedTensor } from '../weights/weight-files.js';
 import { NESTED_BLOCK, QUANTIZED_BLOCK, StoredWeight } from './four-bit.js';
-import type { FourBitType } from './quantized-type.js';
 import { INSTEAD, type WeightFormat } from './quantized-weight.js';
 import { WeightParts } from './weight-parts.js';
 

@@ -1,7 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { FloatDtype, StoredTensor, TensorEntry } from '@lorasmith/weight-files';
 import { modelFileLabel } from '../config/json-file.js';
-import type { FourBitType } from './quantized-type.js';
+import type { FourBitType } from '../families/family.js';
 import {
   equalPart,
   inBfloat16,

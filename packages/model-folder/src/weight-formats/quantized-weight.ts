@@ -1,9 +1,8 @@
 import type { AdapterManifest } from '@lorasmith/contracts';
 import type { BlockScales, StoredTensor, TensorEntry } from '@lorasmith/weight-files';
 import type { ConfigFields } from '../config/config-fields.js';
-import type { Family, ModelLayout } from '../families/family.js';
+import type { Family, ModelLayout, QuantizedType } from '../families/family.js';
 import type { LocatedTensor } from '../weights/weight-files.js';
-import type { QuantizedType } from './quantized-type.js';
 
 /** The advice for weights in another form. */
 export const INSTEAD = 'use the original model in bfloat16, or a copy of it in 4 bits of bitsandbytes (NF4 or FP4)';

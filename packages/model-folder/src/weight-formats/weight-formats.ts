@@ -1,9 +1,8 @@
 import type { ConfigFields } from '../config/config-fields.js';
-import type { ExpertParameter, Family, LinearLayer, ModelLayout } from '../families/family.js';
+import type { ExpertParameter, Family, LinearLayer, ModelLayout, QuantizedType } from '../families/family.js';
 import { bitsandbytes } from './bitsandbytes.js';
 import { fp8 } from './fp8.js';
 import { mxfp4 } from './mxfp4.js';
-import type { QuantizedType } from './quantized-type.js';
 import { INSTEAD, type QuantizedWeight, type TensorFiles, type WeightFormat } from './quantized-weight.js';
 
 /** The formats of the files. To add one, add a file to this folder and a line here; packages/models reads it into the engine. */

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openSafetensors, writeSafetensors } from '@lorasmith/weight-files';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { WeightDigests } from '../base-digests.js';
 import { type ModelFolder, readModelFolder } from '../model-folder.js';
-import { WeightDigests } from './weight-digests.js';
 
 const base = new URL('../../../../test/fixtures/reference/llama-tied/base', import.meta.url).pathname;
 let root: string;

@@ -12,13 +12,11 @@ import {
 } from '@lorasmith/tensor';
 import type { LinearGroup } from '../frozen-linear.js';
 import { type ActingAdapter, isTrained, type Saved } from '../pass.js';
-import type { Attend } from './attend.js';
-import { branchGradient, normBranch, type SavedBranch } from './list-norm.js';
-import type { Norm } from './norm.js';
+import { branchGradient, type Norm, normBranch, type SavedBranch } from './norm.js';
 import type { PassLayerInputs } from './pass-layer-inputs.js';
-import type { Recurrence } from './recurrence.js';
 import { scaledBy } from './scaled-by.js';
 import type { SharedKeysAndValues } from './shared-keys-values.js';
+import type { Attend, Recurrence } from './shared-tokens.js';
 
 /**
  * The residual stream between two blocks. Its last addition is left to the norm that follows: one pass over memory does

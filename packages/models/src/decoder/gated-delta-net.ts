@@ -28,7 +28,7 @@ import type { WeightList } from '../loading/weight-list.js';
 import { isTrained } from '../pass.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
 import { Norm } from './norm.js';
-import type { RecurrentLayer } from './recurrence.js';
+import type { RecurrentLayer } from './shared-tokens.js';
 
 export interface GatedDeltaNetWeights {
   /** Queries, keys and values; the gate of the output; β; the decay. Or all of these by key head. */

@@ -7,8 +7,7 @@ import {
 } from '../../../../test/numeric/central-differences.js';
 import { differenceByLargest } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { KeyValueSource } from './key-value-source.js';
-import { SharedKeysAndValues } from './shared-keys-values.js';
+import { KeyValueSource, SharedKeysAndValues } from './shared-keys-values.js';
 
 const SHAPE = { heads: 2, keyValueHeads: 1, headDim: 4 };
 const TOKENS = 3;

@@ -19,8 +19,7 @@ import { type ActingAdapter, isTrained } from '../pass.js';
 import { attentionSettings } from './attention.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
 import { LatentHeads } from './latent-heads.js';
-import { branchGradient, listNormOfLayer, normBranch, type SavedBranch } from './list-norm.js';
-import type { Norm } from './norm.js';
+import { branchGradient, listNormOfLayer, type Norm, normBranch, type SavedBranch } from './norm.js';
 import { growQueries } from './query-key-step.js';
 
 export interface LatentAttentionWeights {

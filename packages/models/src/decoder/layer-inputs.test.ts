@@ -20,8 +20,7 @@ import { DenseLinear, type LinearGroup } from '../frozen-linear.js';
 import type { ModelAdapter } from '../pass.js';
 import { Block, type BlockContext, freeStream, streamSum } from './block.js';
 import { DecoderLayer } from './decoder-layer.js';
-import { LayerInputBranch } from './layer-input-branch.js';
-import { LayerInputs } from './layer-inputs.js';
+import { LayerInputBranch, LayerInputs } from './layer-inputs.js';
 import { Norm } from './norm.js';
 
 const kernels = chooseKernels('raw');

@@ -8,18 +8,16 @@ import {
   tensorOfLayer,
 } from '@lorasmith/model-folder';
 import type { FloatDType, KernelSet } from '@lorasmith/tensor';
-import { built, type Listed } from '../loading/listed.js';
-import { type LoadOptions, loadListed } from '../loading/load-listed.js';
+import { built, type Listed, type LoadOptions, loadListed } from '../loading/listed.js';
 import { WeightList } from '../loading/weight-list.js';
 import { Block, type Sublayer } from './block.js';
 import { Decoder } from './decoder.js';
 import { DecoderLayer } from './decoder-layer.js';
 import { listGatedDeltaNet } from './gated-delta-net.js';
 import { listLatentAttention } from './latent-attention.js';
-import { LayerInputBranch } from './layer-input-branch.js';
-import { LayerInputs } from './layer-inputs.js';
-import { listNorm, listNormIfAny } from './list-norm.js';
+import { LayerInputBranch, LayerInputs } from './layer-inputs.js';
 import { listMlp, listMlpNorm } from './mlps.js';
+import { listNorm, listNormIfAny } from './norm.js';
 import { listSelfAttention } from './self-attention.js';
 
 /** Reads a decoder's weights; linear layers with the same input are stacked. */

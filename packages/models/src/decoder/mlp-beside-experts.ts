@@ -2,8 +2,7 @@ import { add, alias, dispose, type FloatDType, scope, type Tensor } from '@loras
 import type { LinearGroup } from '../frozen-linear.js';
 import type { Saved } from '../pass.js';
 import type { BlockContext, Sublayer } from './block.js';
-import { branchGradient, normBranch, type SavedBranch } from './list-norm.js';
-import type { Norm } from './norm.js';
+import { branchGradient, type Norm, normBranch, type SavedBranch } from './norm.js';
 import { scaledBy } from './scaled-by.js';
 
 /** A sublayer of the two, and the norm of what it gives. */

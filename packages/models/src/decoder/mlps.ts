@@ -14,12 +14,10 @@ import { type ExpertGroups, expertGroups } from '../frozen-experts.js';
 import { built, type Listed, made } from '../loading/listed.js';
 import type { WeightList } from '../loading/weight-list.js';
 import type { Sublayer } from './block.js';
-import { FeedForward } from './feed-forward.js';
-import { listNormIfAny, listNormOfLayer, unitNorm } from './list-norm.js';
+import { FeedForward, SharedExpert } from './feed-forward.js';
 import { MlpBesideExperts } from './mlp-beside-experts.js';
-import type { Norm } from './norm.js';
+import { listNormIfAny, listNormOfLayer, type Norm, unitNorm } from './norm.js';
 import { FrozenRouter, type Router, ScaledRouter } from './router.js';
-import { SharedExpert } from './shared-expert.js';
 import { SparseMlp } from './sparse-mlp.js';
 
 type ListOfLayer<Part> = (list: WeightList, architecture: DecoderArchitecture, layer: number) => Part;

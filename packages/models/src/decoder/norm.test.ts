@@ -16,8 +16,7 @@ import {
 } from '../../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { branchGradient, normBranch } from './list-norm.js';
-import { Norm } from './norm.js';
+import { branchGradient, Norm, normBranch } from './norm.js';
 
 const [TOKENS, HIDDEN] = [4, 6];
 const X = normalNumbers(TOKENS * HIDDEN, 1).map((value) => value + 0.7);

@@ -1,7 +1,7 @@
 import type { RopeScaling, RopeSettings } from '@lorasmith/model-folder';
 import { describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../../test/numeric/greatest-difference.js';
-import { ropeRotation, rotatedDimensions, spanClass } from './rope-frequencies.js';
+import { ropeRotation, rotatedDimensions, spanClass } from './rotary.js';
 
 const rope = (scaling: RopeScaling | null, partialRotaryFactor = 1): RopeSettings => {
   return { theta: 1000, partialRotaryFactor, interleaved: false, scaling };

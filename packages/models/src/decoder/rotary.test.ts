@@ -1,8 +1,7 @@
 import { rotaryTable, scope, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../../test/numeric/greatest-difference.js';
-import { ropeRotation } from './rope-frequencies.js';
-import { Rotary } from './rotary.js';
+import { Rotary, ropeRotation } from './rotary.js';
 
 // LlamaRotaryEmbedding(config).inv_freq of transformers 5.24, printed as float32 numbers.
 describe('llama3 scaling has the frequencies of transformers', () => {

@@ -4,9 +4,15 @@ import { linearBackward, linearForward, type SavedLinear } from '../adapted-line
 import type { LinearGroup } from '../frozen-linear.js';
 import { isTrained, type Saved } from '../pass.js';
 import type { BlockContext } from './block.js';
-import { gradientByLogits, type Routing, routeTokens, timesOfExperts } from './routing.js';
+import {
+  gradientByLogits,
+  gradientBySigmoid,
+  type Routing,
+  routeBySigmoid,
+  routeTokens,
+  timesOfExperts,
+} from './routing.js';
 import { scaledBy } from './scaled-by.js';
-import { gradientBySigmoid, routeBySigmoid } from './sigmoid-routing.js';
 
 /** The logits of experts, in float32 whatever the model's dtype: what rounds them makes different ones equal. */
 export interface Router<Kept extends Saved = Saved> {

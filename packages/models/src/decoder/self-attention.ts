@@ -18,11 +18,9 @@ import type { LinearGroup } from '../frozen-linear.js';
 import { built, type Listed } from '../loading/listed.js';
 import type { WeightList } from '../loading/weight-list.js';
 import { isTrained, type Saved } from '../pass.js';
-import type { Attend } from './attend.js';
 import { attentionSettings } from './attention.js';
 import { type BlockContext, everywhere, type Sublayer } from './block.js';
-import { KeyValueSource } from './key-value-source.js';
-import { listNormIfAny, unitNorm } from './list-norm.js';
+import { listNormIfAny, unitNorm } from './norm.js';
 import {
   growQueries,
   type HeadNorms,
@@ -31,7 +29,9 @@ import {
   type QueryKeyStep,
   RotaryOrder,
 } from './query-key-step.js';
-import { rotatedDimensions } from './rope-frequencies.js';
+import { rotatedDimensions } from './rotary.js';
+import { KeyValueSource } from './shared-keys-values.js';
+import type { Attend } from './shared-tokens.js';
 
 export interface SelfAttentionWeights {
   /** The projections of queries, keys and values that the layer has. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { gradientBySigmoid, routeBySigmoid } from './sigmoid-routing.js';
+import { gradientBySigmoid, routeBySigmoid } from './routing.js';
 
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 const ONE_GROUP = { groups: 1, groupsPerToken: 1, scale: 1 };

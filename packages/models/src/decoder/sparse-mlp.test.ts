@@ -15,9 +15,8 @@ import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { DenseExperts, expertGroups } from '../frozen-experts.js';
 import { DenseLinear, type LinearGroup } from '../frozen-linear.js';
 import type { BlockContext } from './block.js';
-import { FeedForward } from './feed-forward.js';
+import { FeedForward, SharedExpert } from './feed-forward.js';
 import { FrozenRouter, ScaledRouter } from './router.js';
-import { SharedExpert } from './shared-expert.js';
 import { SparseMlp } from './sparse-mlp.js';
 
 const [TOKENS, HIDDEN, INTERMEDIATE, SHARED] = [7, 6, 4, 3];

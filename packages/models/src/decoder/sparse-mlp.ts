@@ -20,11 +20,10 @@ import type { ExpertGroups } from '../frozen-experts.js';
 import type { LinearGroup } from '../frozen-linear.js';
 import { isTrained, type Saved } from '../pass.js';
 import type { BlockContext, Sublayer } from './block.js';
-import { mlpActivation, mlpActivationGradient } from './feed-forward.js';
+import { mlpActivation, mlpActivationGradient, type SavedSharedExpert, type SharedExpert } from './feed-forward.js';
 import { type Router, type RoutingRule, type RoutingSettings, routingRuleOf, scaledRule } from './router.js';
 import type { Routing } from './routing.js';
 import { rowProducts, scaledBy, weightedRows } from './scaled-by.js';
-import type { SavedSharedExpert, SharedExpert } from './shared-expert.js';
 
 /** The biases of experts. */
 export type ExpertBiases = {

@@ -4,7 +4,7 @@ import { chooseKernels, liveTensorCount, scope, toFloat32Array } from '@lorasmit
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Decoder } from '../decoder/decoder.js';
 import { loadDecoder } from '../decoder/load-decoder.js';
-import { generateTexts } from './generate-texts.js';
+import { generateTexts } from './generation.js';
 
 const kernels = chooseKernels('raw');
 

@@ -1,11 +1,13 @@
 import { type ChosenToken, PAGE_TOKENS, type TokenChoice } from '@lorasmith/tensor';
 import type { Decoder } from '../decoder/decoder.js';
+import type { ModelAdapter } from '../pass.js';
 import { CachedDecoder, cacheBytes, type Predictions, type TokenSpan } from './cached-pass.js';
 import {
   type GenerationHandle,
   type GenerationListener,
   NotFiniteError,
   type PromptRequest,
+  type Sampling,
   type ScoredToken,
 } from './request.js';
 import { pagesOf, type Running, sharedPages, Text } from './text.js';
@@ -340,7 +342,7 @@ function divided(tokens: number, unread: readonly number[]): number[] {
 }
 
 /** Lends the pages of a cache. A page that several texts share is free when the last of them has given it back. */
-export class Pages {
+class Pages {
   readonly #free: number[];
   readonly #holders: Uint32Array;
 
@@ -370,4 +372,46 @@ export class Pages {
     this.#free.push(...unheld);
     return unheld;
   }
+}
+
+export interface GenerateOptions {
+  maxNewTokens: number;
+  /** @defaultValue the most probable token */
+  sampling?: Sampling;
+  /** A text ends when it produces one of these. @defaultValue the model's end-of-text tokens */
+  stopIds?: readonly number[];
+  /** The adapter of each prompt; null: the base alone. @defaultValue the base alone for all */
+  adapters?: readonly (ModelAdapter | null)[];
+}
+
+/** Texts that are continued at once. */
+const MOST_TEXTS = 16;
+
+/**
+ * Continues prompts, and returns when all are done. For a process that does nothing else meanwhile.
+ * @param prompts token ids, none empty
+ * @returns the new tokens of each prompt, without the stop token
+ * @throws Error when the numbers of a text are not finite, or the engine fails
+ */
+export function generateTexts(decoder: Decoder, prompts: readonly Int32Array[], options: GenerateOptions): number[][] {
+  const { maxNewTokens, sampling, stopIds, adapters } = options;
+  const pages = prompts.map((ids) => pagesOf(ids.length, maxNewTokens)).sort((a, b) => b - a);
+  const atOnce = pages.slice(0, MOST_TEXTS).reduce((sum, count) => sum + count, 0);
+  const generation = new Generation(decoder, { cacheTokens: atOnce * PAGE_TOKENS, maxTexts: MOST_TEXTS, stepMs: 1000 });
+  const texts = prompts.map((): number[] => []);
+  let failure: Error | null = null;
+  try {
+    for (const [index, promptIds] of prompts.entries()) {
+      const request = { promptIds, adapter: adapters?.[index] ?? null, maxNewTokens, sampling, stopIds };
+      generation.add(request, (event) => {
+        if (event.kind === 'token') texts[index]!.push(event.id);
+        if (event.kind === 'failed') failure = event.error;
+      });
+    }
+    while (generation.hasWork && failure === null) generation.step();
+  } finally {
+    generation.dispose();
+  }
+  if (failure !== null) throw failure;
+  return texts;
 }

@@ -1,8 +1,7 @@
 import { SeededRandom } from '@lorasmith/seeded-random';
 import { PAGE_TOKENS, type TokenChoice, type TokenPenalties } from '@lorasmith/tensor';
-import type { TokenSpan } from './cached-pass.js';
+import { TextStates, type TokenSpan } from './cached-pass.js';
 import type { GenerationListener, PromptRequest, Sampling, TokenConstraint } from './request.js';
-import { TextStates } from './text-states.js';
 
 /** A request that runs, or waits to. */
 export interface Running {

@@ -1,15 +1,15 @@
-import type { WeightTarget } from '@lorasmith/model-folder';
-import { type FloatDType, type Tensor, tensorOfMapping } from '@lorasmith/tensor';
+import { type ModelFolder, readWeights, type WeightTarget } from '@lorasmith/model-folder';
+import { dispose, type FloatDType, keep, type Tensor, tensorOfMapping } from '@lorasmith/tensor';
 import { giveAway, type Region } from '@lorasmith/weight-files';
 
 // A model is loaded in three phases. It is listed: a value says which tensors of the files it is read of, and how it is made of them. Its
 // tensors are read. It is built of what was read. What could be asked for during the second phase is not in the list.
 
 /** Tensors of the files that are read into one region of memory, one behind the other. */
-export type TensorRead = Pick<WeightTarget, 'names' | 'dtype'>;
+type TensorRead = Pick<WeightTarget, 'names' | 'dtype'>;
 
 /** A region that has been read, and for NF4 the float32 scales of its blocks. */
-export interface ReadRegion {
+interface ReadRegion {
   own: Region;
   scales: Region | null;
 }
@@ -23,7 +23,7 @@ export interface Reading {
 }
 
 /** The values of all items of a list, when everything is read. */
-export interface ReadValues {
+interface ReadValues {
   of<Value>(item: ReadItem<Value>): Value;
 }
 
@@ -99,7 +99,7 @@ export function regionOf(names: readonly string[], dtype: TensorRead['dtype']): 
 }
 
 /** The types and the shape with which a region becomes a tensor of the engine. */
-export interface Filling {
+interface Filling {
   dtype: TensorRead['dtype'];
   tensorDtype: FloatDType | 'uint8';
   shape: readonly number[];
@@ -127,4 +127,97 @@ function valuesOf<Part>(parts: Parts<Part>, find: (part: Part) => unknown): Reco
       return [name, Array.isArray(part) ? part.map(find) : find(part as Part)];
     }),
   );
+}
+
+export interface LoadOptions {
+  /** Called as bytes arrive. Loading ends with what it throws. */
+  onProgress?: ((progress: { readBytes: number; totalBytes: number }) => void) | undefined;
+  /** Called at the end with the sha256 of each weight file, in their order. Each is hashed as it is read. */
+  onHashed?: ((sha256s: string[]) => void) | undefined;
+  /** See OutputHead. @defaultValue LOGITS_PER_CHUNK */
+  logitsInChunk?: number | undefined;
+}
+
+/**
+ * The part of a model that is listed, in memory: each file is read once and in its order. Its tensors are out of every scope, and the
+ * caller's to free. When reading or building fails, they are freed.
+ * @throws ProductError model_file_missing, model_file_corrupt
+ */
+export async function loadListed<Part>(folder: ModelFolder, listed: Listed<Part>, options: LoadOptions): Promise<Part> {
+  const given: Tensor[] = [];
+  try {
+    const items = [...new Set(listed.items)];
+    const read = await readItems(folder, items, given, options);
+    return listed.build(read);
+  } catch (error) {
+    dispose(given);
+    throw error;
+  }
+}
+
+/** The values of items, each made as soon as its tensors are read. @param given receives the tensors that they have made */
+async function readItems(
+  folder: ModelFolder,
+  items: readonly ReadItem<unknown>[],
+  given: Tensor[],
+  { onProgress, onHashed }: LoadOptions,
+): Promise<ReadValues> {
+  const { targets, region, abandon } = regionsOf(items.flatMap(({ reads }) => reads));
+  const reading: Reading = {
+    region,
+    give(tensor) {
+      given.push(keep(tensor));
+      return tensor;
+    },
+  };
+  const making = items.map(async (item) => await item.make(reading));
+  const failures: unknown[] = [];
+  const all = Promise.all(making);
+  all.catch((error) => failures.push(error));
+  let readBytes = 0;
+  const onRead = (bytes: number) => {
+    if (failures.length > 0) throw failures[0];
+    readBytes += bytes;
+    onProgress?.({ readBytes, totalBytes: folder.weightBytes });
+  };
+  try {
+    const sha256s = await readWeights(folder, targets, { hash: onHashed !== undefined, onRead });
+    if (sha256s !== null) onHashed?.(sha256s);
+    const values = await all;
+    const found = new Map(items.map((item, i) => [item, values[i]]));
+    return { of: <Value>(item: ReadItem<Value>) => found.get(item) as Value };
+  } catch (error) {
+    abandon(error);
+    // Those that still compute give tensors until then.
+    await Promise.allSettled(making);
+    throw error;
+  }
+}
+
+/**
+ * The targets of what is read, and each region when it is complete, which is nowhere kept. `abandon` rejects those that are not complete.
+ */
+function regionsOf(reads: readonly TensorRead[]) {
+  const regions = new Map<TensorRead, Promise<ReadRegion>>();
+  const waiting = new Map<TensorRead, { fill: (region: ReadRegion) => void; reject: (error: unknown) => void }>();
+  for (const read of reads) {
+    const filled = new Promise<ReadRegion>((fill, reject) => void waiting.set(read, { fill, reject }));
+    regions.set(read, filled);
+  }
+  const targets = reads.map((read): WeightTarget => {
+    const onFilled: WeightTarget['onFilled'] = (own, scales) => {
+      waiting.get(read)!.fill({ own, scales });
+      waiting.delete(read);
+    };
+    return { ...read, onFilled };
+  });
+  const region = (read: TensorRead) => {
+    const filled = regions.get(read)!;
+    regions.delete(read);
+    return filled;
+  };
+  const abandon = (error: unknown) => {
+    for (const { reject } of waiting.values()) reject(error);
+  };
+  return { targets, region, abandon };
 }

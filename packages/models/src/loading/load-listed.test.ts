@@ -2,8 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { dispose, fill, liveTensorCount, type Tensor } from '@lorasmith/tensor';
 import { expect, test } from 'vitest';
-import { built, filled, made } from './listed.js';
-import { loadListed } from './load-listed.js';
+import { built, filled, loadListed, made } from './listed.js';
 
 const FOLDER = fileURLToPath(new URL('../../../../test/fixtures/reference/qwen2/base', import.meta.url));
 const NORM = { dtype: 'F32', tensorDtype: 'float32' } as const;

@@ -1,7 +1,7 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import type { ActingAdapter, JoinedBatch } from '@lorasmith/models';
 import { dispose, type Tensor, toFloat32Array } from '@lorasmith/tensor';
-import type { InTimeSlice } from '../shared-pass/time-slice.js';
+import type { InTimeSlice } from '../shared-pass/engine-time.js';
 import type { JudgedAnswer } from './group-relative/group-loss.js';
 
 /**

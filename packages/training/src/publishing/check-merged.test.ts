@@ -11,10 +11,9 @@ import { writePublishedModel } from '../../../../test/published-models.js';
 import { writeTinyLlama } from '../../../../test/tiny-llama.js';
 import { usualCases } from '../../../../test/usual-cases.js';
 import { PassScheduler } from '../shared-pass/pass-scheduler.js';
-import { rmsDifference, rmsSpread } from './log-probabilities.js';
 import { mergedLayers, RecordedAdapter } from './merged-model.js';
 import { measuredBound, type ProbedAdapter } from './probe-comparison.js';
-import { type ProbeOutputs, prepareProbe } from './probe-run.js';
+import { type ProbeOutputs, prepareProbe, rmsDifference, rmsSpread } from './probe-run.js';
 import { roundingBound } from './rounding-bounds.js';
 import { checkMerged } from './write-checked-adapter.js';
 

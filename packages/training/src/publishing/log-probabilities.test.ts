@@ -1,6 +1,6 @@
 import { scope, tensorOf } from '@lorasmith/tensor';
 import { expect, test } from 'vitest';
-import { logProbabilities, rmsDifference, rmsSpread, topColumns } from './log-probabilities.js';
+import { logProbabilities, rmsDifference, rmsSpread, topColumns } from './probe-run.js';
 
 const matrix = (width: number, ...values: number[]) => ({ values: Float32Array.from(values), width });
 

@@ -12,9 +12,8 @@ import {
   subtract,
   type Tensor,
 } from '@lorasmith/tensor';
-import type { InTimeSlice } from '../shared-pass/time-slice.js';
-import { type Matrix, rmsDifference } from './log-probabilities.js';
-import type { ProbeOutputs, ProbeRun } from './probe-run.js';
+import type { InTimeSlice } from '../shared-pass/engine-time.js';
+import { type Matrix, type ProbeOutputs, type ProbeRun, rmsDifference } from './probe-run.js';
 import { allFinite } from './read-back.js';
 import { checkDifference, DEPENDENT_ERRORS, layerRounding, weightRounding } from './rounding-bounds.js';
 

@@ -20,10 +20,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { writeTinyLlama } from '../../../../test/tiny-llama.js';
 import { writeTinyClassifier } from '../../test/tiny-classifier.js';
+import type { InTimeSlice } from '../shared-pass/engine-time.js';
 import { PassScheduler } from '../shared-pass/pass-scheduler.js';
-import type { InTimeSlice } from '../shared-pass/time-slice.js';
-import { logProbabilities, topColumns } from './log-probabilities.js';
 import { RecordedAdapter } from './merged-model.js';
+import { logProbabilities, topColumns } from './probe-run.js';
 import { type CheckedAdapterOptions, writeCheckedAdapter } from './write-checked-adapter.js';
 
 const kernels = chooseKernels('fused');

@@ -4,11 +4,10 @@ import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import { type LoadedModel, LoraAdapter, type ModelAdapter } from '@lorasmith/models';
 import { manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
-import { type InTimeSlice, throwIfStopped } from '../shared-pass/time-slice.js';
-import { rmsDifference, rmsSpread } from './log-probabilities.js';
+import { type InTimeSlice, throwIfStopped } from '../shared-pass/engine-time.js';
 import { type MergedLayer, MergedModel, mergedLayers, RecordedAdapter } from './merged-model.js';
 import { checkFinite, compareProbe, type ProbeComparison, type ProbedAdapter } from './probe-comparison.js';
-import { type ProbeOutputs, type ProbeRun, prepareProbe } from './probe-run.js';
+import { type ProbeOutputs, type ProbeRun, prepareProbe, rmsDifference, rmsSpread } from './probe-run.js';
 import { readBack } from './read-back.js';
 import { checkFailed, mergedBound, roundingBound } from './rounding-bounds.js';
 

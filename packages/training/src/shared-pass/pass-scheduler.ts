@@ -2,10 +2,9 @@ import { setImmediate } from 'node:timers/promises';
 import { ALL_LAYERS } from '@lorasmith/models';
 import { SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import { isOutOfMemory } from '../engine-here.js';
-import { ConcurrentTime, GenerationTime, type TextGenerator } from './engine-time.js';
+import { ConcurrentTime, GenerationTime, type InTimeSlice, type TextGenerator, throwIfStopped } from './engine-time.js';
 import { type Claim, FairShares, type JobAccount, type Share } from './fair-shares.js';
 import { canJoin, type MicroBatch, type OwnLoss, runJoined } from './joined-pass.js';
-import { type InTimeSlice, throwIfStopped } from './time-slice.js';
 
 export interface PassSchedulerOptions {
   /**

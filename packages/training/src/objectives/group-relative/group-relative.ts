@@ -3,7 +3,7 @@ import { compileGrader } from '@lorasmith/graders';
 import { type Decoder, type JoinedBatch, joinTokenBatches, rangesOf, tokensOfRows } from '@lorasmith/models';
 import { type Examples, GradedRows, groupsOf, type PromptExamples } from '@lorasmith/planning';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
-import { FORWARD_SHARE } from '../../shared-pass/time-slice.js';
+import { FORWARD_SHARE } from '../../shared-pass/engine-time.js';
 import { type JudgedLosses, judgedMetrics, judgedPass, labelLosses } from '../label-losses.js';
 import type {
   BatchLoss,

@@ -13,7 +13,7 @@ import type { CompiledGrader } from '@lorasmith/graders';
 import type { ModelText } from '@lorasmith/model-folder';
 import type { GradedRows } from '@lorasmith/planning';
 import { textOfIds } from '../../sampler.js';
-import { throwIfStopped } from '../../shared-pass/time-slice.js';
+import { throwIfStopped } from '../../shared-pass/engine-time.js';
 import type { ForwardRun } from '../objective.js';
 import type { SampledAnswer } from './group-loss.js';
 

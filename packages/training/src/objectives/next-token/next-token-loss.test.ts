@@ -13,7 +13,7 @@ import { centralDifferences, FINITE_DIFFERENCE_TOLERANCE } from '../../../../../
 import { differenceByLargest, greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../../test/numeric/normal-numbers.js';
 import { TESTED_KERNELS } from '../../../../../test/usual-cases.js';
-import { nextTokenLoss } from './next-token-loss.js';
+import { nextTokenLoss } from '../label-losses.js';
 
 const [PLACES, HIDDEN, VOCAB] = [7, 4, 9];
 const STATES = normalNumbers(PLACES * HIDDEN, 1);

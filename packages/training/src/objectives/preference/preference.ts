@@ -1,7 +1,7 @@
 import type { JobSpec, PreferenceObjective } from '@lorasmith/contracts';
 import { type Decoder, type JoinedBatch, type LoadedModel, tokensOfRows } from '@lorasmith/models';
 import { scope, toFloat32Array } from '@lorasmith/tensor';
-import { FORWARD_SHARE } from '../../shared-pass/time-slice.js';
+import { FORWARD_SHARE } from '../../shared-pass/engine-time.js';
 import { judgedMetrics, judgedPass, labelLosses } from '../label-losses.js';
 import {
   type BatchLoss,

@@ -1,7 +1,7 @@
 import { readReference, writeReference } from '@lorasmith/artifacts';
 import { ProductError } from '@lorasmith/contracts';
 import { type Examples, evaluationBatches } from '@lorasmith/planning';
-import { FORWARD_SHARE, throwIfStopped } from '../../shared-pass/time-slice.js';
+import { FORWARD_SHARE, throwIfStopped } from '../../shared-pass/engine-time.js';
 import type { PassOptions } from '../objective.js';
 import type { ObjectiveRun, RunExamples } from '../trained-objective.js';
 import type { Preference } from './preference.js';

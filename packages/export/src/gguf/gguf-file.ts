@@ -1,4 +1,5 @@
-import { writtenBytes } from '@lorasmith/weight-files';
+import { open, rm } from 'node:fs/promises';
+import { type TensorSource, writeMerged, writtenBytes } from '@lorasmith/weight-files';
 
 /** A value of the metadata, with its type in the file. */
 export type MetadataValue =
@@ -12,7 +13,7 @@ export type MetadataValue =
   | { type: 'float32s'; value: readonly number[] };
 
 /** Metadata in the order of the file. */
-export type Metadata = ReadonlyMap<string, MetadataValue>;
+type Metadata = ReadonlyMap<string, MetadataValue>;
 
 /** The types that one can ask for. */
 export const GGUF_TYPES = ['F32', 'F16', 'BF16', 'Q8_0'] as const;
@@ -27,7 +28,7 @@ export const BLOCK_NUMBERS: Readonly<Record<GgufType, number>> = { F32: 1, F16: 
 /** `enum ggml_type`. */
 const TYPE_NUMBERS: Readonly<Record<WrittenType, number>> = { F32: 0, F16: 1, BF16: 30, Q8_0: 8, MXFP4: 39 };
 
-export interface TensorInfo {
+interface TensorInfo {
   name: string;
   type: WrittenType;
   /** Row-major, as in PyTorch. */
@@ -35,7 +36,7 @@ export interface TensorInfo {
 }
 
 /** The positions of everything in a GGUF file. */
-export interface GgufLayout {
+interface GgufLayout {
   /** Magic, metadata, table of tensors and the padding behind them. */
   header: Uint8Array;
   /** Bytes of zeros behind each tensor. */
@@ -52,7 +53,7 @@ const VALUE_TYPES = { uint32: 4, int32: 5, float32: 6, bool: 7, string: 8, array
  *
  * Specification: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  */
-export function layOutGguf(metadata: Metadata, tensors: readonly TensorInfo[]): GgufLayout {
+function layOutGguf(metadata: Metadata, tensors: readonly TensorInfo[]): GgufLayout {
   const writer = new ByteWriter();
   writer.uint32(0x46554747); // "GGUF"
   writer.uint32(VERSION);
@@ -180,4 +181,59 @@ class ByteWriter {
     this.#bytes.copy(larger, 0, 0, this.length);
     this.#bytes = larger;
   }
+}
+
+/** A tensor of the file, and where its numbers come from: its parts, one behind the other. */
+export interface GgufTensorSource extends TensorInfo {
+  parts: readonly TensorSource[];
+}
+
+interface WriteGgufFileOptions {
+  path: string;
+  metadata: Metadata;
+  tensors: readonly GgufTensorSource[];
+  onProgress?(doneBytes: number, totalBytes: number): void;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Writes a new GGUF file in one pass and syncs it.
+ * @returns its sha256, hexadecimal, and its bytes
+ * @throws as `writeMerged` of weight-files, where the index of a tensor counts those of `tensors`. The file is then removed.
+ */
+export async function writeGgufFile(options: WriteGgufFileOptions): Promise<{ bytes: number; sha256: string }> {
+  const { path, metadata, tensors, signal } = options;
+  const { header, paddings, totalBytes } = layOutGguf(metadata, tensors);
+  // Behind the parts of each tensor are zeros up to the next.
+  const sources = tensors.flatMap(({ parts }, index) => [...parts, { content: new Uint8Array(paddings[index]!) }]);
+  const dataBytes = totalBytes - header.byteLength;
+  const handle = await open(path, 'wx');
+  try {
+    const sha256 = await writeMerged({
+      ...{ output: handle.fd, header, tensors: sources },
+      onProgress: (doneBytes) => options.onProgress?.(doneBytes, dataBytes),
+      ...(signal && { signal }),
+    });
+    await handle.sync();
+    return { bytes: totalBytes, sha256 };
+  } catch (error) {
+    await rm(path, { force: true });
+    throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The tensor of a part, and which of its parts it is, by the index of a TensorFault. */
+export function tensorOfFault<Tensor extends Pick<GgufTensorSource, 'parts'>>(
+  tensors: readonly Tensor[],
+  index: number,
+): { tensor: Tensor; part: number } {
+  let first = 0;
+  for (const tensor of tensors) {
+    const { length } = tensor.parts;
+    if (index <= first + length) return { tensor, part: index - first };
+    first += length + 1;
+  }
+  throw new RangeError(`no tensor has the part ${index}`);
 }
