@@ -82,7 +82,7 @@ test('an outline has all files with their sizes, but only the headers of the wei
   await pushModel({ store: first.store, modelsDir, name: NAME, replace: false });
 
   const other = await host('other');
-  const outline = await other.models.holdOutline(NAME);
+  const outline = await other.models.holdWithoutWeights(NAME);
   const outlined = path.join(outline.modelsDir, NAME, 'model.safetensors');
   expect((await stat(outlined)).size).toBe(weights.length);
   const bytes = await readFile(outlined);
@@ -131,7 +131,7 @@ test('an unknown name or a path is not found, and the error lists the existing n
   await pushModel({ store: first.store, modelsDir, name: NAME, replace: false });
   const { models } = await host('other');
   for (const name of ['none', '../tiny-llama', 'tiny-llama/config.json', '']) {
-    for (const call of [() => models.hold(name), () => models.holdOutline(name), () => models.describe(name)]) {
+    for (const call of [() => models.hold(name), () => models.holdWithoutWeights(name), () => models.describe(name)]) {
       await expect(call()).rejects.toMatchObject({ code: 'model_not_found', message: expect.stringContaining(NAME) });
     }
   }

@@ -12,7 +12,7 @@ import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import {
   createPullStore,
-  modelsFolderPlace,
+  modelsFolderDestination,
   type Puller,
   type PullerOptions,
   type PullStore,
@@ -62,7 +62,7 @@ async function start(changes: Partial<PullerOptions> & { hubChanges?: Partial<Pu
   const puller = startPuller({
     pulls,
     log: logger,
-    place: modelsFolderPlace(modelsDir),
+    destination: modelsFolderDestination(modelsDir),
     hub: { endpoint: hub.url, token: null, offline: false, retryMs: 1, ...hubChanges },
     limits: { maxBytes: 10_000_000, keepFreeBytes: 0 },
     intervalMs: 20,

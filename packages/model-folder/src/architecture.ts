@@ -132,16 +132,16 @@ export interface SparseMlp {
   experts: Experts;
 }
 
-/** Experts beside an MLP: both read the residual stream, and what they give is added. */
-export interface BesideMlp {
-  kind: 'beside';
+/** An MLP in parallel with experts: both read the residual stream, and what they give is added. */
+export interface ParallelMlp {
+  kind: 'parallel';
   /** The width of the MLP. @defaultValue that of the architecture */
   intermediateSize?: number | undefined;
   experts: Experts;
 }
 
 /** The part of a layer that computes with each token alone. `layer-kinds` says what each kind is made of. */
-export type Mlp = DenseMlp | SparseMlp | BesideMlp;
+export type Mlp = DenseMlp | SparseMlp | ParallelMlp;
 
 /** The settings that can differ between layers. */
 export interface LayerSettings {
@@ -183,7 +183,7 @@ export interface LayerInputs {
 }
 
 /**
- * A mixture of experts in the place of the MLP or beside it (Shazeer et al. 2017, arXiv:1701.06538): the router gives each token's output as
+ * A mixture of experts in place of the MLP or in parallel with it (Shazeer et al. 2017, arXiv:1701.06538): the router gives each token's output as
  * a weighted sum of a few experts, each an MLP of the same kind as that of other layers.
  */
 export interface Experts {

@@ -110,7 +110,7 @@ function ofLaterMlp(mlp: Mlp): object {
   switch (mlp.kind) {
     case 'dense':
     case 'sparse':
-    case 'beside':
+    case 'parallel':
       return {};
     default:
       return { mlp };

@@ -102,15 +102,15 @@ export interface ExpertNames {
   shared: { gateUp: readonly string[]; down: string; gate: string | null } | null;
   /** The correction of the router's scores, in no module of its own; null: there is none. */
   correction: string | null;
-  /** The parts of experts that are beside the layer's MLP; null: they are in its place. */
-  beside: BesideMlpNames | null;
+  /** The parts of experts in parallel with the layer's MLP; null: experts replace it. Digests of architectures have this key. */
+  beside: ParallelMlpNames | null;
 }
 
 /**
- * The module paths of what experts beside an MLP have more. Both read the residual stream by a norm of their own and have one of what
+ * The module paths that experts in parallel with an MLP add. Both read the residual stream by a norm of their own and have one of what
  * they give, before the sum of both is normed.
  */
-export interface BesideMlpNames {
+export interface ParallelMlpNames {
   /** Norm of what the experts read; that of the MLP is `mlpNorm`. */
   norm: string;
   branchNorm: string;

@@ -1,7 +1,6 @@
 export {
   type Activation,
   type Architecture,
-  type BesideMlp,
   type ClassifierArchitecture,
   type DecoderArchitecture,
   type DenseMlp,
@@ -16,6 +15,7 @@ export {
   type Mixer,
   type Mlp,
   type NormSettings,
+  type ParallelMlp,
   type QueryGrowth,
   type RopeScaling,
   type RopeSettings,
@@ -38,10 +38,10 @@ export { asTrained, onLoad, quantizationOf, withBaseQuantization } from './base-
 export type { JsonObject } from './config/json-file.js';
 export { type LayerLinears, layerInputProjection, layerLinears, linearGroups } from './decoder-layout.js';
 export {
-  type BesideMlpNames,
   type DecoderNames,
   type LinearAttentionNames,
   LLAMA_NAMES,
+  type ParallelMlpNames,
   tensorName,
   tensorOfLayer,
 } from './decoder-names.js';
@@ -63,8 +63,6 @@ export {
   stateBytesPerText,
 } from './layer-kinds/mixers.js';
 export {
-  besideNames,
-  besideScales,
   expertParameters,
   expertsOf,
   expertTensors,
@@ -73,6 +71,8 @@ export {
   intermediateSizeOf,
   type MlpOf,
   mlpRoundings,
+  parallelMlpNames,
+  parallelMlpScales,
 } from './layer-kinds/mlps.js';
 export { checkModelConfig, DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export {

@@ -143,7 +143,7 @@ export function linearForward(
   return adaptedForward(frozen, x, acting, recording);
 }
 
-/** The frozen layers beside adapters, in one direction of a pass. */
+/** The frozen layers next to adapters, in one direction of a pass. */
 interface FrozenPass {
   kernels: KernelSet;
   /** Their output, or the gradient by their input. */

@@ -97,8 +97,8 @@ export class DenseLinear implements FrozenLinear {
   }
 }
 
-/** A {@link DenseLinear} whose weights have a margin. */
-export class MarginLinear implements FrozenLinear {
+/** A {@link DenseLinear} whose weights have rows or columns of padding. */
+export class PaddedLinear implements FrozenLinear {
   readonly kernels: KernelSet;
   readonly computeDtype: FloatDType;
   readonly inFeatures: number;

@@ -195,8 +195,8 @@ export async function checkIsOfBase(
     for (let begin = 0; begin < count; begin += PIECE_NUMBERS) {
       const numbers = Math.min(PIECE_NUMBERS, count - begin);
       const [theirs, base] = [new Uint8Array(numbers * savedBytes), new Uint8Array(numbers * ownBytes)];
-      await file.readPiece(key, begin * savedBytes, theirs);
-      await weights.readPiece(tensor, begin * ownBytes, base);
+      await file.readRange(key, begin * savedBytes, theirs);
+      await weights.readRange(tensor, begin * ownBytes, base);
       if (Buffer.compare(theirs, fromFloat32(toFloat32(base, dtype), saved.dtype)) !== 0) throw differs(key, model);
     }
   } finally {

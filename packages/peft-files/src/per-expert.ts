@@ -140,12 +140,12 @@ function pieceOf(values: Float32Array, index: number, size: number): Float32Arra
   return values.subarray(index * size, (index + 1) * size);
 }
 
-function joined(pieces: readonly Float32Array[]): Float32Array {
-  const all = new Float32Array(pieces.reduce((sum, { length }) => sum + length, 0));
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
   let offset = 0;
-  for (const piece of pieces) {
-    all.set(piece, offset);
-    offset += piece.length;
+  for (const part of parts) {
+    all.set(part, offset);
+    offset += part.length;
   }
   return all;
 }

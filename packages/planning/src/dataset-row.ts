@@ -31,7 +31,7 @@ export function checkRow(row: unknown): CheckedRow {
 
 /**
  * The formats in the order in which their keys are looked for: those of objectives that a job names have a prompt, too. Messages with
- * answers beside them are trained as messages.
+ * answers next to them are trained as messages.
  */
 const LOOKED_FOR = [
   ...new Set([
@@ -48,8 +48,9 @@ export function formatOf(row: unknown): RowFormat | null {
   if (typeof row !== 'object' || row === null || Array.isArray(row)) return null;
   const hasOneOf = (keys: readonly string[]) => keys.some((key) => Object.hasOwn(row, key));
   return (
-    LOOKED_FOR.find(({ tellingKeys, besideKeys = tellingKeys }) => hasOneOf(tellingKeys) && hasOneOf(besideKeys)) ??
-    null
+    LOOKED_FOR.find(
+      ({ tellingKeys, companionKeys = tellingKeys }) => hasOneOf(tellingKeys) && hasOneOf(companionKeys),
+    ) ?? null
   );
 }
 

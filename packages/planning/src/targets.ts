@@ -97,8 +97,8 @@ const BYTES_PER_LAYER = 640;
 export function adapterBytes(spec: JobSpec, targets: readonly Target[]): number {
   const rank = targets.reduce((most, layer) => Math.max(most, layer.rank), 0);
   const sizes = targets.reduce((sum, layer) => sum + numbersPerRank(layer), 0);
-  const beside = MANIFEST_BYTES + BYTES_PER_LAYER * targets.length + 3 * JSON.stringify(spec).length;
-  return BYTES_PER_NUMBER * rank * sizes + beside;
+  const metadata = MANIFEST_BYTES + BYTES_PER_LAYER * targets.length + 3 * JSON.stringify(spec).length;
+  return BYTES_PER_NUMBER * rank * sizes + metadata;
 }
 
 /** Share of a base model's parameters that are in these layers and experts, in percent. */
@@ -139,7 +139,7 @@ const FAMILIES: ReadonlySet<string> = new Set<FamilyName>([
 ]);
 const NAMES = ['gate_proj', 'up_proj', 'down_proj'] as const;
 
-/** A warning of a job on MLPs beside or in the place of experts, whose adapter PEFT would load onto the experts. */
+/** A warning of a job on MLPs in parallel with or in place of experts, whose adapter PEFT would load onto the experts. */
 export function peftExpertWarnings(
   { architecture, parameters }: Pick<ModelFolder, 'architecture' | 'parameters'>,
   targets: readonly AdaptableModule[],

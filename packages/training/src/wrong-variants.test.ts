@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import {
-  type BesideMlpNames,
   type DecoderArchitecture,
   type DecoderNames,
   type Experts,
@@ -10,6 +9,7 @@ import {
   type LayerAttention,
   type Mixer,
   type Mlp,
+  type ParallelMlpNames,
   type RopeSettings,
   readModelFolder,
 } from '@lorasmith/model-folder';
@@ -75,7 +75,7 @@ const normsBeforeBranches = names(({ attentionBranchNorm, mlpBranchNorm }) => ({
   mlpBranchNorm: null,
 }));
 
-const ofBeside = (change: (own: DecoderNames, beside: BesideMlpNames) => [DecoderNames, BesideMlpNames]): Change =>
+const ofBeside = (change: (own: DecoderNames, beside: ParallelMlpNames) => [DecoderNames, ParallelMlpNames]): Change =>
   names((own) => {
     const [changed, beside] = change(own, own.experts!.beside!);
     return { ...changed, experts: { ...own.experts!, beside } };

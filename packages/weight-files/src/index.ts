@@ -9,10 +9,10 @@ export {
 export {
   type BlockScales,
   createRegion,
-  type FilePiece,
+  type FileRange,
   giveAway,
   type Region,
-  readPieces,
+  readRanges,
   Sha256,
 } from './read-ranges.js';
 export {

@@ -39,19 +39,19 @@ export interface BlockScales {
   block: readonly [number, number];
 }
 
-/** A part of a file and where it goes. */
-export interface FilePiece {
+/** A range of a file, and its destination in memory. */
+export interface FileRange {
   fileOffset: number;
   /** Bytes in the file. */
   bytes: number;
   region: Region;
   regionOffset: number;
   from: Stored;
-  /** U8: the bytes as they are. NF4: codes of 4 bits, two in a byte. The piece is then of whole blocks of 64 numbers, or ends with its weight. */
+  /** U8: the bytes as they are. NF4: codes of 4 bits, two in a byte. The range is then whole blocks of 64 numbers, or ends with its weight. */
   to: 'F32' | 'BF16' | 'U8' | 'NF4';
-  /** Where the float32 scales of its blocks go. For NF4 only. */
+  /** The destination of the float32 scales of its blocks. For NF4 only. */
   scales?: { region: Region; offset: number } | undefined;
-  /** The scales of a matrix in F8_E4M3, and the number in it that the piece begins with. */
+  /** The scales of a matrix in F8_E4M3, and the index of the first number of the range in it. */
   blocks?: { of: BlockScales; first: number } | undefined;
 }
 
@@ -70,23 +70,23 @@ export class Sha256 {
 }
 
 /**
- * Reads pieces of an open file on several threads, converts them, and adds all bytes from `begin` to `end` to the hash. Float16
+ * Reads ranges of an open file on several threads, converts them, and adds all bytes from `begin` to `end` to the hash. Float16
  * and float32 become bfloat16 by rounding to nearest even; NF4 is made as bitsandbytes does on a processor.
  *
- * @param pieces in the order of the file, between `begin` and `end`
- * @param sha256 null: what lies between pieces is not read
+ * @param ranges in the order of the file, between `begin` and `end`
+ * @param sha256 null: bytes between the ranges are not read
  * @returns false when the file ends before `end`
  * @throws the system's error when the file cannot be read
  */
-export async function readPieces(
+export async function readRanges(
   fd: number,
   { begin, end }: { begin: number; end: number },
-  pieces: readonly FilePiece[],
+  ranges: readonly FileRange[],
   sha256: Sha256 | null,
 ): Promise<boolean> {
-  const regions = [...new Set(pieces.flatMap(({ region, scales }) => (scales ? [region, scales.region] : [region])))];
-  const arrays = [...new Set(pieces.flatMap(({ blocks }) => (blocks ? [blocks.of.scales] : [])))];
-  const numbers = pieces.flatMap(({ fileOffset, bytes, region, regionOffset, from, to, scales, blocks }) => {
+  const regions = [...new Set(ranges.flatMap(({ region, scales }) => (scales ? [region, scales.region] : [region])))];
+  const arrays = [...new Set(ranges.flatMap(({ blocks }) => (blocks ? [blocks.of.scales] : [])))];
+  const numbers = ranges.flatMap(({ fileOffset, bytes, region, regionOffset, from, to, scales, blocks }) => {
     const conversion = from === to || to === 'U8' ? 0 : CONVERSIONS.indexOf(`${from} ${to}`);
     const ofScales = scales === undefined ? [0, 0] : [regions.indexOf(scales.region), scales.offset];
     const ofBlocks =

@@ -150,8 +150,8 @@ const PROGRESS_INTERVAL_MS = 500;
 const MAX_THREADS = 16;
 
 /**
- * Writes the tensors of a weight file in one pass on all cores: a piece of a megabyte is read, merged in float32, rounded
- * once, converted if that is asked for, written and hashed while it is in the cache. Memory: eight such pieces for each thread, as
+ * Writes the tensors of a weight file in one pass on all cores: a block of a megabyte is read, merged in float32, rounded
+ * once, converted if that is asked for, written and hashed while it is in the cache. Memory: eight such blocks for each thread, as
  * read and as converted, and a copy of the larger factor of some updates. A weight whose update is 0 keeps its numbers.
  *
  * @returns the sha256 of the file, hexadecimal

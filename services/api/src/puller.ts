@@ -1,5 +1,11 @@
 // The puller: a process of its own, because it alone writes to the models folder, connects to the hub, and has its token.
-import { bucketPlace, createPullStore, MODELS_KIND, modelsFolderPlace, startPuller } from '@lorasmith/base-models';
+import {
+  bucketDestination,
+  createPullStore,
+  MODELS_KIND,
+  modelsFolderDestination,
+  startPuller,
+} from '@lorasmith/base-models';
 import {
   checkFolders,
   checkRedisSettings,
@@ -32,14 +38,16 @@ const s3 = s3StoreOf(config.store);
 // Without S3 it needs the models folder alone, and says what is wrong with that when it first writes there.
 if (s3 !== null) await checkFolders({ dataDir, modelsDir: null, logger }).catch(exitOnWrongConfiguration);
 const stores = s3 === null ? null : await openStores({ dataDir, s3 });
-const place =
-  stores?.s3 == null ? modelsFolderPlace(modelsDir) : bucketPlace(await stores.s3.open(MODELS_KIND), dataDir);
+const destination =
+  stores?.s3 == null
+    ? modelsFolderDestination(modelsDir)
+    : bucketDestination(await stores.s3.open(MODELS_KIND), dataDir);
 
 const redis = connectRedis({ ...config.redis, whenUnavailable: 'fail-fast', name: 'lorasmith-puller', logger });
 await redisReady(redis, REDIS_WAIT_MS);
 const puller = startPuller({
   pulls: createPullStore({ redis, prefix: config.redis.prefix }),
-  place,
+  destination,
   hub,
   limits: config.limits,
   log: logger,

@@ -13,7 +13,7 @@ import {
 import { checkModelConfig, ORIGIN_FILE } from '@lorasmith/model-folder';
 import { freeBytesOf, writeFileAtomic } from '@lorasmith/storage';
 import { chooseFiles, WEIGHTS_INDEX, weightsOfIndex } from './choose-files.js';
-import type { ModelPlace } from './model-place.js';
+import type { ModelDestination } from './model-destination.js';
 import { type PullFolder, pullFolder } from './pull-folder.js';
 
 export interface PullLimits {
@@ -25,7 +25,7 @@ export interface PullLimits {
 
 export interface PullModelOptions {
   hub: HubSettings & { offline: boolean };
-  place: ModelPlace;
+  destination: ModelDestination;
   limits: PullLimits;
   signal: AbortSignal;
   progress: PullProgress;
@@ -44,11 +44,11 @@ const CONNECTIONS = 3;
  *   reason of the signal
  */
 export async function pullModel(pull: ModelPull, options: PullModelOptions): Promise<void> {
-  const { hub, place, signal } = options;
+  const { hub, destination, signal } = options;
   const { name, repo, revision } = pull;
-  const folder = pullFolder(place.stagingDir, name);
-  if (await place.isPulled(pull)) return await folder.remove();
-  if (await place.exists(name)) throw nameInUse(name);
+  const folder = pullFolder(destination.stagingDir, name);
+  if (await destination.isPulled(pull)) return await folder.remove();
+  if (await destination.exists(name)) throw nameInUse(name);
   if (hub.offline) {
     const message = `HF_HUB_OFFLINE is set, so nothing is fetched from the hub. Copy ${repo} into the models folder, or start the puller without it.`;
     throw new ProductError('hub_offline', message);
@@ -59,12 +59,12 @@ export async function pullModel(pull: ModelPull, options: PullModelOptions): Pro
     // A pull that was interrupted continues with the commit that it has begun with.
     const commit = pull.commit ?? (await repository.commit());
     options.progress.begin(commit);
-    await writable(place.stagingDir, () => folder.prepare({ repo, commit }));
+    await writable(destination.stagingDir, () => folder.prepare({ repo, commit }));
     await fetchAll({ ...options, repository, subject, commit, folder });
     const origin: ModelOrigin = { repo, revision, commit };
     await writeFileAtomic(path.join(folder.complete, ORIGIN_FILE), `${JSON.stringify(origin)}\n`);
     await options.confirm();
-    if (!(await place.publish(folder, name))) throw nameInUse(name);
+    if (!(await destination.publish(folder, name))) throw nameInUse(name);
     await folder.remove();
   } finally {
     await repository.close();
@@ -113,10 +113,13 @@ function checkSize(files: readonly HubFile[], repo: string, { maxBytes }: PullLi
   throw new ProductError('model_not_supported', message);
 }
 
-async function requireFreeBytes(files: readonly HubFile[], { folder, place, limits }: FetchOptions): Promise<void> {
+async function requireFreeBytes(
+  files: readonly HubFile[],
+  { folder, destination, limits }: FetchOptions,
+): Promise<void> {
   let missing = 0;
   for (const { name, bytes } of files) missing += Math.max(0, bytes - (await folder.stateOf(name)).bytes);
-  const free = await freeBytesOf(place.stagingDir);
+  const free = await freeBytesOf(destination.stagingDir);
   if (missing + limits.keepFreeBytes <= free) return;
   const message =
     `${missing} bytes are still to be fetched, and ${free} bytes are free on the disk of the models folder, of which ` +

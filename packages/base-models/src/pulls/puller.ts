@@ -7,7 +7,7 @@ import { pullFolder, sweepPullFolders } from './pull-folder.js';
 import { createPullProgress, type PullModelOptions, pullModel } from './pull-model.js';
 import type { PullStore } from './pull-store.js';
 
-export interface PullerOptions extends Pick<PullModelOptions, 'hub' | 'place' | 'limits'> {
+export interface PullerOptions extends Pick<PullModelOptions, 'hub' | 'destination' | 'limits'> {
   pulls: PullStore;
   log: Logger;
   /** @defaultValue 1 s */
@@ -34,7 +34,7 @@ class LeftError extends Error {}
 
 /** Works on the pulls that the api has queued, and continues those that a puller which died has left. */
 export function startPuller(options: PullerOptions): Puller {
-  const { pulls, log, place, intervalMs = INTERVAL_MS } = options;
+  const { pulls, log, destination, intervalMs = INTERVAL_MS } = options;
   const self = randomUUID();
   const running = new Map<ModelPullId, { done: Promise<void>; stop(): void }>();
   let closing = false;
@@ -53,7 +53,7 @@ export function startPuller(options: PullerOptions): Puller {
     if (Date.now() - sweptAt > SWEEP_INTERVAL_MS) {
       sweptAt = Date.now();
       const names = new Set((await pulls.list()).filter(({ id }) => open.includes(id)).map(({ name }) => name));
-      const swept = await sweepPullFolders(place.stagingDir, (name) => names.has(name), KEPT_MS);
+      const swept = await sweepPullFolders(destination.stagingDir, (name) => names.has(name), KEPT_MS);
       if (swept > 0) log.info({ swept }, 'removed the files of pulls that nobody continued');
     }
   };
@@ -87,7 +87,7 @@ type WorkOptions = PullerOptions & { self: string; intervalMs: number };
 
 /** Runs one pull and keeps its record and lease up to date. */
 async function workOn(claimed: ModelPull, controller: AbortController, options: WorkOptions): Promise<void> {
-  const { pulls, self, log, place, intervalMs } = options;
+  const { pulls, self, log, destination, intervalMs } = options;
   const { signal } = controller;
   const progress = createPullProgress(claimed);
   const started: ModelPull = {
@@ -121,7 +121,7 @@ async function workOn(claimed: ModelPull, controller: AbortController, options: 
     await writing.stop();
   }
   if (end === null) return await pulls.release(claimed.id, self);
-  if (end.status === 'cancelled') await pullFolder(place.stagingDir, claimed.name).remove();
+  if (end.status === 'cancelled') await pullFolder(destination.stagingDir, claimed.name).remove();
   const ended = { ...started, ...progress.snapshot(), ...end, ended_at: new Date().toISOString() };
   await pulls.write(ended, self);
   log.info({ ...about, commit: ended.commit, bytes: ended.total_bytes }, `the pull has ${end.status}`);

@@ -33,7 +33,7 @@ export interface ModelSource {
    * The model without the values of its weights: enough to plan a job. Its remembered digest is that of the complete model.
    * @throws ProductError as {@link hold}
    */
-  holdOutline(name: string): Promise<HeldModel>;
+  holdWithoutWeights(name: string): Promise<HeldModel>;
 }
 
 /** The kind of base models in a store. */
@@ -43,7 +43,7 @@ export interface ModelSourceOptions {
   /** A model in this folder takes precedence over one of the same name in the store. */
   modelsDir: string;
   stores: Stores;
-  /** Receives the digests of outlined models. */
+  /** Receives the digests of models that are fetched without their weights. */
   digests: WeightDigests;
 }
 
@@ -62,7 +62,7 @@ export function localModels(modelsDir: string): ModelSource {
     describe: (name) => describeModel(modelsDir, name),
     // The caller opens the model, which checks that it exists.
     hold,
-    holdOutline: hold,
+    holdWithoutWeights: hold,
   };
 }
 
@@ -107,25 +107,25 @@ function storedModels(options: {
     await requireStored(name);
     return held(await store.hold(name));
   };
-  const holdOutline = async (name: string): Promise<HeldModel> => {
-    if (await isLocal(name)) return await local.holdOutline(name);
+  const holdWithoutWeights = async (name: string): Promise<HeldModel> => {
+    if (await isLocal(name)) return await local.holdWithoutWeights(name);
     await requireStored(name);
     const record = await store.record(name);
     // If the cache has the complete model already, use it.
     if ((await cache.peek(`${MODELS_KIND}-${record.upload}`, name)) !== null) return held(await store.hold(name));
-    const outline = {
+    const partial = {
       key: `${MODELS_KIND}-outline-${record.upload}`,
       id: name,
-      bytes: outlineBytes(record),
+      bytes: bytesWithoutWeights(record),
       fetch: async (staging: Staging) => {
-        await fetchOutline(store, record, staging);
+        await fetchWithoutWeights(store, record, staging);
         await rememberDigest(digests, record, staging);
       },
     };
-    return held(await cache.hold(outline));
+    return held(await cache.hold(partial));
   };
   const describe = async (name: string): Promise<BaseModelDetail> => {
-    const { modelsDir: folder, release } = await holdOutline(name);
+    const { modelsDir: folder, release } = await holdWithoutWeights(name);
     try {
       return await describeModel(folder, name);
     } finally {
@@ -146,7 +146,7 @@ function storedModels(options: {
     },
     describe,
     hold,
-    holdOutline,
+    holdWithoutWeights,
   };
 }
 
@@ -157,8 +157,8 @@ const MAX_HEADER_BYTES = 100_000_000;
 /** Assumed size of a header before it is known. The headers of the largest models have about 1 MiB. */
 const EXPECTED_HEADER_BYTES = 2 ** 20;
 
-/** Approximate size of an outline on disk. */
-export function outlineBytes({ files }: BundleRecord): number {
+/** Approximate size on disk of a model without the values of its weights. */
+export function bytesWithoutWeights({ files }: BundleRecord): number {
   const sizes = files.map(({ name, bytes }) => (isWeightFile(name) ? Math.min(bytes, EXPECTED_HEADER_BYTES) : bytes));
   return sizes.reduce((sum, size) => sum + size, 0);
 }
@@ -169,7 +169,7 @@ export function outlineBytes({ files }: BundleRecord): number {
  *
  * @throws ProductError `internal_error` for a file that has changed; `model_file_corrupt`
  */
-export async function fetchOutline(store: S3BundleStore, record: BundleRecord, staging: Staging): Promise<void> {
+export async function fetchWithoutWeights(store: S3BundleStore, record: BundleRecord, staging: Staging): Promise<void> {
   for (const { name, bytes, sha256 } of record.files) {
     if (isWeightFile(name)) {
       await fetchHeader(store, record.id, { name, bytes }, staging);
@@ -184,17 +184,17 @@ export async function fetchOutline(store: S3BundleStore, record: BundleRecord, s
   }
 }
 
-/** Remembers for an outline what the digest of the complete model's weights is, since it cannot be computed from the outline. */
+/** Remembers the digest of the complete model's weights, which cannot be computed from a copy without them. */
 export async function rememberDigest(digests: WeightDigests, { files }: BundleRecord, staging: Staging): Promise<void> {
   const sha256s = new Map(files.map(({ name, sha256 }) => [name, sha256]));
   try {
-    const outline = await readModelFolder(staging.path);
+    const model = await readModelFolder(staging.path);
     const digest = digestOfFiles(
-      outline,
-      outline.files.map(({ name }) => sha256s.get(name)!),
+      model,
+      model.files.map(({ name }) => sha256s.get(name)!),
     );
     // Nobody writes these files again.
-    await digests.remember({ ...(await digests.state(outline)), settled: true }, digest);
+    await digests.remember({ ...(await digests.state(model)), settled: true }, digest);
   } catch (error) {
     // The first use of an invalid model reports its fault.
     if (!(error instanceof ProductError)) throw error;
@@ -252,7 +252,7 @@ export interface PushModelOptions {
 export async function pushModel({ store, modelsDir, name, replace }: PushModelOptions): Promise<BundleRecord | null> {
   const model = await openBaseModel(modelsDir, name);
   if (model.untiedByFiles) {
-    // An outline does not contain the weights, so other hosts could not detect this.
+    // Hosts that fetch a model without its weights could not detect this.
     const message = `${name}/config.json ties the output head to the embedding, but the weights have a different head. Set tie_word_embeddings to false in it.`;
     throw new ProductError('model_file_corrupt', message);
   }

@@ -1,6 +1,4 @@
 import {
-  type BesideMlp,
-  besideNames,
   type DecoderArchitecture,
   type ExpertParameter,
   type Experts,
@@ -8,6 +6,8 @@ import {
   expertTensors,
   fusedTensorNames,
   hasExperts,
+  type ParallelMlp,
+  parallelMlpNames,
   type SparseMlp,
 } from '@lorasmith/model-folder';
 import type { IndexRange, TensorConversion } from '@lorasmith/weight-files';
@@ -47,7 +47,7 @@ export interface StackedExperts {
 }
 
 /** An MLP with experts. */
-type WithExperts = SparseMlp | BesideMlp;
+type WithExperts = SparseMlp | ParallelMlp;
 
 /**
  * Gate, up and down of the experts of a layer.
@@ -135,8 +135,8 @@ export function sparseParts(own: SparseMlp, { names }: DecoderArchitecture): Lay
 }
 
 /** The router of experts that are parallel to an MLP, their norms and that MLP's, the weights of the router's norm, and the scales of experts. */
-export function besideParts(_: BesideMlp, architecture: DecoderArchitecture): LayerPart[] {
-  const beside = besideNames(architecture);
+export function parallelParts(_: ParallelMlp, architecture: DecoderArchitecture): LayerPart[] {
+  const beside = parallelMlpNames(architecture);
   return [
     { path: architecture.names.experts!.router, name: 'ffn_gate_inp' },
     { path: beside.norm, name: 'pre_ffw_norm_2', isNorm: true },

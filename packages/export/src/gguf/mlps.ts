@@ -1,5 +1,5 @@
 import type { DecoderArchitecture, Mlp, MlpOf } from '@lorasmith/model-folder';
-import { besideParts, expertBiases, type StackedExperts, sparseParts, stackedExperts } from './experts.js';
+import { expertBiases, parallelParts, type StackedExperts, sparseParts, stackedExperts } from './experts.js';
 import { ggufFamily } from './families/gguf-families.js';
 import type { LayerPart, LayerTensor } from './mixers.js';
 
@@ -17,8 +17,8 @@ interface GgufMlp<Own extends Mlp> {
 const MLPS: { readonly [Kind in Mlp['kind']]: GgufMlp<MlpOf<Kind>> } = {
   dense: { parts: (_, architecture) => denseParts(architecture), experts: () => [], biases: () => [] },
   sparse: { parts: sparseParts, experts: stackedExperts, biases: expertBiases },
-  beside: {
-    parts: (own, architecture) => [...denseParts(architecture), ...besideParts(own, architecture)],
+  parallel: {
+    parts: (own, architecture) => [...denseParts(architecture), ...parallelParts(own, architecture)],
     // llama.cpp multiplies by the scales of experts before it adds what an adapter gives.
     experts: (...of) => stackedExperts(...of).map((one) => ({ ...one, withoutAdapter: one.name === 'ffn_down_exps' })),
     biases: expertBiases,

@@ -242,7 +242,7 @@ function readMlps(source: FamilySource, decoder: DecoderArchitecture, doubledFro
   const usual: Mlp =
     decoder.names.experts === null
       ? { kind: 'dense' }
-      : { kind: 'beside', experts: readGemma4Experts(source, decoder) };
+      : { kind: 'parallel', experts: readGemma4Experts(source, decoder) };
   const doubled = { ...usual, intermediateSize: 2 * decoder.intermediateSize };
   return decoder.layers.map((_, layer) => (layer < doubledFrom ? usual : doubled));
 }

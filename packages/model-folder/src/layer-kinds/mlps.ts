@@ -1,5 +1,5 @@
-import type { BesideMlp, DecoderArchitecture, DenseMlp, Experts, Mlp, SparseMlp } from '../architecture.js';
-import { type BesideMlpNames, type DecoderNames, tensorOfLayer } from '../decoder-names.js';
+import type { DecoderArchitecture, DenseMlp, Experts, Mlp, ParallelMlp, SparseMlp } from '../architecture.js';
+import { type DecoderNames, type ParallelMlpNames, tensorOfLayer } from '../decoder-names.js';
 import type { ExpertParameter, LinearLayer, RequiredTensor } from '../families/family.js';
 import { EXPERT_PARAMETERS } from '../module-pattern.js';
 import { mxfp4Tensors } from '../weight-formats/mxfp4.js';
@@ -11,7 +11,7 @@ export interface MlpLinears {
   mlp: { gateUp: LinearLayer[]; down: LinearLayer } | null;
   /** The gate of the shared expert; null without one, or without a gate. */
   sharedGate: LinearLayer | null;
-  /** The router of experts beside an MLP; null without one. At that of others no adapter acts. */
+  /** The router of experts in parallel with an MLP; null without one. No adapter acts at other routers. */
   router: LinearLayer | null;
 }
 
@@ -101,7 +101,7 @@ const sparseKind: MlpKind<SparseMlp> = {
 };
 
 /** True of an MLP with experts. */
-export function hasExperts(mlp: Mlp): mlp is SparseMlp | BesideMlp {
+export function hasExperts(mlp: Mlp): mlp is SparseMlp | ParallelMlp {
   return 'experts' in mlp;
 }
 
@@ -115,7 +115,7 @@ export function expertsOf({ layers }: Pick<DecoderArchitecture, 'layers'>, layer
 const GATE_UP_OF_EACH = ['gate_proj', 'up_proj'] as const;
 const DOWN_OF_EACH = ['down_proj'] as const;
 
-/** The tensors of a layer with experts besides its linear layers. Those of a part lie one behind the other in memory. */
+/** The tensors of a layer with experts besides its linear layers. The tensors of a part are contiguous in memory. */
 interface ExpertTensors {
   /** `[experts, hidden]` */
   router: RequiredTensor;
@@ -241,17 +241,17 @@ function contradictingTensors(architecture: DecoderArchitecture, layer: number):
   return parts.map((part) => [expertTensor(architecture, layer, count, part), what]);
 }
 
-/** The module paths of what such a layer has more than others, relative to it. */
-export function besideNames({ names }: DecoderArchitecture): BesideMlpNames {
+/** The further module paths of a layer with an MLP in parallel with experts, relative to it. */
+export function parallelMlpNames({ names }: DecoderArchitecture): ParallelMlpNames {
   return names.experts!.beside!;
 }
 
 /** The weights of the router's norm `[hidden]`, and the factors of the experts' weights `[experts]`. */
-export function besideScales(
+export function parallelMlpScales(
   architecture: DecoderArchitecture,
   layer: number,
 ): { router: RequiredTensor; experts: RequiredTensor } {
-  const { routerScale, expertScales } = besideNames(architecture);
+  const { routerScale, expertScales } = parallelMlpNames(architecture);
   const within = (path: string, shape: number[]) => ({ name: tensorOfLayer(architecture.names, layer, path), shape });
   return {
     router: within(routerScale, [architecture.hiddenSize]),
@@ -259,7 +259,7 @@ export function besideScales(
   };
 }
 
-const besideKind: MlpKind<BesideMlp> = {
+const parallelKind: MlpKind<ParallelMlp> = {
   /** The router is among them: adapters may act at it. */
   linears: (own, architecture, make) => ({
     mlp: gateUpDown(architecture, architecture.names, own.intermediateSize ?? architecture.intermediateSize, make),
@@ -268,13 +268,13 @@ const besideKind: MlpKind<BesideMlp> = {
   }),
 
   norms(_, architecture) {
-    const { norm, branchNorm, mlpBranchNorm } = besideNames(architecture);
+    const { norm, branchNorm, mlpBranchNorm } = parallelMlpNames(architecture);
     return [norm, branchNorm, mlpBranchNorm];
   },
 
   tensors(_, architecture, layer) {
     const { gateUp, down } = expertTensors(architecture, layer);
-    const { router, experts } = besideScales(architecture, layer);
+    const { router, experts } = parallelMlpScales(architecture, layer);
     return [router, experts, ...gateUp, ...down];
   },
 
@@ -293,7 +293,7 @@ export type MlpOf<Kind extends Mlp['kind']> = Extract<Mlp, { kind: Kind }>;
 const KINDS: { readonly [Kind in Mlp['kind']]: MlpKind<MlpOf<Kind>> } = {
   dense: denseKind,
   sparse: sparseKind,
-  beside: besideKind,
+  parallel: parallelKind,
 };
 
 function mlpIn({ layers }: Pick<DecoderArchitecture, 'layers'>, layer: number): { own: Mlp; kind: MlpKind<Mlp> } {

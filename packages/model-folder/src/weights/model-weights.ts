@@ -20,7 +20,7 @@ export interface ModelWeights {
    * @param into filled
    * @throws as {@link read}
    */
-  readPiece(name: string, begin: number, into: Uint8Array): Promise<void>;
+  readRange(name: string, begin: number, into: Uint8Array): Promise<void>;
 
   /** The location of its bytes, for readers that are not in JavaScript. The file descriptor is open until `close`. */
   location(name: string): { fd: number; offset: number; bytes: number };
@@ -85,7 +85,7 @@ export async function openModelWeights(folder: ModelFolder): Promise<ModelWeight
   return {
     entry: (name) => locateTensor(folder, name).entry,
     read: (name, into) => reading(name, (file) => file.read(name, into)),
-    readPiece: (name, begin, into) => reading(name, (file) => file.readPiece(name, begin, into)),
+    readRange: (name, begin, into) => reading(name, (file) => file.readRange(name, begin, into)),
     location: (name) => {
       const { file } = locateTensor(folder, name);
       const opened = open.get(file)!;

@@ -1,10 +1,10 @@
 import {
   type BlockScales,
   createRegion,
-  type FilePiece,
+  type FileRange,
   type FloatDtype,
   type Region,
-  readPieces,
+  readRanges,
   SafetensorsError,
   type SafetensorsFile,
   Sha256,
@@ -14,7 +14,7 @@ import { QUANTIZED_BLOCK } from '../weight-formats/four-bit.js';
 import { locateTensor, openWeightFiles } from './model-weights.js';
 import { asModelError, type WeightFile } from './weight-files.js';
 
-/** Tensors that are read into one region, one behind the other. */
+/** Tensors that are read into one region, contiguously. */
 export interface WeightTarget {
   names: readonly string[];
   /**
@@ -183,7 +183,7 @@ async function readWindow(
   { begin, end, parts }: Window,
   sha256: Sha256 | null,
 ): Promise<number> {
-  const pieces = parts.map((part): FilePiece => {
+  const ranges = parts.map((part): FileRange => {
     const { filling, from, regionOffset, scaleOffset, blocks } = part;
     const { dtype: to } = filling.target;
     filling.regions ??= {
@@ -195,20 +195,20 @@ async function readWindow(
     const bytes = Math.min(end, part.fileOffset + part.bytes) - fileOffset;
     const done = (fileOffset - part.fileOffset) / STORED_WIDTH[from];
     const ofScales = scales && { region: scales, offset: scaleOffset + (4 * done) / QUANTIZED_BLOCK };
-    const piece = { fileOffset, bytes, region, regionOffset: regionOffset + (done * BITS[to]) / 8, from, to };
+    const range = { fileOffset, bytes, region, regionOffset: regionOffset + (done * BITS[to]) / 8, from, to };
     return {
-      ...piece,
+      ...range,
       scales: ofScales ?? undefined,
       blocks: blocks === null ? undefined : { of: blocks, first: done },
     };
   });
-  if (!(await readPieces(file.fd, { begin, end }, pieces, sha256))) {
+  if (!(await readRanges(file.fd, { begin, end }, ranges, sha256))) {
     // The file was truncated after its size was checked.
     throw new SafetensorsError('file_truncated', 'the file ended while it was read');
   }
   let readBytes = 0;
   for (const [i, { filling }] of parts.entries()) {
-    const { bytes } = pieces[i]!;
+    const { bytes } = ranges[i]!;
     readBytes += bytes;
     filling.missingBytes -= bytes;
     if (filling.missingBytes > 0) continue;

@@ -80,7 +80,7 @@ async function openTensor(folder: string, { file, entry }: LocatedTensor): Promi
     const opened = await openSafetensors(join(folder, file));
     const read = async (begin: number, end: number) => {
       const block = Buffer.alloc(end - begin);
-      await opened.readPiece(entry.name, begin, block).catch((error) => {
+      await opened.readRange(entry.name, begin, block).catch((error) => {
         throw asModelError(error, folder, file);
       });
       return block;

@@ -61,7 +61,7 @@ export interface BlockContext {
   recurrence: Recurrence;
   /** The keys and values that layers read of earlier ones. */
   sharedKeysAndValues: SharedKeysAndValues;
-  /** The inputs of layers beside the stream; null: there are none. */
+  /** The inputs of layers in addition to the stream; null: there are none. */
   layerInputs: PassLayerInputs | null;
   /** `[tokens, 1]` in float32, by which queries are multiplied; null: they are not. */
   queryFactors: Tensor | null;

@@ -39,7 +39,7 @@ export interface DecoderWeights {
   embedding: Tensor;
   /** `[positions, hidden]` float32; null where positions are not learned */
   positions: Tensor | null;
-  /** The inputs of layers beside the stream; null: there are none. */
+  /** The inputs of layers in addition to the stream; null: there are none. */
   layerInputs: LayerInputs | null;
   layers: DecoderLayer[];
   finalNorm: Norm;

@@ -36,7 +36,7 @@ interface LayerInputWeights {
 const SUM_SCALE = Math.SQRT1_2;
 
 /**
- * The numbers of a token that each layer reads beside the residual stream: `(√size · embedding + norm(W x / √hidden)) / √2`, of an embedding of the
+ * The numbers of a token that each layer reads in addition to the residual stream: `(√size · embedding + norm(W x / √hidden)) / √2`, of an embedding of the
  * token for the layer and the embedded token x (per-layer embeddings of Gemma 3n and Gemma 4).
  */
 export class LayerInputs {

@@ -1,6 +1,4 @@
 import {
-  besideNames,
-  besideScales,
   type DecoderArchitecture,
   type ExpertParameter,
   expertParameters,
@@ -8,6 +6,8 @@ import {
   expertTensors,
   layerLinears,
   type Mlp,
+  parallelMlpNames,
+  parallelMlpScales,
 } from '@lorasmith/model-folder';
 import { constant, dispose, multiply, scope } from '@lorasmith/tensor';
 import { type ExpertGroups, expertGroups } from '../frozen-experts.js';
@@ -15,7 +15,7 @@ import { built, type Listed, made } from '../loading/listed.js';
 import type { WeightList } from '../loading/weight-list.js';
 import type { Sublayer } from './block.js';
 import { FeedForward, SharedExpert } from './feed-forward.js';
-import { MlpBesideExperts } from './mlp-beside-experts.js';
+import { MlpWithExperts } from './mlp-with-experts.js';
 import { listNormIfAny, listNormOfLayer, type Norm, unitNorm } from './norm.js';
 import { FrozenRouter, type Router, ScaledRouter } from './router.js';
 import { SparseMlp } from './sparse-mlp.js';
@@ -36,9 +36,9 @@ const MLPS: Readonly<Record<Mlp['kind'], ListMlp>> = {
   dense: { norm: usualNorm, sublayer: listFeedForward },
   sparse: { norm: usualNorm, sublayer: listSparseMlp },
   // MLP and experts each have weights of their own for what they read.
-  beside: {
+  parallel: {
     norm: (list, architecture) => unitNorm(list, architecture, architecture.hiddenSize),
-    sublayer: listMlpBesideExperts,
+    sublayer: listMlpWithExperts,
   },
 };
 
@@ -67,32 +67,32 @@ function listSparseMlp(list: WeightList, architecture: DecoderArchitecture, inde
   });
 }
 
-function listMlpBesideExperts(
+function listMlpWithExperts(
   list: WeightList,
   architecture: DecoderArchitecture,
   index: number,
-): Listed<MlpBesideExperts> {
+): Listed<MlpWithExperts> {
   const { names } = architecture;
-  const beside = besideNames(architecture);
+  const parallel = parallelMlpNames(architecture);
   const normOf = (path: string) => listNormOfLayer(list, architecture, index, path);
   const parts = {
     norm: normOf(names.mlpNorm!),
     mlp: listFeedForward(list, architecture, index),
-    mlpBranchNorm: normOf(beside.mlpBranchNorm),
+    mlpBranchNorm: normOf(parallel.mlpBranchNorm),
     experts: listExpertsWith(list, architecture, index, {
       router: listScaledRouter(list, architecture, index),
-      expertScales: list.ofExperts(besideScales(architecture, index).experts.name),
-      inputNorm: normOf(beside.norm),
+      expertScales: list.ofExperts(parallelMlpScales(architecture, index).experts.name),
+      inputNorm: normOf(parallel.norm),
     }),
-    branchNorm: normOf(beside.branchNorm),
+    branchNorm: normOf(parallel.branchNorm),
   };
   return built(parts, ({ norm, mlp, mlpBranchNorm, experts, branchNorm }) => {
-    const besides = { sublayer: experts, branchNorm };
-    return new MlpBesideExperts(norm.weight, { sublayer: mlp, branchNorm: mlpBranchNorm }, besides);
+    const parallelExperts = { sublayer: experts, branchNorm };
+    return new MlpWithExperts(norm.weight, { sublayer: mlp, branchNorm: mlpBranchNorm }, parallelExperts);
   });
 }
 
-/** The parts that differ between experts in the place of an MLP and beside one. */
+/** The parts that differ between experts in place of an MLP and in parallel with one. */
 interface ExpertsWith {
   router: Listed<Router>;
   /** `[experts]`: the factors of their weights; null: they have none */
@@ -127,7 +127,7 @@ function listExpertsWith(
 }
 
 function listScaledRouter(list: WeightList, architecture: DecoderArchitecture, index: number): Listed<ScaledRouter> {
-  const { name } = besideScales(architecture, index).router;
+  const { name } = parallelMlpScales(architecture, index).router;
   const scale = made({ scale: list.tensor(name, 'float32') }, ({ scale }, give) => {
     const product = give(scope(() => multiply(scale, constant(architecture.hiddenSize ** -0.5))));
     dispose(scale);

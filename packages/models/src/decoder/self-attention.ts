@@ -273,7 +273,7 @@ export class OutputGate {
     });
   }
 
-  /** @returns `[tokens, heads × headDim]`, and the gate beside the attended, which the backward pass needs. Takes both over. */
+  /** @returns `[tokens, heads × headDim]`, and the gate, concatenated with the attended, which the backward pass needs. Takes both over. */
   forward(attended: Tensor, gate: Tensor): { output: Tensor; both: Tensor } {
     const both = concat([gate, attended], 1); // [tokens, 2 x heads x headDim]
     dispose([gate, attended]);

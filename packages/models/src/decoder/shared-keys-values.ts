@@ -14,7 +14,7 @@ import {
 import type { HeadShape } from './query-key-step.js';
 
 /**
- * The keys and values of a pass that later layers read beside the layer that makes them, and the gradients by them, which are added
+ * The keys and values of a pass that later layers read, too, and the gradients by them, which are added
  * in float32.
  */
 export class SharedKeysAndValues {

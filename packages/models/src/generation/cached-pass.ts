@@ -57,7 +57,7 @@ export class TextStates {
 }
 
 /** Some tokens of a text in a step. */
-interface StatefulPiece {
+interface StatefulSpan {
   states: TextStates;
   /** Tokens of the text in this step. */
   tokens: number;
@@ -65,15 +65,15 @@ interface StatefulPiece {
 
 /** The states of the texts of a step. */
 class StepStates implements RecurrentMemory {
-  readonly #pieces: readonly StatefulPiece[];
+  readonly #spans: readonly StatefulSpan[];
 
-  constructor(pieces: readonly StatefulPiece[]) {
-    this.#pieces = pieces;
+  constructor(spans: readonly StatefulSpan[]) {
+    this.#spans = spans;
   }
 
   before(layer: RecurrentLayer): RecurrentState {
     return scope(() => {
-      const states = this.#pieces.map(({ states }) => states.of(layer) ?? zeros(layer));
+      const states = this.#spans.map(({ states }) => states.of(layer) ?? zeros(layer));
       return {
         tail: concat(
           states.map(({ tail }) => tail),
@@ -88,15 +88,15 @@ class StepStates implements RecurrentMemory {
   }
 
   after(layer: RecurrentLayer, mixed: Tensor, state: Tensor): void {
-    const counts = this.#pieces.map(({ tokens }) => tokens);
+    const counts = this.#spans.map(({ tokens }) => tokens);
     const states = split(
       state,
       counts.map(() => 1),
       0,
     );
     const read = split(mixed, counts, 0);
-    for (const [i, piece] of this.#pieces.entries()) {
-      piece.states.set(layer, { tail: tailAfter(layer, piece.states, read[i]!), state: states[i]! });
+    for (const [i, span] of this.#spans.entries()) {
+      span.states.set(layer, { tail: tailAfter(layer, span.states, read[i]!), state: states[i]! });
     }
     dispose(read);
   }
@@ -196,16 +196,16 @@ export class CachedDecoder {
 
   /**
    * Reads the next tokens of some texts.
-   * @param pieces those with the same adapter next to each other
-   * @param wanted the tokens, in the stream of all pieces, whose predictions are used; ascending, at least one
+   * @param spans those with the same adapter next to each other
+   * @param wanted the tokens, in the stream of all spans, whose predictions are used; ascending, at least one
    * @param use receives the predictions, in the order of `wanted`
    */
-  read(pieces: readonly TokenSpan[], wanted: Int32Array, use: (predictions: Predictions) => void): void {
+  read(spans: readonly TokenSpan[], wanted: Int32Array, use: (predictions: Predictions) => void): void {
     const { decoder } = this;
     scope(() => {
-      const positions = pieces.map(({ cached, tokens }) => Int32Array.from({ length: tokens }, (_, i) => cached + i));
-      const texts = pieces.map(({ span }, i) => ({ positions: positions[i]!, span }));
-      const steps = decoder.rotaries.map((rotary) => this.#cache.step(pieces, rotary.anglesOfTexts(texts)));
+      const positions = spans.map(({ cached, tokens }) => Int32Array.from({ length: tokens }, (_, i) => cached + i));
+      const texts = spans.map(({ span }, i) => ({ positions: positions[i]!, span }));
+      const steps = decoder.rotaries.map((rotary) => this.#cache.step(spans, rotary.anglesOfTexts(texts)));
       const { hidden, adapters } = decoder.forwardWith(
         {
           attend: {
@@ -219,14 +219,14 @@ export class CachedDecoder {
             },
           },
           recurrence: {
-            rows: tokenRows(pieces.map(({ tokens }) => tokens)),
+            rows: tokenRows(spans.map(({ tokens }) => tokens)),
             shared: null,
-            memory: new StepStates(pieces),
+            memory: new StepStates(spans),
           },
         },
-        { ids: joined(pieces.map(({ ids }) => ids)), positions: joined(positions) },
+        { ids: joined(spans.map(({ ids }) => ids)), positions: joined(positions) },
         wanted,
-        actingOn(pieces),
+        actingOn(spans),
       );
       use(new Predictions(decoder.head, hidden, adapters));
     });
@@ -270,11 +270,11 @@ function joined(arrays: readonly Int32Array[]): Int32Array {
   return all;
 }
 
-/** One adapter for neighbouring pieces of the same. */
-function actingOn(pieces: readonly TokenSpan[]): ActingAdapter[] {
+/** One adapter for neighbouring spans with the same one. */
+function actingOn(spans: readonly TokenSpan[]): ActingAdapter[] {
   const acting: { adapter: ModelAdapter; tokens: { first: number; count: number } }[] = [];
   let first = 0;
-  for (const { adapter, tokens } of pieces) {
+  for (const { adapter, tokens } of spans) {
     const last = acting.at(-1);
     if (adapter !== null && last?.adapter === adapter) last.tokens.count += tokens;
     else if (adapter !== null) acting.push({ adapter, tokens: { first, count: tokens } });

@@ -22,13 +22,13 @@ export interface GenerationOptions {
 }
 
 /** Tokens of prompts in a step. Fewer would read the weights too often for what they compute. */
-const LEAST_PIECE = 32;
-const GREATEST_PIECE = 512;
+const LEAST_CHUNK = 32;
+const GREATEST_CHUNK = 512;
 
 /**
  * Continues several texts at once, each with an adapter of its own or none (continuous batching, Yu et al. 2022, "Orca"): a
- * step is one pass with the next token of every text, and a piece of the prompts that are still to be read. Prompts are read
- * in pieces (Agrawal et al. 2023, arXiv:2308.16369) of about as many tokens as fit into `stepMs`, as measured.
+ * step is one pass with the next token of every text, and a chunk of the prompts that are still to be read. Prompts are read
+ * in chunks (Agrawal et al. 2023, arXiv:2308.16369) of about as many tokens as fit into `stepMs`, as measured.
  *
  * With the fused ops on a processor, the tokens of a request and their log-probabilities do not depend on what else is
  * generated.
@@ -45,7 +45,7 @@ export class Generation {
   readonly #waiting: Running[] = [];
   readonly #texts: Text[] = [];
   /** Tokens in a step that takes about `stepMs`, while prompts are read. */
-  #pieceTokens = LEAST_PIECE;
+  #chunkTokens = LEAST_CHUNK;
 
   constructor(decoder: Decoder, { cacheTokens, maxTexts, stepMs = 100 }: GenerationOptions) {
     this.#cachePages = Math.ceil(cacheTokens / PAGE_TOKENS);
@@ -63,7 +63,7 @@ export class Generation {
   /** Tokens that the next step reads at most. */
   get stepTokens(): number {
     const readsPrompts = this.#waiting.length > 0 || this.#texts.some(({ unread }) => unread > 1);
-    return readsPrompts ? this.#texts.length + this.#pieceTokens : this.#texts.length;
+    return readsPrompts ? this.#texts.length + this.#chunkTokens : this.#texts.length;
   }
 
   /**
@@ -103,7 +103,7 @@ export class Generation {
   }
 
   /**
-   * One pass: the next token of every text, and a piece of the prompts. It ends a request whose numbers are not finite, and
+   * One pass: the next token of every text, and a chunk of the prompts. It ends a request whose numbers are not finite, and
    * all that take part if the engine fails.
    */
   step(): void {
@@ -119,7 +119,7 @@ export class Generation {
       return;
     }
     this.#measure(turns, performance.now() - start);
-    for (const { text, piece } of turns) text.cached += piece.tokens;
+    for (const { text, span } of turns) text.cached += span.tokens;
     for (const result of results) if (!result.text.ended) this.#take(result);
   }
 
@@ -171,24 +171,24 @@ export class Generation {
     const prompts = ready.filter(({ unread }) => unread > 1);
     const single = ready.length - prompts.length;
     const counts = divided(
-      this.#pieceTokens - single,
+      this.#chunkTokens - single,
       prompts.map(({ readable }) => readable),
     );
     const tokensOf = new Map(prompts.map((text, i) => [text, counts[i]!]));
     const turns = ready.flatMap((text) => {
       const tokens = tokensOf.get(text) ?? 1;
-      return tokens === 0 ? [] : [{ text, piece: text.piece(tokens) }];
+      return tokens === 0 ? [] : [{ text, span: text.nextSpan(tokens) }];
     });
-    const adapters = [...new Set(turns.map(({ piece }) => piece.adapter))];
-    return adapters.flatMap((adapter) => turns.filter(({ piece }) => piece.adapter === adapter));
+    const adapters = [...new Set(turns.map(({ span }) => span.adapter))];
+    return adapters.flatMap((adapter) => turns.filter(({ span }) => span.adapter === adapter));
   }
 
-  /** A step that was too long makes the next pieces shorter; one that was short, though it was full, longer. */
+  /** A step that was too long makes the next chunks shorter; one that was short, though it was full, longer. */
   #measure(turns: readonly GenerationTurn[], ms: number): void {
-    const tokens = turns.reduce((sum, { piece }) => sum + piece.tokens, 0);
-    if (tokens < LEAST_PIECE || (ms < this.#stepMs && tokens < this.#pieceTokens)) return;
+    const tokens = turns.reduce((sum, { span }) => sum + span.tokens, 0);
+    if (tokens < LEAST_CHUNK || (ms < this.#stepMs && tokens < this.#chunkTokens)) return;
     const factor = Math.min(2, Math.max(0.5, this.#stepMs / ms));
-    this.#pieceTokens = Math.min(GREATEST_PIECE, Math.max(LEAST_PIECE, Math.round(tokens * factor)));
+    this.#chunkTokens = Math.min(GREATEST_CHUNK, Math.max(LEAST_CHUNK, Math.round(tokens * factor)));
   }
 
   #read(turns: readonly GenerationTurn[]): Result[] {
@@ -197,7 +197,7 @@ export class Generation {
     // A pass computes at least one hidden state.
     const tokens = wanted.length === 0 ? Int32Array.of(0) : Int32Array.from(wanted, ({ token }) => token);
     this.#model.read(
-      turns.map(({ piece }) => piece),
+      turns.map(({ span }) => span),
       tokens,
       (predictions) => results.push(...resultsOf(wanted, predictions)),
     );
@@ -261,7 +261,7 @@ export class Generation {
 /** The tokens that a text reads in a pass. */
 interface GenerationTurn {
   text: Text;
-  piece: TokenSpan;
+  span: TokenSpan;
 }
 
 /** A token whose prediction is used. */
@@ -282,12 +282,12 @@ interface Result extends Wanted {
 function wantedOf(turns: readonly GenerationTurn[]): Wanted[] {
   const wanted: Wanted[] = [];
   let first = 0;
-  for (const { text, piece } of turns) {
-    for (let i = 0; i < piece.tokens; i++) {
-      const position = piece.cached + i;
+  for (const { text, span } of turns) {
+    for (let i = 0; i < span.tokens; i++) {
+      const position = span.cached + i;
       if (text.wants(position)) wanted.push({ text, position, token: first + i });
     }
-    first += piece.tokens;
+    first += span.tokens;
   }
   return wanted;
 }
@@ -325,10 +325,10 @@ function resultOf(chosen: ChosenToken | null): Pick<Result, 'next' | 'scored'> {
 
 const failed = (error: Error): Pick<Result, 'next' | 'scored'> => ({ next: error, scored: null });
 
-/** Divides tokens among prompts: equal shares, and what is left to the first. At least {@link LEAST_PIECE} for the first. */
+/** Divides tokens among prompts: equal shares, and what is left to the first. At least {@link LEAST_CHUNK} for the first. */
 function divided(tokens: number, unread: readonly number[]): number[] {
-  let left = Math.max(LEAST_PIECE, tokens);
-  const share = Math.max(LEAST_PIECE, Math.floor(left / unread.length));
+  let left = Math.max(LEAST_CHUNK, tokens);
+  const share = Math.max(LEAST_CHUNK, Math.floor(left / unread.length));
   const counts = unread.map((most) => {
     const count = Math.min(most, share, left);
     left -= count;

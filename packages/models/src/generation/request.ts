@@ -17,7 +17,7 @@ export interface Sampling {
   frequencyPenalty?: number | undefined;
   /** Divides the positive logits of tokens in the prompt and the new text, and multiplies the negative ones. @defaultValue 1 */
   repetitionPenalty?: number | undefined;
-  /** An integer. The same seed draws the same tokens, beside any other texts. */
+  /** An integer. The same seed draws the same tokens, whatever other texts are generated at the same time. */
   seed: number;
 }
 

@@ -108,7 +108,7 @@ export class Text {
   }
 
   /** Its next tokens. All of a text that is known is its span. */
-  piece(tokens: number): TokenSpan {
+  nextSpan(tokens: number): TokenSpan {
     const { ids, cached, pages, running, states } = this;
     const own = Int32Array.from(ids.slice(cached, cached + tokens));
     const isPrompt = cached < this.#begun;

@@ -24,7 +24,7 @@ import {
   withMargin,
 } from '@lorasmith/tensor';
 import { DenseExperts, type FrozenExperts, PackedExperts } from '../frozen-experts.js';
-import { DenseLinear, type FrozenLinear, type LinearGroup, MarginLinear, QuantizedLinear } from '../frozen-linear.js';
+import { DenseLinear, type FrozenLinear, type LinearGroup, PaddedLinear, QuantizedLinear } from '../frozen-linear.js';
 import { built, filled, type Listed, made, type ReadItem } from './listed.js';
 import { listPacked } from './packed-formats.js';
 
@@ -136,13 +136,13 @@ export class WeightList {
     const weight = this.#weight(layers);
     if (!this.kernels.weightsHaveMargins(this.#dtype))
       return built({ weight, bias }, (read) => new DenseLinear(this.kernels, read.weight, read.bias));
-    const margined = made({ weight }, (read, give) => {
+    const padded = made({ weight }, (read, give) => {
       const withOne = withMargin(read.weight);
       give(withOne.tensor);
       dispose(read.weight);
       return withOne;
     });
-    return built({ margined, bias }, (read) => new MarginLinear(this.kernels, read.margined, read.bias));
+    return built({ padded, bias }, (read) => new PaddedLinear(this.kernels, read.padded, read.bias));
   }
 
   /** Tensors one behind the other, as one of this shape; those in 4 bits are decoded. */

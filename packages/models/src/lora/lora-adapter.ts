@@ -84,11 +84,11 @@ export class LoraAdapter implements ModelAdapter {
    */
   takeGradient(): Tensor {
     const isReached = this.#adapted.some(({ lora }) => lora.isReached);
-    const pieces = this.#adapted.map(({ lora }) =>
+    const parts = this.#adapted.map(({ lora }) =>
       isReached && !lora.isReached ? lora.zeroGradient() : lora.takeGradient(),
     );
-    const gradient = concat(pieces, 0);
-    dispose(pieces);
+    const gradient = concat(parts, 0);
+    dispose(parts);
     return gradient;
   }
 
@@ -189,22 +189,22 @@ function checkInitial({ name, rank, scale }: LoraTarget, initial: PeftAdapter | 
 }
 
 function initialParameters(adapted: readonly AdaptedGroup[], options: LoraOptions): Float32Array {
-  const pieces: Float32Array[] = [];
+  const parts: Float32Array[] = [];
   for (const { group, modules } of adapted) {
     const { inFeatures } = group.linear;
     for (const { name, rank, expert } of modules) {
       const label = expert === undefined ? name : `${name}.${expert.index}`;
-      pieces.push(givenTo({ name, expert }, options)?.a ?? initialA(rank, inFeatures, options.seed, label));
+      parts.push(givenTo({ name, expert }, options)?.a ?? initialA(rank, inFeatures, options.seed, label));
     }
     for (const { name, rank, outFeatures, expert } of modules) {
-      pieces.push(givenTo({ name, expert }, options)?.b ?? new Float32Array(outFeatures * rank));
+      parts.push(givenTo({ name, expert }, options)?.b ?? new Float32Array(outFeatures * rank));
     }
   }
-  const all = new Float32Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
+  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
   let offset = 0;
-  for (const piece of pieces) {
-    all.set(piece, offset);
-    offset += piece.length;
+  for (const part of parts) {
+    all.set(part, offset);
+    offset += part.length;
   }
   return all;
 }

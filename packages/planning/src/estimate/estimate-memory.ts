@@ -29,9 +29,9 @@ export interface MemoryOfDecoder {
 
 /** Bytes of a moment for each trained parameter: in 8 bits, each 256 have a scale. */
 const MOMENT_BYTES = { adamw: 4, adamw_8bit: 1 + 4 / 256 } as const;
-/** Vectors of all trained parameters that a job keeps besides its two moments: parameters, gradients of a pass and of a step, a copy. */
+/** Vectors of all trained parameters that a job keeps in addition to its two moments: parameters, gradients of a pass and of a step, a copy. */
 const KEPT_VECTORS = 4;
-/** The vectors of AdamW's intermediate results besides the new moments, which one job has at a time. */
+/** The vectors of AdamW's intermediate results, without the new moments, which one job has at a time. */
 const UPDATE_VECTORS = 2;
 /** Vectors of the head's parameters in the backward pass of a chunk of logits: its gradient, that of the chunks before, their sum. */
 const HEAD_VECTORS = 3;

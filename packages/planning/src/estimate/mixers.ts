@@ -13,7 +13,7 @@ import type { Target } from '../targets.js';
 import type { PassLoad } from './batch-load.js';
 import type { EngineMemory } from './engine-memory.js';
 
-/** The layer and the job that the memory of a mixer depends on, besides its settings. */
+/** The layer and the job that the memory of a mixer depends on, in addition to its settings. */
 export interface MixerContext {
   architecture: DecoderArchitecture;
   /** The index of its layer. */
@@ -40,7 +40,7 @@ interface MixerEstimate<Own extends Mixer> {
   passing(own: Own, context: MixerContext): number;
   /** Bytes of the gradients within its backward pass, less what it has kept and freed by then. */
   gradients(own: Own, context: MixerContext): number;
-  /** Bytes of rows that share tokens: those that the layer keeps of all rows besides, and those that it has at a time of a token. */
+  /** Extra bytes of rows with a shared prompt: `kept` of all rows between forward and backward pass, `passing` of a token within the backward pass. */
   repeated(own: Own, context: MixerContext, load: PassLoad): { kept: number; passing: number };
   /** @param squares the sum of the squared lengths of all rows */
   operations(own: Own, architecture: DecoderArchitecture, squares: number): MixerOperations;
@@ -201,7 +201,7 @@ const linearEstimate: MixerEstimate<LinearAttention> = {
   },
 
   /**
-   * Queries and keys in float32. On processors besides the gradients by them of each value head and by the convolution's sums; on a card
+   * Queries and keys in float32. On processors in addition their gradients of each value head, and those by the convolution's sums; on a GPU
    * three vectors of each value head and the gradients by its states.
    */
   passing(own, { engine, width }) {

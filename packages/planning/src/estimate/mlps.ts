@@ -1,11 +1,11 @@
 import {
-  type BesideMlp,
   type DecoderArchitecture,
   type DenseMlp,
   type Experts,
   lastPartOf,
   type Mlp,
   type MlpOf,
+  type ParallelMlp,
   type SparseMlp,
 } from '@lorasmith/model-folder';
 import { layerIndexOf } from '../targets.js';
@@ -20,9 +20,9 @@ interface MlpEstimate<Own extends Mlp> {
   saved(own: Own, context: MlpContext, layer: number): number;
   /** Bytes of tensors that live within its backward pass. */
   passing(own: Own, context: MlpContext): number;
-  /** Multiply-adds of a token besides those of linear layers. */
+  /** Multiply-adds of a token, without those of linear layers. */
   operations(own: Own, architecture: DecoderArchitecture): number;
-  /** Bytes that the passes between its products read and write, forward and backward, without the norm of what it reads. */
+  /** Bytes that element-wise ops read and write, forward and backward, without those of the norm of its input. */
   passed(own: Own, architecture: DecoderArchitecture): number;
   /** The experts that a token passes. */
   expertsPerToken(own: Own): number;
@@ -145,12 +145,12 @@ function passedByExperts({ perToken, intermediateSize }: Experts, architecture: 
   return perToken * (perNumber * intermediateSize + 12 * architecture.hiddenSize);
 }
 
-/** The MLP that is beside the experts. */
-function mlpOf({ intermediateSize }: BesideMlp): DenseMlp {
+/** The MLP in parallel with the experts. */
+function mlpOf({ intermediateSize }: ParallelMlp): DenseMlp {
   return { kind: 'dense', intermediateSize };
 }
 
-const besideEstimate: MlpEstimate<BesideMlp> = {
+const parallelEstimate: MlpEstimate<ParallelMlp> = {
   /** The bytes of experts, of the MLP, and of the norms of what both give. */
   saved(own, context, layer) {
     const ofNorms = 2 * (context.width * context.architecture.hiddenSize + 4);
@@ -175,7 +175,7 @@ const besideEstimate: MlpEstimate<BesideMlp> = {
 const ESTIMATES: { readonly [Kind in Mlp['kind']]: MlpEstimate<MlpOf<Kind>> } = {
   dense: denseEstimate,
   sparse: sparseEstimate,
-  beside: besideEstimate,
+  parallel: parallelEstimate,
 };
 
 function estimateOf(own: Mlp): MlpEstimate<Mlp> {

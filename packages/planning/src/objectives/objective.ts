@@ -131,8 +131,8 @@ export interface RowFormat {
   name: DatasetFormat;
   /** Keys that no other format has. */
   tellingKeys: readonly string[];
-  /** Keys of which one has to be beside them. @defaultValue none */
-  besideKeys?: readonly string[];
+  /** Keys of which the row must have one, too. @defaultValue none */
+  companionKeys?: readonly string[];
   /** All its keys, in words. */
   keys: string;
   schema: Pick<Validator, 'Check' | 'Errors'>;

@@ -67,9 +67,9 @@ describe('reading', () => {
   test('reads a piece of a tensor', async () => {
     const file = await openSafetensors(fixture);
     const piece = new Uint8Array(8);
-    await file.readPiece('b.weight', 16, piece);
+    await file.readRange('b.weight', 16, piece);
     expect([...toFloat32(piece, 'F32')]).toEqual([4, 5]);
-    await expect(file.readPiece('b.weight', 20, piece)).rejects.toThrow(RangeError);
+    await expect(file.readRange('b.weight', 20, piece)).rejects.toThrow(RangeError);
     await file.close();
   });
 

@@ -15,7 +15,7 @@ import {
 const MAX_TENSOR_BYTES = 2 ** 32;
 
 /** Bytes per system call, which cannot read 2 GiB or more. */
-const READ_PIECE_BYTES = 2 ** 28;
+const MOST_READ_BYTES = 2 ** 28;
 
 /** An open safetensors file: its header in memory, its data on disk. */
 export interface SafetensorsFile {
@@ -40,7 +40,7 @@ export interface SafetensorsFile {
    *
    * @throws RangeError when the tensor is too short; SafetensorsError tensor_not_found, file_truncated
    */
-  readPiece(name: string, begin: number, into: Uint8Array): Promise<void>;
+  readRange(name: string, begin: number, into: Uint8Array): Promise<void>;
 
   close(): Promise<void>;
 }
@@ -75,7 +75,7 @@ export async function openSafetensors(path: string, options: OpenOptions = {}): 
       tensors,
       metadata,
       read: async (name, into) => await readEntry(handle, entryOf(name), into),
-      readPiece: async (name, begin, into) => {
+      readRange: async (name, begin, into) => {
         const { byteOffset, byteLength } = entryOf(name);
         if (begin < 0 || begin + into.byteLength > byteLength) {
           throw new RangeError(`${name} does not have ${into.byteLength} bytes from ${begin}`);
@@ -127,8 +127,8 @@ async function readEntry(handle: FileHandle, entry: TensorEntry, into?: Uint8Arr
 async function readFully(handle: FileHandle, target: Uint8Array, position: number): Promise<void> {
   let done = 0;
   while (done < target.byteLength) {
-    const piece = Math.min(READ_PIECE_BYTES, target.byteLength - done);
-    const { bytesRead } = await handle.read(target, done, piece, position + done);
+    const wanted = Math.min(MOST_READ_BYTES, target.byteLength - done);
+    const { bytesRead } = await handle.read(target, done, wanted, position + done);
     // The file was truncated after its size was checked.
     if (bytesRead === 0) throw new SafetensorsError('file_truncated', 'the file ended while it was read');
     done += bytesRead;
@@ -141,7 +141,7 @@ export interface TensorToWrite extends TensorDescription {
 }
 
 /**
- * Writes a safetensors file atomically: a temporary file beside it, synced, then renamed.
+ * Writes a safetensors file atomically: a temporary file next to it, synced, then renamed.
  *
  * If `data` is a function, it is called when its tensor is written, so only one tensor is in memory at a time.
  *
@@ -180,10 +180,10 @@ export async function writeSafetensors(
 
 /** A single write may be partial, and cannot be 2 GiB or more. */
 async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  const pieceBytes = 2 ** 28;
+  const mostBytes = 2 ** 28;
   let done = 0;
   while (done < bytes.byteLength) {
-    const { bytesWritten } = await handle.write(bytes, done, Math.min(pieceBytes, bytes.byteLength - done));
+    const { bytesWritten } = await handle.write(bytes, done, Math.min(mostBytes, bytes.byteLength - done));
     done += bytesWritten;
   }
 }

@@ -25,7 +25,7 @@ import type { PlannedJobs } from './preflight-tasks.js';
 export interface JobInputSources {
   catalog: Pick<DatasetCatalog, 'uploaded' | 'lease'>;
   adapters: BundleStore;
-  baseModels: Pick<ModelSource, 'describe' | 'holdOutline'>;
+  baseModels: Pick<ModelSource, 'describe' | 'holdWithoutWeights'>;
 }
 
 /** The inputs of a job as planning takes them. */

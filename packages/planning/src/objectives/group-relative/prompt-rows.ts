@@ -25,7 +25,7 @@ import { partFaults, promptFaults } from '../preference/answer-encoder.js';
 export const PROMPT_FORMAT: RowFormat = {
   name: 'graded_prompt',
   tellingKeys: ['reference'],
-  besideKeys: ['prompt'],
+  companionKeys: ['prompt'],
   keys: '"prompt", "reference" and optionally "tools" and "parallel_tool_calls"',
   schema: Compile(DatasetRow.graded_prompt),
   faults: (row) => faultsOf(row as GradedPromptRow).slice(0, MAX_FAULTS_PER_ROW),

@@ -50,7 +50,7 @@ import { answerSettingsFaults, readsReference } from '../preference/preference.j
 const LABELLED_FORMAT: RowFormat = {
   name: 'labelled_completion',
   tellingKeys: ['label'],
-  besideKeys: ['prompt', 'completion'],
+  companionKeys: ['prompt', 'completion'],
   keys: '"prompt", "completion", "label" and optionally "tools" and "parallel_tool_calls"',
   schema: Compile(DatasetRow.labelled_completion),
   faults: (row) => faultsOf(row as LabelledRow),

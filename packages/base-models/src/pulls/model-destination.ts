@@ -7,8 +7,8 @@ import { Value } from 'typebox/value';
 import { pushModel } from '../sources/model-source.js';
 import type { PullFolder } from './pull-folder.js';
 
-/** Where pulled models go. */
-export interface ModelPlace {
+/** The models folder or the bucket that pulled models are published to. */
+export interface ModelDestination {
   /** The folder for files of unfinished pulls. */
   stagingDir: string;
   exists(name: string): Promise<boolean>;
@@ -23,7 +23,7 @@ export interface ModelPlace {
 }
 
 /** The models folder of this host. Staged files are in it, so that a model is published by one rename. */
-export function modelsFolderPlace(modelsDir: string): ModelPlace {
+export function modelsFolderDestination(modelsDir: string): ModelDestination {
   const exists = async (name: string) => {
     try {
       await stat(path.join(modelsDir, name));
@@ -55,7 +55,7 @@ export function modelsFolderPlace(modelsDir: string): ModelPlace {
 }
 
 /** The bucket that several hosts share. Files are staged in the data folder of this host. */
-export function bucketPlace(store: S3BundleStore, dataDir: string): ModelPlace {
+export function bucketDestination(store: S3BundleStore, dataDir: string): ModelDestination {
   return {
     stagingDir: path.join(dataDir, 'model-pulls'),
     exists: (name) => store.has(name),

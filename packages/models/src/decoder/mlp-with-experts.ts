@@ -22,7 +22,7 @@ type SavedBoth = { mlp: SavedPart; experts: SavedPart };
  * An MLP and experts that read the same stream (Gemma 4): `norm₁(mlp(w · x)) + norm₂(experts(x))`. The norms of what both read differ in
  * their weights alone, so x is normed without any, and each multiplies it with its own.
  */
-export class MlpBesideExperts implements Sublayer<SavedBoth> {
+export class MlpWithExperts implements Sublayer<SavedBoth> {
   readonly mixesTokens = false;
   readonly #scale: Tensor;
   readonly #mlp: NormedPart;
