@@ -14,10 +14,10 @@ import type { BatchSource } from './batches.js';
 import { evaluate, type HeldOut, requireFinite } from './evaluation.js';
 import type { Rollouts } from './objectives/group-relative/rollouts.js';
 import { optimizerStep } from './optimizer-step.js';
-import type { RunIdentity } from './run-parts.js';
 import { RunRecord, type RunResult, StepTimes } from './run-record.js';
 import type { Sampler } from './sampler.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
+import type { RunIdentity } from './start-run.js';
 
 export interface TrainingRunOptions {
   identity: RunIdentity;

@@ -16,7 +16,7 @@ import { pino } from 'pino';
 import { type TSchema, Type } from 'typebox';
 import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { runIdentity } from '../../../packages/training/src/run-parts.js';
+import { runIdentity } from '../../../packages/training/src/start-run.js';
 import { type RealRedis, startOwnRedis } from '../../../test/real-redis.js';
 import { publishReferenceAdapter } from '../../registry/test/published-adapter.js';
 import { cpuEngine } from '../src/device/choose-engine.js';

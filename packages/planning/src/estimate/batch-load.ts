@@ -10,7 +10,7 @@ import type { StepCounts } from '../schedule.js';
 export interface BatchLoad {
   /** Tokens (rows, for a classifier) that a pass over the largest micro-batch computes. */
   mostTokens: number;
-  /** The most tokens that the rows of a micro-batch share with rows before them. Attention alone reads these again. @defaultValue 0 */
+  /** The most tokens of a micro-batch that repeat a prompt of an earlier row. Only attention computes with them again. @defaultValue 0 */
   mostRepeated?: number;
   /** Labels of the micro-batch that has the most. */
   mostLabels: number;
@@ -64,7 +64,7 @@ class LoadSum {
   examples = 0;
   readonly #examples: Examples;
   readonly #load: ExampleLoad;
-  /** Tokens of the beginning that all rows share, which are computed once. */
+  /** Length of the prefix that all rows share. It is computed once. */
   readonly #common: number;
   readonly #most: Required<PassLoad> = { mostTokens: 0, mostRepeated: 0, mostLabels: 0, longestRow: 0 };
   readonly #sums = { tokens: 0, repeated: 0, labels: 0, squares: 0, microBatches: 0 };

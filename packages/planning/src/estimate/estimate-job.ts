@@ -139,7 +139,7 @@ function adapterPassesOf({ spec, machine }: JobToEstimate): AdapterPasses {
   return machine.kernels === 'cuda' && spec.lora.dropout === 0 ? 'joint' : 'separate';
 }
 
-/** The largest pass of the evaluations and of the reference, which reads as they do. */
+/** Sizes of the largest forward pass of the evaluations and of the reference model; null where the job has neither. */
 function evaluationOf({ spec, training, validation, machine }: JobToEstimate): MemoryNeeds['evaluation'] {
   const { readings, hasReference } = loadOf(training, spec.objective);
   if (readings === 0) return null;
@@ -217,7 +217,7 @@ function rowsPerStep({ training }: JobSpec): number {
   return training.batch_size * training.gradient_accumulation_steps;
 }
 
-/** The seconds, as a mean over steps, in which answers are sampled and the reference reads them. @param secondsOf forward passes */
+/** Mean seconds of a step for sampling answers, and for reading them with the reference model. @param secondsOf forward passes */
 function groupSeconds(
   { spec, training }: JobToEstimate,
   load: BatchLoad,

@@ -105,9 +105,9 @@ function layerPasses({ architecture, targets, recomputedLayers, onlyForward = fa
 }
 
 /**
- * Bytes that the passes between products read and write per token in a layer, forward and backward, of all layers the mean: norms
- * with the residual stream, the gated MLP or what experts gather, weight and sum, the additions of adapters; where there are, the gated input of the layer with its norm,
- * and the factor of the stream.
+ * Bytes per token and layer that element-wise ops read and write, forward and backward, as the mean of all layers. They are the norms
+ * with the residual stream, and the activation of the MLP or the rows that experts gather, weight and sum. Some families add the gated
+ * input of the layer with its norm, and the factor of the stream.
  */
 function meanPassBytes(architecture: DecoderArchitecture): number {
   const { hiddenSize, layerInputs, names } = architecture;
@@ -120,10 +120,10 @@ function meanPassBytes(architecture: DecoderArchitecture): number {
 const OPTIMIZER_BYTES = 48;
 
 /**
- * Numbers per token that an adapter reads and writes at a group with so many inputs and outputs. Forward it reads the input, and adds to
- * the output. Backward it reads the gradient by the output, on a GPU twice, and the input, and adds to the gradient by that. Where it is
- * joint, the narrower of the two is copied with its low-rank product, or added to, and the wider one is read once, for the gradient of a
- * matrix.
+ * Numbers per token that an adapter reads and writes at a group of linear layers. Forward it reads the input, and adds to the output.
+ * Backward it reads the gradient by the output, on a GPU twice, and the input, and adds to the gradient by the input. A joint adapter
+ * copies the narrower of input and output with its low-rank product, or adds to it. It reads the wider one once, for the gradient of A or
+ * B.
  */
 function adapterPassNumbers(
   inFeatures: number,

@@ -199,7 +199,7 @@ export interface Objective<Of extends Examples = Examples> {
    * Adds a fault for each example of a validation dataset whose target nothing trained on has; absent where any target can be learnt.
    * @throws ProductError `cancelled`
    */
-  checkTargets?(sides: SidesOfJob<Of>, faults: FaultList): Promise<void>;
+  checkTargets?(splits: SplitsOfJob<Of>, faults: FaultList): Promise<void>;
   /**
    * Adds a fault for each row that the settings of the job do not fit; null where what is wrong with a row depends on no setting.
    * @returns the rows, if they were read for it and a training reads them too
@@ -238,7 +238,7 @@ export interface LimitedJob {
 }
 
 /** The examples that a job trains and evaluates on. */
-export interface SidesOfJob<Of extends Examples = Examples> {
+export interface SplitsOfJob<Of extends Examples = Examples> {
   model: ModelFolder;
   training: Of;
   validation: Of;

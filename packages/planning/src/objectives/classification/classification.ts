@@ -12,7 +12,7 @@ import {
   type RowFault,
   type RowFormat,
   refuseObjective,
-  type SidesOfJob,
+  type SplitsOfJob,
 } from '../objective.js';
 
 /** Rows of numbers with a label. */
@@ -62,7 +62,7 @@ const LABELS_PER_TURN = 20_000;
 
 /** A class that no row trains is not learnt, so its rows in an evaluation are a mistake. */
 async function checkLabels(
-  { model, training, validation, signal }: SidesOfJob<FeatureExamples>,
+  { model, training, validation, signal }: SplitsOfJob<FeatureExamples>,
   faults: FaultList,
 ): Promise<void> {
   const { classes } = widthsOf(model);

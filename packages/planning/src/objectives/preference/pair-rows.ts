@@ -85,9 +85,9 @@ function conversationPairFaults(pair: Conversations): RowFault[] {
     return [{ code: 'invalid_dataset', message, param: names.prompt }];
   }
   faults.push(...promptFaults(prompt, names.prompt));
-  for (const side of ['chosen', 'rejected'] as const) {
-    const answered = { prompt, answer: pair[side], tools, parallelToolCalls };
-    faults.push(...answerFaults(answered, names[side], (param) => paramWithin(pair, side, param)));
+  for (const answerKey of ['chosen', 'rejected'] as const) {
+    const answered = { prompt, answer: pair[answerKey], tools, parallelToolCalls };
+    faults.push(...answerFaults(answered, names[answerKey], (param) => paramWithin(pair, answerKey, param)));
   }
   if (faults.length === 0 && JSON.stringify(chosen) === JSON.stringify(rejected)) {
     faults.push(equalAnswers(names.rejected));
@@ -194,17 +194,17 @@ function splitTurns(chosen: readonly ChatMessage[], rejected: readonly ChatMessa
 /** The field of a row for a path within the conversation of its prompt and one answer. */
 function paramWithin(
   { prompt, shared, names }: Pick<Conversations, 'prompt' | 'shared' | 'names'>,
-  side: 'chosen' | 'rejected',
+  answerKey: 'chosen' | 'rejected',
   param: string,
 ): string {
   const found = /^messages\.(\d+)(.*)$/.exec(param);
   if (found === null) return param.startsWith('tools') && names.prompt === 'input.messages' ? `input.${param}` : param;
   const index = Number(found[1]);
   if (index < prompt.length) return `${names.prompt}.${index}${found[2]}`;
-  return `${names[side]}.${index - prompt.length + shared}${found[2]}`;
+  return `${names[answerKey]}.${index - prompt.length + shared}${found[2]}`;
 }
 
-const SIDES = ['chosen', 'rejected'] as const;
+const ANSWER_KEYS = ['chosen', 'rejected'] as const;
 
 /** Rows of two answers to a prompt, for a decoder. */
 export class PairRowConverter implements RowConverter<PairRow> {
@@ -220,9 +220,14 @@ export class PairRowConverter implements RowConverter<PairRow> {
     const rows = pair.kind === 'text' ? textRows(pair) : conversationRows(pair);
     const isPlain = pair.kind === 'text' && pair.isImplicit;
     const encoded = Object.fromEntries(
-      SIDES.map((side) => [side, this.#answers.encode(rows[side], (param) => at(pair, side, param), isPlain)]),
-    ) as Record<(typeof SIDES)[number], EncodedRow>;
-    const faults = SIDES.flatMap((side) => this.#answers.faultsOf(encoded[side], pair.names[side]));
+      ANSWER_KEYS.map((answerKey) => [
+        answerKey,
+        this.#answers.encode(rows[answerKey], (param) => at(pair, answerKey, param), isPlain),
+      ]),
+    ) as Record<(typeof ANSWER_KEYS)[number], EncodedRow>;
+    const faults = ANSWER_KEYS.flatMap((answerKey) =>
+      this.#answers.faultsOf(encoded[answerKey], pair.names[answerKey]),
+    );
     if (faults.length > 0) return faults;
     const trained = trainedOf(encoded.chosen) + trainedOf(encoded.rejected);
     const remarks = this.#answers.remarksOn(Object.values(rows), Object.values(encoded));
@@ -241,19 +246,19 @@ export class PairRowConverter implements RowConverter<PairRow> {
   }
 }
 
-function textRows({ prompt, chosen, rejected }: TextPair): Record<(typeof SIDES)[number], TextualRow> {
+function textRows({ prompt, chosen, rejected }: TextPair): Record<(typeof ANSWER_KEYS)[number], TextualRow> {
   return { chosen: { prompt, completion: chosen }, rejected: { prompt, completion: rejected } };
 }
 
-function conversationRows(pair: Conversations): Record<(typeof SIDES)[number], TextualRow> {
+function conversationRows(pair: Conversations): Record<(typeof ANSWER_KEYS)[number], TextualRow> {
   return {
     chosen: answeredRow({ ...pair, answer: pair.chosen }),
     rejected: answeredRow({ ...pair, answer: pair.rejected }),
   };
 }
 
-function at(pair: TextPair | Conversations, side: (typeof SIDES)[number], param: string): string {
-  return pair.kind === 'text' ? pair.names[side] : paramWithin(pair, side, param);
+function at(pair: TextPair | Conversations, answerKey: (typeof ANSWER_KEYS)[number], param: string): string {
+  return pair.kind === 'text' ? pair.names[answerKey] : paramWithin(pair, answerKey, param);
 }
 
 /** A prompt with each of its two answers, as tokens. Targets of the loss are the tokens of the answers. */
