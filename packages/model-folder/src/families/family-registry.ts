@@ -1,6 +1,8 @@
+import { arcee } from './arcee.js';
 import { classifier } from './classifier.js';
 import { composite } from './composite.js';
 import { deepseekV3 } from './deepseek-v3.js';
+import { ernie45 } from './ernie4-5.js';
 import { exaone4 } from './exaone4.js';
 import type { Family } from './family.js';
 import { gemma2, gemma3Text } from './gemma.js';
@@ -9,11 +11,16 @@ import { glm, glm4, glm4Moe, glm4MoeLite } from './glm.js';
 import { gptOss } from './gpt-oss.js';
 import { gpt2 } from './gpt2.js';
 import { granite, graniteMoe, graniteMoeHybrid, graniteMoeShared } from './granite.js';
-import { arcee, ernie45, llama, nemotron, phi3, seedOss, smollm3 } from './llama.js';
+import { llama } from './llama.js';
 import { ministral3, mistral, mistral4 } from './mistral.js';
+import { nemotron } from './nemotron.js';
 import { olmo2, olmo3 } from './olmo.js';
-import { qwen2, qwen2Moe, qwen3, qwen3Moe } from './qwen.js';
+import { phi3 } from './phi3.js';
+import { qwen2, qwen2Moe } from './qwen2.js';
+import { qwen3, qwen3Moe } from './qwen3.js';
 import { qwen3Next, qwen35MoeText, qwen35Text } from './qwen3-5.js';
+import { seedOss } from './seed-oss.js';
+import { smollm3 } from './smollm3.js';
 
 const gemma3 = composite('Gemma3ForConditionalGeneration', new Map([['gemma3_text', gemma3Text]]), {
   covers: 'Gemma 3 from 4B on and MedGemma: `gemma3_text` with an encoder of images',
