@@ -7,15 +7,10 @@ import {
   type ModelLayout,
   type RequiredTensor,
 } from './families/family.js';
-import { type LinearMaker, type MixerLinears, mixerLinears, mixerTensors } from './layer-kinds/mixers.js';
-import {
-  contradictingMlp,
-  type MlpLinears,
-  mlpLinears,
-  mlpNorms,
-  mlpParameters,
-  mlpTensors,
-} from './layer-kinds/mlps.js';
+import type { LinearMaker, MixerLinears } from './layer-kinds/mixer-kind.js';
+import { mixerLinears, mixerTensors } from './layer-kinds/mixer-kinds.js';
+import type { MlpLinears } from './layer-kinds/mlp-kind.js';
+import { contradictingMlp, mlpLinears, mlpNorms, mlpParameters, mlpTensors } from './layer-kinds/mlp-kinds.js';
 
 /** The linear layers of one decoder layer. Those with the same input are in the order in which they are stacked. */
 export interface LayerLinears extends MlpLinears {

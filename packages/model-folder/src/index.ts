@@ -48,32 +48,23 @@ export {
 export { isComposite } from './families/composite.js';
 export type { ExpertParameter, GgufModel, LinearLayer, QuantizedType } from './families/family.js';
 export { FAMILIES, type FamilyName } from './families/family-registry.js';
+export { intermediateSizeOf } from './layer-kinds/dense.js';
+export { isByKeyHead, linearAttentionSizes } from './layer-kinds/linear.js';
 export {
   hasScores,
   headsOf,
-  isByKeyHead,
   keyValueNumbers,
   layersWithKeys,
-  linearAttentionSizes,
   type MixerOf,
   mixerOf,
   mixerRoundings,
   mixersOf,
   rotaryDimOf,
   stateBytesPerText,
-} from './layer-kinds/mixers.js';
-export {
-  expertParameters,
-  expertsOf,
-  expertTensors,
-  fusedTensorNames,
-  hasExperts,
-  intermediateSizeOf,
-  type MlpOf,
-  mlpRoundings,
-  parallelMlpNames,
-  parallelMlpScales,
-} from './layer-kinds/mlps.js';
+} from './layer-kinds/mixer-kinds.js';
+export { type MlpOf, mlpRoundings } from './layer-kinds/mlp-kinds.js';
+export { parallelMlpNames, parallelMlpScales } from './layer-kinds/parallel.js';
+export { expertParameters, expertsOf, expertTensors, fusedTensorNames, hasExperts } from './layer-kinds/sparse.js';
 export { checkModelConfig, DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export {
   loadModelText,

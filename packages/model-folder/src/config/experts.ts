@@ -1,7 +1,7 @@
 import type { DecoderArchitecture, Experts, LayerSettings } from '../architecture.js';
 import { type DecoderNames, type ExpertNames, tensorOfLayer } from '../decoder-names.js';
 import type { FamilySource } from '../families/family.js';
-import { fusedPaths, hasExperts } from '../layer-kinds/mlps.js';
+import { fusedPaths, hasExperts } from '../layer-kinds/sparse.js';
 import type { ConfigFields } from './config-fields.js';
 
 /** Far above the experts of any known model. The files may have three tensors for each. */

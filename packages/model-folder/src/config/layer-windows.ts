@@ -1,5 +1,5 @@
 import type { LayerSettings, ScoredAttention } from '../architecture.js';
-import { hasScores } from '../layer-kinds/mixers.js';
+import { hasScores } from '../layer-kinds/mixer-kinds.js';
 import type { ConfigFields } from './config-fields.js';
 
 /** The values of `layer_types`. */

@@ -6,8 +6,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DecoderArchitecture, Experts, RopeScaling } from '../architecture.js';
 import { withBaseQuantization } from '../base-quantization.js';
 import { ConfigFields } from '../config/config-fields.js';
-import { mixersOf } from '../layer-kinds/mixers.js';
-import { hasExperts, intermediateSizeOf } from '../layer-kinds/mlps.js';
+import { intermediateSizeOf } from '../layer-kinds/dense.js';
+import { mixersOf } from '../layer-kinds/mixer-kinds.js';
+import { hasExperts } from '../layer-kinds/sparse.js';
 import { readModelFolder } from '../model-folder.js';
 import { FAMILIES } from './family-registry.js';
 

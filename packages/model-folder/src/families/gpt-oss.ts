@@ -6,7 +6,7 @@ import { readLayerTypes, windowsOf, withWindows } from '../config/layer-windows.
 import { readRope } from '../config/rope.js';
 import { decoderLayout } from '../decoder-layout.js';
 import { type DecoderNames, LLAMA_NAMES, tensorOfLayer } from '../decoder-names.js';
-import { fusedPaths } from '../layer-kinds/mlps.js';
+import { fusedPaths } from '../layer-kinds/sparse.js';
 import { isMxfp4, MXFP4_BLOCK } from '../weight-formats/mxfp4.js';
 import type { Family, FamilySource } from './family.js';
 

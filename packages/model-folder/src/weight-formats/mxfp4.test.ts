@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { changed, changedFolder, type FileTensor, type FolderChange } from '../../test/changed-folder.js';
 import type { DecoderArchitecture } from '../architecture.js';
-import { expertsOf } from '../layer-kinds/mlps.js';
+import { expertsOf } from '../layer-kinds/sparse.js';
 import { readModelFolder } from '../model-folder.js';
 import { checkMxfp4Scales } from './mxfp4.js';
 
