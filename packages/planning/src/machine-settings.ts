@@ -6,7 +6,7 @@ import {
   type TrainingSettings,
 } from '@lorasmith/contracts';
 import { type DecoderArchitecture, headsOf, type ModelFolder } from '@lorasmith/model-folder';
-import { mixerWithoutKernels } from './estimate/mixers.js';
+import { mixerWithoutKernels } from './estimate/layer-kinds/mixer-estimates.js';
 
 type Precision = 'float32' | 'bfloat16';
 

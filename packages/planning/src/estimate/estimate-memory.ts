@@ -3,8 +3,8 @@ import type { Target } from '../targets.js';
 import { adaptedLayers } from './adapted-layers.js';
 import type { PassLoad } from './batch-load.js';
 import { bytesPerLogit, type EngineMemory } from './engine-memory.js';
-import { mixerGradients, mixerPassing, repeatedInMixer, savedByMixer } from './mixers.js';
-import { mlpPassing, savedByMlp } from './mlps.js';
+import { mixerGradients, mixerPassing, repeatedInMixer, savedByMixer } from './layer-kinds/mixer-estimates.js';
+import { mlpPassing, savedByMlp } from './layer-kinds/mlp-estimates.js';
 
 type Precision = 'float32' | 'bfloat16';
 

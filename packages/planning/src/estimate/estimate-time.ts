@@ -3,8 +3,8 @@ import { type DecoderArchitecture, layerLinears, linearGroups } from '@lorasmith
 import { layerIndexOf, type Target, trainedNumbers } from '../targets.js';
 import { adaptedLayers, linearWork } from './adapted-layers.js';
 import type { BatchLoad } from './batch-load.js';
-import { mixerOperations } from './mixers.js';
-import { expertsPerToken, mlpOperations, passedByMlp } from './mlps.js';
+import { mixerOperations } from './layer-kinds/mixer-estimates.js';
+import { expertsPerToken, mlpOperations, passedByMlp } from './layer-kinds/mlp-estimates.js';
 import type { WeightTraffic } from './weight-memory.js';
 
 export interface DecoderWork {
