@@ -25,8 +25,8 @@ import {
 } from '@lorasmith/tensor';
 import { DenseExperts, type FrozenExperts, PackedExperts } from '../frozen-experts.js';
 import { DenseLinear, type FrozenLinear, type LinearGroup, PaddedLinear, QuantizedLinear } from '../frozen-linear.js';
+import { listPacked } from '../weight-formats/list-packed.js';
 import { built, filled, type Listed, made, type ReadItem } from './listed.js';
-import { listPacked } from './packed-formats.js';
 
 const STORED_AS = { float32: 'F32', bfloat16: 'BF16' } as const;
 
