@@ -12,8 +12,8 @@ import {
 } from '@lorasmith/model-folder';
 import type { IndexRange, TensorConversion } from '@lorasmith/weight-files';
 import type { GgufFamily } from './families/gguf-family.js';
+import type { LayerPart, LayerTensor } from './layer-part.js';
 import { bool, float, type RefuseIf, type Setting, uint } from './metadata-setting.js';
-import type { LayerPart, LayerTensor } from './mixers.js';
 
 /** One expert's matrix in the weight files. */
 export interface ExpertMatrix {

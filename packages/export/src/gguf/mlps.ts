@@ -1,7 +1,7 @@
 import type { DecoderArchitecture, Mlp, MlpOf } from '@lorasmith/model-folder';
 import { expertBiases, parallelParts, type StackedExperts, sparseParts, stackedExperts } from './experts.js';
 import { ggufFamily } from './families/gguf-families.js';
-import type { LayerPart, LayerTensor } from './mixers.js';
+import type { LayerPart, LayerTensor } from './layer-part.js';
 
 /** A kind of MLP as llama.cpp has it. */
 interface GgufMlp<Own extends Mlp> {

@@ -2,7 +2,8 @@ import { type DecoderArchitecture, tensorName } from '@lorasmith/model-folder';
 import type { IndexRange, TensorConversion } from '@lorasmith/weight-files';
 import type { StackedExperts } from './experts.js';
 import { ggufFamily } from './families/gguf-families.js';
-import { type LayerPart, mixerParts, type RowsOfHeads } from './mixers.js';
+import type { LayerPart, RowsOfHeads } from './layer-part.js';
+import { mixerParts } from './mixers.js';
 import { mlpBiases, mlpExperts, mlpParts } from './mlps.js';
 
 /** A tensor of a base model, and how it is written. */

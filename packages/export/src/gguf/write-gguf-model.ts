@@ -32,8 +32,8 @@ import {
   type WrittenType,
   writeGgufFile,
 } from './gguf-file.js';
+import type { RowsOfHeads } from './layer-part.js';
 import { type GgufDescription, generalMetadata, inexpressible } from './metadata-setting.js';
-import type { RowsOfHeads } from './mixers.js';
 import { type GgufTensorPlan, planTensors, shapesOf } from './tensor-names.js';
 import { safeName, tokenizerMetadata } from './tokenizer-metadata.js';
 
