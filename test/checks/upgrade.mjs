@@ -10,8 +10,7 @@ import { cacheDir, ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { git, runCommand } from '../../scripts/setup/run-command.mjs';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
 import { interruption } from '../../scripts/stack/interruption.mjs';
-import { createApiCalls } from './compose-smoke/api-calls.mjs';
-import { noStepTwice, startsOf } from './compose-smoke/job-steps.mjs';
+import { createApiCalls, noStepTwice, startsOf } from './compose-smoke/api-calls.mjs';
 import { RollingStack, SERVICES } from './upgrade/rolling-stack.mjs';
 
 /** Long enough that it trains while three services are replaced. */

@@ -1,5 +1,5 @@
+import { noStepTwice, startsOf } from './api-calls.mjs';
 import { docker } from './docker.mjs';
-import { noStepTwice, startsOf } from './job-steps.mjs';
 
 /**
  * Stops the container of the worker that trains, as `docker stop` and a drained node do, and checks that the other worker continues its job:

@@ -14,7 +14,7 @@ const kernels = chooseKernels('fused');
 // Every kernel of the CUDA engine, in an input whose size is doubled. A new kernel: call its op in a case of its subject, or add a case.
 // `npm run test:growth -- PARTS…` runs the cases whose names have one of the parts.
 
-/** @typedef {import('./growth-case.mjs').GrowthCase} GrowthCase */
+/** @typedef {import('./kernel-growth.mjs').GrowthCase} GrowthCase */
 /** @typedef {import('../../../packages/tensor/dist/index.js').FloatDType} FloatDType */
 /** @typedef {import('../../../packages/tensor/dist/index.js').Tensor} Tensor */
 
