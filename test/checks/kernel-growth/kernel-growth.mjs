@@ -125,6 +125,9 @@ function describeGrowth(growth) {
  * @property {RegExp} [squares] names of kernels whose work may be a square of this size
  */
 
+/** @param {string} name @param {number} size @param {(tokens: number) => void} run @returns {GrowthCase} */
+export const byTokens = (name, size, run) => ({ name, doubled: 'tokens', size, run });
+
 /** The most that work may grow when a size doubles: a little more than it, for the last blocks of a launch. */
 const MOST_GROWTH = { linear: 2.2, square: 4.4 };
 /** The least growth that shows that a kernel's work depends on the size at all. */

@@ -1,6 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
-import { chooseRowFiles, MAX_PULLED_BYTES } from './choose-row-files.js';
+import { chooseRowFiles, MAX_PULLED_BYTES } from './hub-dataset.js';
 
 function chosen(
   names: readonly string[],
