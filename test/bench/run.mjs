@@ -13,15 +13,13 @@ import { jobs } from './benches/jobs.mjs';
 import { lists } from './benches/lists.mjs';
 import { loading } from './benches/loading.mjs';
 import { neighbour } from './benches/neighbour.mjs';
-import { preferences } from './benches/preferences.mjs';
+import { preferences, rewards } from './benches/objectives.mjs';
 import { quantized } from './benches/quantized.mjs';
-import { rewards } from './benches/rewards.mjs';
 import { sweeps } from './benches/sweeps.mjs';
 import { delta, growth, profile, share } from './benches/training-steps.mjs';
 import { optimizers, speed } from './benches/trainings.mjs';
-import { say } from './measured.mjs';
+import { say, withProgress } from './measured.mjs';
 import { model, options } from './options.mjs';
-import { withProgress } from './progress.mjs';
 import { gigabytes } from './tables.mjs';
 
 /** The parts that run without --only. */

@@ -13,10 +13,15 @@ import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
 import { createComposeStack } from './compose-smoke/compose-stack.mjs';
 import { checkDocker, docker } from './compose-smoke/docker.mjs';
 import { checkEmulatedGpu, checkGpuRefusal } from './compose-smoke/gpu-worker.mjs';
-import { checkHandOver } from './compose-smoke/hand-over.mjs';
 import { checkImage, checkRebuild } from './compose-smoke/image-checks.mjs';
-import { checkModelPull, HUB_SETTINGS } from './compose-smoke/model-pull.mjs';
-import { checkBackup, checkContainers, checkMetricsKey } from './compose-smoke/stack-checks.mjs';
+import {
+  checkBackup,
+  checkContainers,
+  checkHandOver,
+  checkMetricsKey,
+  checkModelPull,
+  HUB_SETTINGS,
+} from './compose-smoke/stack-checks.mjs';
 
 const JOB = {
   base_model: DEMO_MODEL_NAME,

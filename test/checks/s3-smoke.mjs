@@ -16,10 +16,11 @@ import {
   CPU_FILES,
   checkDocker,
   docker,
+  documentedCommands,
   neutralEnvironment,
   removeImages,
+  runCommands,
 } from './compose-smoke/docker.mjs';
-import { documentedCommands, runCommands } from './compose-smoke/documented-commands.mjs';
 
 /**
  * Simulates a host: a folder with the compose files and its own .env, and a Compose project with its own networks and volumes.
