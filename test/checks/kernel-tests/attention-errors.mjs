@@ -1,5 +1,5 @@
-/** Errors of the kernels of attention, with and without a cache. @type {import('./mutants.mjs').ErrorByHand[]} */
-export const ATTENTION_ERRORS = [
+/** Errors of the kernels of attention, with and without a cache. The type is ErrorByHand of mutants.mjs, which checks it. */
+export const ATTENTION_ERRORS = /** @type {const} */ ([
   [
     'attention_tile.cuh',
     'return key <= query &&',
@@ -411,4 +411,4 @@ export const ATTENTION_ERRORS = [
   ['cached_attention.cu', 'piece.y * FastExp2(piece.x - greatest)', 'piece.y', 'sums of pieces are added as they are'],
   ['cached_attention.cu', ' * FastExp2(own[piece].x - greatest)', '', 'results of pieces are added as they are'],
   ['cached_attention.cu', 'FastExp2(sink - greatest)', '0', 'a sink has no weight'],
-];
+]);

@@ -96,7 +96,7 @@ function shownBy(file, head) {
  * An error by hand: [file, text, replacement, what it is]. A number chooses the occurrence of the text; `head`: shown by
  * heads of that size; `sample`: for `npm test`.
  *
- * @typedef {[keyof typeof FILES, string, string, string, { variant?: Mutant['variant'], occurrence?: number, head?: 128 | 512,
+ * @typedef {readonly [keyof typeof FILES, string, string, string, { variant?: Mutant['variant'], occurrence?: number, head?: 128 | 512,
  *   sample?: boolean, unnoticed?: string }?]} ErrorByHand
  */
 
@@ -324,6 +324,9 @@ const OTHER_ERRORS = [
   ['token_draw.h', '((sum & 0xffffffffu) * part) >> 32', '0', 'the lower half of a sum is left out'],
 ];
 
+/** @type {ErrorByHand[]} */
+const BY_HAND = [...ATTENTION_ERRORS, ...PRODUCT_ERRORS, ...OTHER_ERRORS];
+
 /** Barriers whose removal nothing notices: [file, occurrence, why]. @type {[string, number, string][]} */
 const UNNOTICED_BARRIERS = [
   ['device.h', 2, 'it is for a second maximum at once, which no kernel takes yet'],
@@ -372,11 +375,7 @@ export async function allMutants() {
       }
     }
   }
-  for (const [file, text, replacement, name, options = {}] of [
-    ...ATTENTION_ERRORS,
-    ...PRODUCT_ERRORS,
-    ...OTHER_ERRORS,
-  ]) {
+  for (const [file, text, replacement, name, options = {}] of BY_HAND) {
     const { variant = 'orders', occurrence = 0, head, sample = false, unnoticed = null } = options;
     const shown = head === undefined ? FILES[file] : shownBy(file, head);
     mutants.push({ name, file, text, occurrence, replacement, ...shown, variant, unnoticed, inSample: sample });

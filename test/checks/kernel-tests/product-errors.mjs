@@ -1,5 +1,5 @@
-/** Errors of the kernels of products, of LoRA and of packed weights. @type {import('./mutants.mjs').ErrorByHand[]} */
-export const PRODUCT_ERRORS = [
+/** Errors of the kernels of products, of LoRA and of packed weights. The type is ErrorByHand of mutants.mjs, which checks it. */
+export const PRODUCT_ERRORS = /** @type {const} */ ([
   ['lora.cu', 'row < matrix.rows && own >= 0', 'own >= 0', 'A has rows of B below it'],
   ['lora.cu', ' && own < matrix.columns', '', 'B has numbers of its next row beyond its rank'],
   ['lora.cu', ' && own >= 0', '', 'B has numbers before its first column'],
@@ -160,4 +160,4 @@ export const PRODUCT_ERRORS = [
   ['merged_weight.cu', 'Round<f16>(number)', 'Round<bf16>(number)', 'a weight of float16 is rounded to bfloat16'],
   ['merged_weight.cu', 'kSquareScale * number', 'number', 'squares are not scaled'],
   ['merged_weight.cu', ' || column >= rows.in', '', 'columns beyond the last are merged', { variant: 'addresses' }],
-];
+]);
