@@ -42,7 +42,7 @@ await runAsCommand(async () => {
   const run = SUITES[suite];
   if (run === undefined)
     throw new Error(`there is no suite ${suite}; the suites are ${Object.keys(SUITES).join(', ')}`);
-  const { passed, counts } = await run();
-  console.log(countsLine(counts));
+  const { passed, counts, times } = await run();
+  console.log(`${times}\n${countsLine(counts)}`);
   return passed ? 0 : 1;
 });

@@ -96,8 +96,8 @@ await runAsCommand(async () => {
 async function runChosen(chosen) {
   const browser = chosen.some((argument) => OF_THE_PAGE.test(argument));
   const { modelsDir } = await setUp({ browser, instructionSets: process.env.ALL_CASES === '1' ? 'all' : 'own' });
-  const { passed, counts } = await runVitest(chosen, environment(modelsDir));
-  console.log(countsLine(counts));
+  const { passed, counts, times } = await runVitest(chosen, environment(modelsDir));
+  console.log(`${times}\n${countsLine(counts)}`);
   return passed ? 0 : 1;
 }
 
@@ -142,7 +142,9 @@ async function runAll(options) {
       'Not run: the emulated card, as no source of the CUDA engine differs from the main branch (npm run test:emulated)',
     );
   }
-  const counts = sumOfCounts([tests, emulated, faults, fuzz].flatMap((run) => (run === null ? [] : [run.counts])));
+  const runs = [tests, emulated, faults, fuzz].filter((run) => run !== null);
+  console.log(`\n${runs.flatMap((run) => run.times).join('\n')}`);
+  const counts = sumOfCounts(runs.map((run) => run.counts));
   if (failures.length > 0) console.log(`\n${[`Failed: ${failures.join(', ')}`, ...counts.failures].join('\n')}`);
   console.log(times.text());
   console.log(countsLine(counts));
