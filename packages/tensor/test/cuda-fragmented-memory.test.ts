@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
-// A card of 256 MiB whose pool fragments: native/cuda/emulation/fragments.h.
+// A card of 256 MiB whose pool fragments: native/cuda/emulation/card.h.
 vi.hoisted(() => {
   process.env.EMULATED_GPU_MEMORY = String(256 * 2 ** 20);
   process.env.EMULATED_GPU_FRAGMENTS = '1';

@@ -77,7 +77,7 @@ function nothing(dtype: DType): Tensor {
   return own;
 }
 
-/** Fields of an adapter, and of each of its layers after them, in the order of native/ops/lora/lora_fields.h. A test compares them. */
+/** Fields of an adapter, and of each of its layers after them, in the order of native/ops/lora/lora_parts.h. A test compares them. */
 export const PART_FIELDS = ['first', 'count', 'offset', 'layers', 'rateBits', 'scaleBits', 'seed0', 'seed1'] as const;
 export const LAYER_FIELDS = ['rank', 'firstRow', 'rows', 'layerScaleBits'] as const;
 

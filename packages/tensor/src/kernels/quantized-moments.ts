@@ -4,7 +4,7 @@ import { keep, scope, type Tensor } from '../tensor.js';
 import { bytesAsFloat32, tensorOf, tensorOfBytes, toFloat32Array } from '../transfer.js';
 
 // AdamW's moments in 8 bits, in blocks of 256 with a scale each (Dettmers et al. 2021, arXiv:2110.02861), as bitsandbytes has
-// them. What it is in memory: native/ops/adamw/quantized_moment.h.
+// them. What it is in memory: native/ops/adamw/adamw_step.h.
 
 /** Numbers that share a scale. */
 export const MOMENT_BLOCK = 256;
@@ -76,7 +76,7 @@ export function encodedMoment(moment: Tensor, which: keyof typeof VALUES): Tenso
   return momentOfBytes(bytes);
 }
 
-/** MomentCode of native/ops/adamw/quantized_moment.h. */
+/** MomentCode of native/ops/adamw/adamw_step.h. */
 function codeOf(number: number, scale: number, values: Float32Array): number {
   if (scale === 0) return 0;
   const ratio = Math.fround(number / scale);

@@ -1,5 +1,5 @@
 // Cached attention with bfloat16 products: see cached_attention.cc.
-#include "cpu/bfloat16_panel.h"
+#include "cpu/bfloat16_tile.h"
 
 #if defined(__AVX512BF16__)
 
