@@ -7,9 +7,8 @@ vi.hoisted(() => {
 });
 
 import './emulated-gpu.js';
-import { engine } from '../src/binding.js';
-import { exactly } from '../src/exact-memory.js';
-import { withMargin } from '../src/kernels/margin-weight.js';
+import { engine, exactly } from '../src/binding.js';
+import { withMargin } from '../src/kernels/adapted-product.js';
 import { dispose, keep, scope, type Tensor } from '../src/tensor.js';
 import { tensorOf, toFloat32Array } from '../src/transfer.js';
 

@@ -4,8 +4,7 @@
 
 #include "cpu/number.h"
 #include "cpu/tile.h"
-#include "cpu/transpose.h"
-#include "cpu/vector_bfloat16.h"
+#include "cpu/vector.h"
 
 #if defined(__AVX512BF16__)
 

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
-import { LAYER_FIELDS, PART_FIELDS } from './lora-products.js';
+import { LAYER_FIELDS, PART_FIELDS } from './lora.js';
 
 test('the layout has its fields in the order of native/ops/lora/lora_parts.h', async () => {
   const header = await readFile(new URL('../../native/ops/lora/lora_parts.h', import.meta.url), 'utf8');

@@ -17,7 +17,6 @@
 #include <vector>
 
 #include "cuda/emulation/card.h"
-#include "cuda/emulation/cubin.h"
 #include "cuda/emulation/registry.h"
 #include "cuda/emulation/work.h"
 

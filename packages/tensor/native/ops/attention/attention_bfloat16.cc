@@ -12,8 +12,7 @@
 #include <cmath>
 #include <vector>
 
-#include "cpu/transpose.h"
-#include "cpu/vector_bfloat16.h"
+#include "cpu/vector.h"
 #include "ops/attention/attention.h"
 
 namespace lorasmith {

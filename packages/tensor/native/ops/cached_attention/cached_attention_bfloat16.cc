@@ -3,7 +3,7 @@
 
 #if defined(__AVX512BF16__)
 
-#include "cpu/vector_bfloat16.h"
+#include "cpu/vector.h"
 #include "ops/cached_attention/cached_attention.h"
 
 namespace lorasmith {

@@ -2,7 +2,7 @@
 // it is SwiGLU.
 #include "cpu/kernel.h"
 #include "cpu/parallel.h"
-#include "cpu/vector_bfloat16.h"
+#include "cpu/vector.h"
 #include "ops/activation/activation.h"
 #include "ops/gated_unit/gated_unit_operands.h"
 

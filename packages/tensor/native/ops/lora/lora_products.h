@@ -18,7 +18,7 @@
 
 #if defined(__AVX512BF16__)
 #include "cpu/bfloat16_tile.h"
-#include "cpu/transpose.h"
+#include "cpu/vector.h"
 #endif
 
 namespace lorasmith {

@@ -42,7 +42,7 @@ void DecodePart(Context& context, const ScaledMatrix& matrix, const DecodedPart&
 template <typename Number>
 constexpr TF_DataType kType = std::is_same_v<Number, float> ? TF_FLOAT : TF_BFLOAT16;
 
-// The most ranks of a margin, each rounded up: MARGIN of src/kernels/margin-weight.ts.
+// The most ranks of a margin, each rounded up: MARGIN of src/kernels/adapted-product.ts.
 constexpr int64_t kMargin = 64;
 
 enum class FrozenProduct {
