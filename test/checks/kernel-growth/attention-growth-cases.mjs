@@ -1,6 +1,6 @@
 import * as t from '../../../packages/tensor/dist/index.js';
 import { chooseKernels } from '../../../packages/tensor/dist/kernels/kernel-table.js';
-import { seededTensor } from '../../../packages/tensor/dist/numeric-cases/seeded-inputs.js';
+import { seededTensor } from '../../../packages/tensor/dist/numeric-cases/numeric-case.js';
 import { byTokens } from './kernel-growth.mjs';
 
 // Attention to all tokens before, in a window, with a cache, and linear: cases of growth-cases.mjs.

@@ -1,13 +1,13 @@
 import { boolAttribute, execute, typeAttribute } from '../../../packages/tensor/dist/execute.js';
 import * as t from '../../../packages/tensor/dist/index.js';
 import { chooseKernels } from '../../../packages/tensor/dist/kernels/kernel-table.js';
-import { seededPacked } from '../../../packages/tensor/dist/numeric-cases/quantized-cases.js';
 import {
   positiveTensor,
   seededBytes,
   seededIndices,
   seededTensor,
-} from '../../../packages/tensor/dist/numeric-cases/seeded-inputs.js';
+} from '../../../packages/tensor/dist/numeric-cases/numeric-case.js';
+import { seededPacked } from '../../../packages/tensor/dist/numeric-cases/quantized-cases.js';
 import {
   attentionCases,
   cacheCases,
