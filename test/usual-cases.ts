@@ -42,6 +42,19 @@ export const TESTED_KERNELS: readonly ('fused' | 'raw')[] =
   HAS_ALL_CASES && !HAS_FEW_CASES ? ['fused', 'raw'] : ['fused'];
 
 /**
+ * Fixtures of families, each with the kernels that it is tested with: those of a trainer, and for one of each structure in continuous
+ * integration TensorFlow's own, too. Ops differ by structure and not by family.
+ */
+export function familiesByKernels(families: readonly string[]): readonly { name: string; kernels: 'fused' | 'raw' }[] {
+  return oneOfEachStructure(families).flatMap((name) =>
+    TESTED_KERNELS.filter((kernels) => kernels === 'fused' || STRUCTURE_NAMES.has(name)).map((kernels) => ({
+      name,
+      kernels,
+    })),
+  );
+}
+
+/**
  * The kernels of whole trainings in one process: those of a trainer. In continuous integration, whose trainers have these in many tests,
  * TensorFlow's own.
  */

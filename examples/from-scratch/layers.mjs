@@ -1,4 +1,5 @@
 // LoRA on layers small enough to check by hand, computed by the engine that trains.
+
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -6,9 +7,29 @@ import { loraScale } from '../../packages/contracts/dist/index.js';
 import { mergeModel } from '../../packages/export/dist/index.js';
 import { readModelFolder } from '../../packages/model-folder/dist/index.js';
 import { DenseLinear, LoraAdapter, loadClassifier } from '../../packages/models/dist/index.js';
-import { chooseKernels, dispose, fill, keep, multiply, scope, tensorOf } from '../../packages/tensor/dist/index.js';
-import { matrix, rowsOf } from './matrix.mjs';
+import {
+  chooseKernels,
+  dispose,
+  fill,
+  keep,
+  multiply,
+  scope,
+  tensorOf,
+  toFloat32Array,
+} from '../../packages/tensor/dist/index.js';
 import { writeStack } from './stack-folder.mjs';
+
+/** @param {number[][]} rows */
+function matrix(rows) {
+  return tensorOf(Float32Array.from(rows.flat()), [rows.length, rows[0]?.length ?? 0]);
+}
+
+/** @param {import('../../packages/tensor/dist/index.js').Tensor} tensor `[rows, columns]` */
+export function rowsOf(tensor) {
+  const numbers = toFloat32Array(tensor);
+  const [rows = 0, columns = 0] = tensor.shape;
+  return Array.from({ length: rows }, (_, row) => [...numbers.subarray(row * columns, (row + 1) * columns)]);
+}
 
 /** TensorFlow's own ops. */
 export const kernels = chooseKernels('raw');

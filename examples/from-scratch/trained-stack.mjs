@@ -11,8 +11,7 @@ import { SeededRandom } from '../../packages/seeded-random/dist/index.js';
 import { scope } from '../../packages/tensor/dist/index.js';
 import { openSafetensors } from '../../packages/weight-files/dist/index.js';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
-import { adapterFor, kernels } from './layers.mjs';
-import { rowsOf } from './matrix.mjs';
+import { adapterFor, kernels, rowsOf } from './layers.mjs';
 import { randomWeights, writeStack } from './stack-folder.mjs';
 
 const WIDTHS = [128, 256, 10];

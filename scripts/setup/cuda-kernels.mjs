@@ -28,7 +28,7 @@ export const ARCHITECTURES = [...CUBIN_ARCHITECTURES, PTX_ARCHITECTURE];
 const OPTIONS = ['--std=c++17', '--include-path=.', '--device-as-default-execution-space'];
 /** Reports registers, spills and shared memory of each kernel, which test/emulated/compiled-kernels.test.ts limits. */
 const CUBIN_OPTIONS = ['--ptxas-options=-v'];
-/** Settings of gzip: less than a quarter is left, and native/cuda/host/modules.cc decompresses it. */
+/** Settings of gzip: less than a quarter is left, and native/cuda/host/launch.cc decompresses it. */
 const COMPRESSION = { level: 9 };
 
 /**

@@ -6,9 +6,8 @@ import * as modelFolder from '../../packages/model-folder/dist/index.js';
 import * as planning from '../../packages/planning/dist/index.js';
 import { memoryOnCard, modelOf, PUBLISHED_SHAPES } from '../../scripts/docs/model-on-card.mjs';
 import { attentionCycles, attentionTables } from './attention-arithmetic.mjs';
-import { BYTES, H100, L4, NF4_BYTES, REACHED, RTX_4090 } from './cards.mjs';
+import { BYTES, H100, L4, NF4_BYTES, PUBLISHED_RATES, REACHED, RTX_4090 } from './cards.mjs';
 import { mixtureTables } from './mixture-arithmetic.mjs';
-import { PUBLISHED_RATES } from './published-rates.mjs';
 import { gigabytes, table } from './tables.mjs';
 
 const LARGEST = modelOf(modelFolder, '8B', PUBLISHED_SHAPES['Llama 3.1 8B']);
@@ -302,7 +301,7 @@ process.stdout.write(`\n${table(loraColumns, loraRows)}`);
  * @property {number} rank on every linear layer
  * @property {'none' | 'nf4'} quantization of the base
  * @property {LoraForm} [form] default: both
- * @property {import('./published-rates.mjs').PublishedRate | null} published
+ * @property {import('./cards.mjs').PublishedRate | null} published
  */
 
 /** Llama 3.1 8B, LoRA on every linear layer. @type {PublishedStep[]} */
@@ -320,7 +319,7 @@ const PUBLISHED_STEPS = [
  * @param {typeof H100} card
  * @param {number} rank
  * @param {PublishedStep['quantization']} quantization
- * @param {import('./published-rates.mjs').PublishedRate} published whose rows and length are taken
+ * @param {import('./cards.mjs').PublishedRate} published whose rows and length are taken
  * @returns {PublishedStep}
  */
 function publishedStep(card, rank, quantization, published) {

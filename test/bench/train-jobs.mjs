@@ -1,4 +1,4 @@
-// A process that trains jobs of some checkout on one base model, which it keeps: parts/jobs.mjs forks one for each checkout and
+// A process that trains jobs of some checkout on one base model, which it keeps: benches/jobs.mjs forks one for each checkout and
 // gives it work by turns.
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';

@@ -11,15 +11,17 @@ import { interruption } from '../../scripts/stack/interruption.mjs';
 import { availablePort } from '../../scripts/stack/ports.mjs';
 import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
 import { createComposeStack } from './compose-smoke/compose-stack.mjs';
-import { checkContainers } from './compose-smoke/container-checks.mjs';
 import { checkDocker, docker } from './compose-smoke/docker.mjs';
-import { checkEmulatedGpu } from './compose-smoke/emulated-gpu.mjs';
-import { checkGpuRefusal } from './compose-smoke/gpu-refusal.mjs';
-import { checkHandOver } from './compose-smoke/hand-over.mjs';
-import { checkImage } from './compose-smoke/image-checks.mjs';
-import { checkModelPull, HUB_SETTINGS } from './compose-smoke/model-pull.mjs';
-import { checkBackup, checkMetricsKey } from './compose-smoke/operations-checks.mjs';
-import { checkRebuild } from './compose-smoke/rebuild.mjs';
+import { checkEmulatedGpu, checkGpuRefusal } from './compose-smoke/gpu-worker.mjs';
+import { checkImage, checkRebuild } from './compose-smoke/image-checks.mjs';
+import {
+  checkBackup,
+  checkContainers,
+  checkHandOver,
+  checkMetricsKey,
+  checkModelPull,
+  HUB_SETTINGS,
+} from './compose-smoke/stack-checks.mjs';
 
 const JOB = {
   base_model: DEMO_MODEL_NAME,

@@ -91,7 +91,7 @@ await runAsCommand(async () => {
  */
 async function runParts(check, report, { only, minutes }) {
   const { partsOf, selfTestFile } = await import('./gpu-check/parts.mjs');
-  const { summaryOf } = await import('./gpu-check/summary.mjs');
+  const { summaryOf } = await import('./gpu-check/findings.mjs');
   const all = partsOf(check);
   const parts = all.filter(({ name }) => only?.includes(name) ?? true);
   if (parts.length === 0) throw new SetupError(`--only names no part`, `use names of ${all.map(({ name }) => name)}.`);

@@ -1,5 +1,6 @@
 // npm run helm-chart: checks docker/helm/lorasmith with Helm and a real kube-apiserver, both built from their Go modules. Each set of values is linted,
 // rendered, checked by the server object by object with strict fields, installed, upgraded and removed. Without Go or its modules it is skipped, and says so.
+
 import { execFile } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -11,12 +12,58 @@ import { packFolder } from '../../scripts/release/archives.mjs';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { interruption } from '../../scripts/stack/interruption.mjs';
 import { ApiServer } from './helm-chart/api-server.mjs';
-import { differencesFromCompose } from './helm-chart/compose-comparison.mjs';
 import { goModule, kedaModule, kedaProgram, kubernetesPrograms, Skipped } from './helm-chart/go-programs.mjs';
 import { askAsKeda, runHelmTest } from './helm-chart/real-stack.mjs';
 import { inFiles, WRONG_TOGETHER, wrongValues } from './helm-chart/wrong-values.mjs';
 
-/** @typedef {import('./helm-chart/api-server.mjs').Manifest} Manifest */
+/**
+ * @typedef {import('./helm-chart/api-server.mjs').Manifest} Manifest
+ * @typedef {object} ComposeService
+ * @property {Record<string, string>} [environment]
+ * @property {string[] | Record<string, unknown>} networks
+ */
+
+/** Services of docker-compose.yml and the parts of the chart. */
+const PARTS = { api: 'api', registry: 'registry', puller: 'puller', worker: 'worker-cpu', redis: 'redis' };
+/** Values that are made for the place: addresses, and the card that the chart's first class has not. */
+const OF_PLACE = ['REDIS_URL', 'REGISTRY_URL', 'DEVICE', 'API_PUBLISHED_HOST'];
+
+/**
+ * How the pods of a chart, as it is by default, differ from the services of docker-compose.yml in variables and connections.
+ *
+ * @param {Record<string, ComposeService>} services
+ * @param {Manifest[]} manifests
+ * @returns {string[]}
+ */
+function differencesFromCompose(services, manifests) {
+  return Object.entries(PARTS).flatMap(([name, part]) => {
+    const service = services[name];
+    const pods = manifests.find(({ metadata, spec }) => spec?.template && metadata.name.endsWith(`-${part}`));
+    const policy = manifests.find(
+      ({ kind, metadata }) =>
+        kind === 'NetworkPolicy' && metadata.name.endsWith(name === 'worker' ? '-workers' : `-${part}`),
+    );
+    if (service === undefined || pods === undefined || policy === undefined) return [`${name} is missing`];
+    const networks = Array.isArray(service.networks) ? service.networks : Object.keys(service.networks);
+    const isOutside = policy.spec.egress.some((/** @type {any} */ { to }) =>
+      to?.some((/** @type {any} */ { ipBlock }) => ipBlock !== undefined),
+    );
+    const differences = networks.includes('outside') === isOutside ? [] : [`${name}: only one of both reaches outside`];
+    /** @type {{ name: string, value?: string }[]} */
+    const env = pods.spec.template.spec.containers[0].env ?? [];
+    const here = new Map(env.map((one) => [one.name, one.value ?? '']));
+    for (const [variable, value] of Object.entries(service.environment ?? {})) {
+      // Empty where Compose hides a variable of .env, or takes it from there.
+      const isUsed = value !== '' && !/^\$\{\w+:[-+]\}?$/.test(value) && !value.startsWith('${REDIS_CA_FILE:+');
+      const isHere = (here.get(variable) ?? '') !== '';
+      if (isUsed !== isHere) differences.push(`${name}: only one of both sets ${variable}`);
+      else if (isUsed && !OF_PLACE.includes(variable) && here.get(variable) !== value) {
+        differences.push(`${name}: ${variable} is ${value} in Compose, ${here.get(variable)} here`);
+      }
+    }
+    return differences;
+  });
+}
 
 const CHART = path.join(ROOT_DIR, 'docker/helm/lorasmith');
 const VALUE_SETS = fileURLToPath(new URL('helm-chart/value-sets', import.meta.url));

@@ -1,6 +1,7 @@
 // npm run hunt -- [--condition NAME[+NAME…]]… [--runs N] [--out FOLDER] [FILES…]: runs the tests, or those of chosen files, N times in
 // each condition or combination of them, and writes a table of what failed. --list shows the conditions. Runs of an earlier hunt in
 // FOLDER stay in its table.
+
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream, existsSync } from 'node:fs';
@@ -12,7 +13,68 @@ import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { SetupError } from '../../scripts/setup/run-steps.mjs';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
 import { CONDITIONS, conditionOf } from './hunt/conditions.mjs';
-import { failuresOf, huntTable } from './hunt/hunt-report.mjs';
+
+/**
+ * @typedef {object} Run
+ * @property {string} condition
+ * @property {string} note
+ * @property {number} tests that ran
+ * @property {number} seconds
+ * @property {Failure[]} failures
+ *
+ * @typedef {object} Failure
+ * @property {string} file relative to the repository
+ * @property {string} test its full name; empty if the file could not be loaded, or the whole run failed
+ * @property {string} message the first line
+ */
+
+/**
+ * The failures in vitest's JSON report.
+ *
+ * @param {any} report
+ * @param {string} root the repository's folder
+ * @returns {Failure[]}
+ */
+function failuresOf(report, root) {
+  return report.testResults.flatMap((/** @type {any} */ { name, status, message, assertionResults }) => {
+    const file = path.relative(root, name);
+    const failed = assertionResults.filter((/** @type {any} */ test) => test.status === 'failed');
+    if (status === 'failed' && failed.length === 0) return [{ file, test: '', message: firstLine(message) }];
+    return failed.map((/** @type {any} */ { ancestorTitles, title, failureMessages }) => ({
+      file,
+      test: [...ancestorTitles, title].join(' › '),
+      message: firstLine(failureMessages?.[0] ?? ''),
+    }));
+  });
+}
+
+/** @param {string} text */
+const firstLine = (text) => text.split('\n', 1)[0] ?? '';
+
+/**
+ * A table in Markdown: one line for each condition, one for each of its failing tests.
+ *
+ * @param {Run[]} runs
+ * @returns {string}
+ */
+function huntTable(runs) {
+  const lines = ['| Condition | Runs | Green | Failures: file › test |', '| --- | ---: | ---: | --- |'];
+  for (const condition of new Set(runs.map((run) => run.condition))) {
+    const own = runs.filter((run) => run.condition === condition);
+    /** @type {Map<string, number>} */
+    const times = new Map();
+    for (const { failures } of own) {
+      for (const { file, test } of failures) {
+        const name = `\`${file}\`${test === '' ? '' : ` › ${test.replaceAll('|', '\\|')}`}`;
+        times.set(name, (times.get(name) ?? 0) + 1);
+      }
+    }
+    const listed = [...times].sort((a, b) => b[1] - a[1]).map(([name, count]) => `${count} × ${name}`);
+    const green = own.filter(({ failures }) => failures.length === 0).length;
+    lines.push(`| ${condition} | ${own.length} | ${green} | ${listed.join('<br>') || 'none'} |`);
+  }
+  return `${lines.join('\n')}\n`;
+}
 
 await runAsCommand(async () => {
   const { values, positionals } = parseArgs({
@@ -34,7 +96,7 @@ await runAsCommand(async () => {
   const { modelsDir } = await setUp({ browser: true });
   await mkdir(values.out, { recursive: true });
   const recordFile = path.join(values.out, 'runs.json');
-  /** @type {import('./hunt/hunt-report.mjs').Run[]} */
+  /** @type {Run[]} */
   const runs = existsSync(recordFile) ? JSON.parse(await readFile(recordFile, 'utf8')) : [];
   const before = runs.length;
   for (let round = 1; round <= Number(values.runs); round++) {
@@ -64,7 +126,7 @@ await runAsCommand(async () => {
  * @param {import('./hunt/conditions.mjs').Condition} condition
  * @param {string[]} files
  * @param {{ modelsDir: string, logFile: string }} options
- * @returns {Promise<import('./hunt/hunt-report.mjs').Run>}
+ * @returns {Promise<Run>}
  */
 async function runOnce(name, condition, files, { modelsDir, logFile }) {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-hunt-'));

@@ -2,8 +2,7 @@
 // in double precision. NAMES: parts of the names of tests.
 
 import { describeFailure } from '../../scripts/setup/run-steps.mjs';
-import { VARIANTS } from './kernel-tests/kernel-test-program.mjs';
-import { runKernelTests } from './kernel-tests/run-kernel-tests.mjs';
+import { runKernelTests, VARIANTS } from './kernel-tests/kernel-test-program.mjs';
 
 const names = process.argv.slice(2);
 const at = names.indexOf('--variant');

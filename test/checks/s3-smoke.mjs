@@ -1,7 +1,8 @@
 // npm run s3-smoke: runs the images on the Docker engine as two hosts that share a bucket and a Redis, set up by the commands
 // of docs/scaling.md, "Several hosts". Each host is a Compose project with a worker. The busy worker is removed with its
 // volume, and the worker of the other host continues the job. Nothing remains afterwards.
-import { cp, mkdtemp, rm } from 'node:fs/promises';
+
+import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { networkInterfaces, tmpdir } from 'node:os';
 import path from 'node:path';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
@@ -10,9 +11,45 @@ import { interruption } from '../../scripts/stack/interruption.mjs';
 import { availablePort } from '../../scripts/stack/ports.mjs';
 import { installS3Server } from '../../scripts/stack/s3-server.mjs';
 import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
-import { createComposeHost } from './compose-smoke/compose-host.mjs';
-import { BUILD_ENVIRONMENT, CPU_FILES, checkDocker, docker, removeImages } from './compose-smoke/docker.mjs';
-import { documentedCommands } from './compose-smoke/documented-commands.mjs';
+import {
+  BUILD_ENVIRONMENT,
+  CPU_FILES,
+  checkDocker,
+  docker,
+  documentedCommands,
+  neutralEnvironment,
+  removeImages,
+  runCommands,
+} from './compose-smoke/docker.mjs';
+
+/**
+ * Simulates a host: a folder with the compose files and its own .env, and a Compose project with its own networks and volumes.
+ *
+ * @param {{ folder: string, project: string, settings: string, files?: Record<string, string>, signal: AbortSignal }} options
+ *   `settings`: content of .env; `files`: contents of further files by name
+ */
+async function createComposeHost({ folder, project, settings, files = {}, signal }) {
+  await mkdir(folder, { recursive: true });
+  await cp(path.join(ROOT_DIR, 'docker-compose.yml'), path.join(folder, 'docker-compose.yml'));
+  await cp(path.join(ROOT_DIR, 'docker'), path.join(folder, 'docker'), { recursive: true });
+  await writeFile(path.join(folder, '.env'), `COMPOSE_PROJECT_NAME=${project}\n${settings}`);
+  for (const [name, text] of Object.entries(files)) await writeFile(path.join(folder, name), text);
+  const options = { cwd: folder, env: neutralEnvironment() };
+  return {
+    project,
+    /** @param {string[]} args */
+    compose: (...args) => docker(['compose', ...args], { ...options, signal }),
+    /** Runs commands of the documentation in its folder. @param {string} commands */
+    run: (commands) => runCommands(commands, { ...options, signal }),
+    /** The last log lines of its services. */
+    logs: async () => (await docker(['compose', 'logs', '--tail', '20'], { ...options, expectFailure: true })).output,
+    remove: () =>
+      docker(['compose', 'down', '--volumes', '--remove-orphans', '--timeout', '10'], {
+        ...options,
+        expectFailure: true,
+      }),
+  };
+}
 
 // Invented credentials, for a server that only this test can reach.
 const ACCESS_KEY = 'smoke-access';

@@ -1,25 +1,89 @@
 // npm run test:all [-- --only NAME… | --skip NAME…] [--resume] [--list]: runs everything that proves the product, one part after the
 // other, and writes a table with times. It takes hours. --resume leaves out the parts that have passed at this commit.
+
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createWriteStream, existsSync } from 'node:fs';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
+import { parseArgs, stripVTControlCharacters } from 'node:util';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { git } from '../../scripts/setup/run-command.mjs';
 import { SetupError } from '../../scripts/setup/run-steps.mjs';
 import { runAsCommand } from '../../scripts/setup.mjs';
 import { interruption } from '../../scripts/stack/interruption.mjs';
-import { ALL_PARTS, partsTable } from './test-run/all-parts.mjs';
+
+/**
+ * @typedef {object} Part
+ * @property {string} name
+ * @property {string[]} command
+ * @property {number} [noAnswer] the exit code that says that a service elsewhere did not answer: nothing is proven, and nothing is wrong
+ *
+ * @typedef {object} PartResult
+ * @property {'passed' | 'failed' | 'no answer'} ending
+ * @property {number} seconds
+ * @property {string} lastLine of its output
+ */
+
+const npm = (/** @type {string[]} */ ...args) => ['npm', '--silent', ...args];
+
+/** Everything that proves the product: short parts first. @type {Part[]} */
+const ALL_PARTS = [
+  { name: 'check', command: npm('run', 'check') },
+  { name: 'audit', command: npm('run', 'audit'), noAnswer: 2 },
+  { name: 'example', command: npm('run', 'example') },
+  { name: 'demo', command: npm('run', 'demo') },
+  { name: 'pack-client', command: npm('run', 'pack-client') },
+  { name: 'test', command: npm('test') },
+  { name: 'published', command: ['env', 'PUBLISHED=1', ...npm('test', '--', 'test/published.test.ts')] },
+  {
+    name: 'rewards-example',
+    command: [
+      ...['env', 'REWARDS_EXAMPLE=1'],
+      ...npm('test', '--', 'packages/training/src/objectives/group-relative/group-example.test.ts'),
+    ],
+  },
+  { name: 'faults', command: npm('run', 'test:faults') },
+  { name: 'faults-nf4', command: ['env', 'BASE_QUANTIZATION=nf4', ...npm('run', 'test:faults')] },
+  { name: 'emulated', command: npm('run', 'test:emulated') },
+  {
+    name: 'self-test-table',
+    command: ['env', 'FULL_TABLE=1', ...npm('run', 'test:emulated', '--', 'test/emulated/full-table.test.ts')],
+  },
+  { name: 's3', command: npm('run', 'test:s3') },
+  { name: 'fuzz-api', command: npm('run', 'fuzz:api', '--', '--minutes', '10') },
+  { name: 'fuzz-readers', command: npm('run', 'fuzz:readers', '--', '--seconds', '60') },
+  { name: 'soak', command: npm('run', 'soak', '--', '--jobs', '60') },
+  { name: 'check-loaders', command: npm('run', 'check-loaders') },
+  { name: 'compose-smoke', command: npm('run', 'compose-smoke') },
+  { name: 's3-smoke', command: npm('run', 's3-smoke') },
+  { name: 'upgrade-check', command: npm('run', 'upgrade-check') },
+  { name: 'helm-chart', command: npm('run', 'helm-chart') },
+  { name: 'node-versions', command: npm('run', 'node-versions') },
+];
+
+/** @param {Record<string, PartResult>} results by part @returns {string} a table in Markdown */
+function partsTable(results) {
+  const lines = ['| Part | Result | Time | Last line |', '| --- | --- | ---: | --- |'];
+  for (const { name } of ALL_PARTS) {
+    const result = results[name];
+    if (!result) lines.push(`| ${name} | not run | | |`);
+    else lines.push(`| ${name} | ${result.ending} | ${timeOf(result.seconds)} | ${plain(result.lastLine)} |`);
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+/** @param {number} seconds */
+const timeOf = (seconds) => `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+
+/** @param {string} line without colours, and short enough for a table */
+const plain = (line) => stripVTControlCharacters(line).replaceAll('|', '\\|').slice(0, 100);
 
 const OUT_DIR = path.join(ROOT_DIR, '.cache/test-all');
 const STATE_FILE = path.join(OUT_DIR, 'state.json');
 /** Lines of its output that are shown of a part that failed. */
 const SHOWN_LINES = 30;
-
-/** @typedef {import('./test-run/all-parts.mjs').PartResult} PartResult */
 
 await runAsCommand(async () => {
   const { values } = parseArgs({
@@ -67,7 +131,7 @@ await runAsCommand(async () => {
 });
 
 /**
- * @param {import('./test-run/all-parts.mjs').Part} part
+ * @param {Part} part
  * @param {AbortSignal} signal
  * @returns {Promise<PartResult>}
  */

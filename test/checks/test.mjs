@@ -6,15 +6,78 @@
 // --fuzz fuzzes the API for two minutes. Continuous integration uses all three.
 
 import { cacheDir } from '../../scripts/setup/locations.mjs';
+import { git } from '../../scripts/setup/run-command.mjs';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
 import { runApiFuzzer } from './fuzz/run-api-fuzzer.mjs';
 import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mjs';
 import { runChecks } from './test-run/checks.mjs';
-import { cudaSourcesChanged } from './test-run/cuda-sources.mjs';
-import { runEmulatedTests } from './test-run/emulated-tests.mjs';
-import { PartTimes } from './test-run/part-times.mjs';
-import { runVitest } from './test-run/run-vitest.mjs';
+import { runEmulatedTests, runVitest } from './test-run/run-vitest.mjs';
 import { countsLine, sumOfCounts } from './test-run/test-counts.mjs';
+
+/** The seconds that each part took. */
+class PartTimes {
+  /** @type {string[]} */
+  #parts = [];
+
+  /**
+   * @template Result
+   * @param {string} name
+   * @param {Promise<Result>} part
+   */
+  async of(name, part) {
+    const startedAt = performance.now();
+    try {
+      return await part;
+    } finally {
+      this.#parts.push(`${name} ${((performance.now() - startedAt) / 1000).toFixed(0)} s`);
+    }
+  }
+
+  text() {
+    return `Time: ${this.#parts.join(', ')}`;
+  }
+}
+
+/** The sources that the tests on the emulated card test. */
+const SOURCES = [
+  'packages/tensor',
+  'packages/models/src',
+  'services/worker/src/device',
+  'services/worker/src/self-test',
+  'scripts/setup',
+  'test/emulated',
+  'test/checks/kernel-growth',
+  'test/checks/kernel-tests',
+];
+
+/** Branches that continuous integration has tested, in the order in which they are looked for. */
+const TESTED_BRANCHES = ['origin/HEAD', 'origin/main', 'main'];
+
+/**
+ * Whether sources of the CUDA engine differ from the main branch, in commits or in the working tree. A change on the main branch
+ * itself is left to continuous integration, and so is a copy without git.
+ *
+ * @returns {Promise<boolean>}
+ */
+async function cudaSourcesChanged() {
+  try {
+    const base = await testedCommit();
+    const changed = await git('diff', '--name-only', base, '--', ...SOURCES);
+    const added = await git('ls-files', '--others', '--exclude-standard', '--', ...SOURCES);
+    return changed !== '' || added !== '';
+  } catch {
+    return false;
+  }
+}
+
+/** @returns {Promise<string>} the newest commit that this branch shares with the main branch */
+async function testedCommit() {
+  for (const branch of TESTED_BRANCHES) {
+    const base = await git('merge-base', branch, 'HEAD').catch(() => null);
+    if (base !== null) return base;
+  }
+  return 'HEAD';
+}
 
 const OPTIONS = ['--faults', '--audit', '--fuzz'];
 /** Minutes of the API fuzzer with `--fuzz`. */
@@ -33,8 +96,8 @@ await runAsCommand(async () => {
 async function runChosen(chosen) {
   const browser = chosen.some((argument) => OF_THE_PAGE.test(argument));
   const { modelsDir } = await setUp({ browser, instructionSets: process.env.ALL_CASES === '1' ? 'all' : 'own' });
-  const { passed, counts } = await runVitest(chosen, environment(modelsDir));
-  console.log(countsLine(counts));
+  const { passed, counts, times } = await runVitest(chosen, environment(modelsDir));
+  console.log(`${times}\n${countsLine(counts)}`);
   return passed ? 0 : 1;
 }
 
@@ -79,7 +142,9 @@ async function runAll(options) {
       'Not run: the emulated card, as no source of the CUDA engine differs from the main branch (npm run test:emulated)',
     );
   }
-  const counts = sumOfCounts([tests, emulated, faults, fuzz].flatMap((run) => (run === null ? [] : [run.counts])));
+  const runs = [tests, emulated, faults, fuzz].filter((run) => run !== null);
+  console.log(`\n${runs.flatMap((run) => run.times).join('\n')}`);
+  const counts = sumOfCounts(runs.map((run) => run.counts));
   if (failures.length > 0) console.log(`\n${[`Failed: ${failures.join(', ')}`, ...counts.failures].join('\n')}`);
   console.log(times.text());
   console.log(countsLine(counts));

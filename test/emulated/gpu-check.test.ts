@@ -10,7 +10,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 // `npm run gpu-check` on the emulated card, with tiny models: what one starts on the day that a card is at hand.
 
 // The specifier is computed because the file is JavaScript without declarations.
-const { cudaEnvironment } = await import(new URL('../checks/gpu-check/engine-environment.mjs', import.meta.url).href);
+const { cudaEnvironment } = await import(new URL('../checks/gpu-check/parts.mjs', import.meta.url).href);
 const execute = promisify(execFile);
 const PROGRAM = fileURLToPath(new URL('../checks/gpu-check.mjs', import.meta.url));
 /** The others start whole stacks, which takes minutes on an emulated card. */

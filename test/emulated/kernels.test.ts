@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest';
-import { VARIANTS } from '../checks/kernel-tests/kernel-test-program.mjs';
-import { runKernelTests } from '../checks/kernel-tests/run-kernel-tests.mjs';
+import { runKernelTests, VARIANTS } from '../checks/kernel-tests/kernel-test-program.mjs';
 
 // The kernels alone, against plain loops in double precision: packages/tensor/native/cuda/test. `npm run test:kernels` shows
 // each test.

@@ -13,6 +13,7 @@ export default defineConfig({
   resolve: { conditions: ['source'] },
   ssr: { resolve: { conditions: ['source'], externalConditions: ['source'] } },
   test: {
+    setupFiles: 'test/processor-time.ts',
     exclude: EXCLUDED_FILES,
     pool: 'forks',
     maxWorkers: 2,

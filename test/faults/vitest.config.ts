@@ -6,6 +6,7 @@ export default defineConfig({
   resolve: { conditions: ['source'] },
   ssr: { resolve: { conditions: ['source'], externalConditions: ['source'] } },
   test: {
+    setupFiles: 'test/processor-time.ts',
     include: ['test/faults/**/*.test.ts', LOST_CARDS],
     globalSetup: 'test/faults/global-setup.ts',
     pool: 'forks',

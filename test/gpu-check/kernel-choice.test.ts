@@ -7,7 +7,7 @@ import { expect, test } from 'vitest';
 const scripts = (name: string) => import(new URL(`../checks/gpu-check/${name}`, import.meta.url).href);
 const { kernelArguments, kernelChoice, kernelsOf } = await scripts('kernel-choice.mjs');
 const { readLaunches, neverLaunched } = await scripts('launches.mjs');
-const { publishedLines } = await scripts('../../bench/published-rates.mjs');
+const { publishedLines } = await scripts('../../bench/cards.mjs');
 
 const wrong = { name: 'a case', subject: { kind: 'kernel', name: 'lora:bfloat16' }, fault: 'differs' };
 const wrongOp = { name: 'a sum', subject: { kind: 'op', name: 'Sum' }, fault: 'differs' };

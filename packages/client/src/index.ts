@@ -1,5 +1,5 @@
 export * from './core.js';
-export type { DatasetToPull, PullDatasetOptions, PulledDataset } from './hub-dataset/pull-dataset.js';
+export type { DatasetToPull, PullDatasetOptions, PulledDataset } from './hub-dataset.js';
 export * from './job-progress.js';
 // Replaces the client of the core with one that also uploads and downloads files.
 export { type Client, createClient, type DownloadAdapterOptions, type DownloadDestination } from './node-client.js';

@@ -10,7 +10,7 @@ import {
   type UploadSource,
 } from './client.js';
 import { createHttpTransport, type HttpTransportOptions } from './http-transport.js';
-import type { DatasetToPull, PullDatasetOptions, PulledDataset } from './hub-dataset/pull-dataset.js';
+import type { DatasetToPull, PullDatasetOptions, PulledDataset } from './hub-dataset.js';
 import { type DownloadOptions, downloadFolder, downloadToFile, refuseExisting } from './resumable-download.js';
 
 /** A single file (a tar, or the GGUF file), or a folder for the files. */
@@ -56,7 +56,7 @@ export function createClient(options: HttpTransportOptions) {
    */
   async function pullDataset(wanted: DatasetToPull, call: PullDatasetOptions = {}): Promise<PulledDataset> {
     // The hub's client is loaded only where something is pulled.
-    const { pullDataset: pull } = await import('./hub-dataset/pull-dataset.js');
+    const { pullDataset: pull } = await import('./hub-dataset.js');
     return await pull(client, wanted, call);
   }
 

@@ -36,7 +36,7 @@ export {
   type WarmWorker,
 } from './queue/choose-next.js';
 export type { FairQueue, QueueSnapshot } from './queue/fair-queue.js';
-export { jobOfQueueEntry, MAX_ATTEMPTS, QUEUE_NAME, queueEntryOf } from './queue/job-queue.js';
+export { bullIdOf, jobOfBullId, MAX_ATTEMPTS, QUEUE_NAME } from './queue/job-queue.js';
 export type { JobShare, PlannedWork, QueueEntry, WaitingJob } from './queue/queue-entry.js';
 export type { RemainingWork } from './queue/queue-forecast.js';
 export type { Reconciled } from './queue/reconcile-queue.js';

@@ -128,7 +128,7 @@ describe('priority', () => {
     const later: JobId[] = [];
     for (let i = 0; i < 205; i++) later.push(await send({ priority: 'high' }));
     const { waiting } = await store.queue.snapshot();
-    const line = waiting.sort((one, other) => one.job!.place - other.job!.place).map(({ id }) => id);
+    const line = waiting.sort((one, other) => one.entry!.place - other.entry!.place).map(({ id }) => id);
     expect(line.indexOf(low)).toBe(200);
     expect(await store.queue.forecast({ id: low, status: 'queued' })).toMatchObject({ ahead: 200 });
   });
@@ -366,7 +366,7 @@ test('nobody starves, whatever base model, key, priority and load', async () => 
     }
     const { waiting } = await store.queue.snapshot();
     const served = new Set(workers.flatMap((worker) => worker.jobs.map(({ key }) => key)));
-    for (const key of new Set(waiting.map(({ job }) => job!.key))) {
+    for (const key of new Set(waiting.map(({ entry }) => entry!.key))) {
       if (served.has(key)) unservedSince.delete(key);
       else if (!unservedSince.has(key)) unservedSince.set(key, clock.ms);
       longest = Math.max(longest, clock.ms - (unservedSince.get(key) ?? clock.ms));

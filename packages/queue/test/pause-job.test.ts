@@ -1,7 +1,7 @@
 import { Job as JobSchema, ProductError } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { expect, test } from 'vitest';
-import { type JobAttempt, jobKeys, queueEntryOf } from '../src/index.js';
+import { bullIdOf, type JobAttempt, jobKeys } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
 import { prefix, queue, redis, store, useJobStore } from './real-job-store.js';
 
@@ -14,7 +14,7 @@ const statusOf = async (id: string) => (await store.getJob(id))?.status;
 /** The jobs in the order in which they would start. */
 const line = async () => {
   const { waiting } = await store.queue.snapshot();
-  return waiting.sort((one, other) => one.job!.place - other.job!.place).map(({ id }) => id);
+  return waiting.sort((one, other) => one.entry!.place - other.entry!.place).map(({ id }) => id);
 };
 
 async function started(id: string, resumes?: number): Promise<JobAttempt> {
@@ -39,7 +39,7 @@ test('a waiting job is paused at once, and gets its place in the line back', asy
   const third = await created();
   const resumed = await store.resumeJob(first.id);
   expect(resumed).toMatchObject({ status: 'queued', resumes: 1 });
-  expect(await queue.getJobState(queueEntryOf(resumed))).toBe('waiting');
+  expect(await queue.getJobState(bullIdOf(resumed))).toBe('waiting');
   expect(await line()).toEqual([first.id, second.id, third.id]);
   expect(await eventTypes(first.id)).toEqual(['job-queued', 'job-paused', 'job-resumed']);
   expect((await started(first.id, 1)).number).toBe(1);
@@ -90,7 +90,7 @@ test('reconcile does not queue a paused job, and queues one whose resume did not
   await store.requestPause(id);
   expect(await store.reconcile()).toEqual({ requeued: [], ended: [] });
   const job = await store.resumeJob(id);
-  await queue.remove(queueEntryOf(job));
+  await queue.remove(bullIdOf(job));
   expect(await store.reconcile()).toEqual({ requeued: [id], ended: [] });
 });
 

@@ -1,7 +1,7 @@
 import type { JobId, JobPriority, KeyId } from '@lorasmith/contracts';
 import { type Job as Entry, UnrecoverableError, Worker } from 'bullmq';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { createJobStore, type JobAttempt, type JobStore, jobKeys, jobOfQueueEntry, QUEUE_NAME } from '../src/index.js';
+import { createJobStore, type JobAttempt, type JobStore, jobKeys, jobOfBullId, QUEUE_NAME } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
 import { prefix, redis, store, useJobStore } from './real-job-store.js';
 
@@ -30,10 +30,10 @@ async function send(priority: JobPriority = 'normal', owner: KeyId | null = null
 
 /** The waiting jobs that a process sees, by entry, and the number of jobs of each key that workers hold. */
 async function seenBy({ queue }: JobStore) {
-  const { waiting, keys } = await queue.snapshot();
-  const held = [...keys].map(([key, use]) => [key, use.leased] as const);
+  const { waiting, usage } = await queue.snapshot();
+  const held = [...usage].map(([key, use]) => [key, use.leased] as const);
   return {
-    waiting: Object.fromEntries(waiting.map(({ entry, job }) => [entry, job])),
+    waiting: Object.fromEntries(waiting.map(({ bullId, entry }) => [bullId, entry])),
     held: Object.fromEntries(held.sort()),
   };
 }
@@ -49,7 +49,7 @@ async function seenByNew() {
 }
 
 async function waitingFor(one: JobStore): Promise<string[]> {
-  return (await one.queue.snapshot()).waiting.map(({ entry }) => entry).sort();
+  return (await one.queue.snapshot()).waiting.map(({ bullId }) => bullId).sort();
 }
 
 test('a process that reads only changes sees the same as one that reads everything', async () => {
@@ -69,11 +69,11 @@ test('a process that reads only changes sees the same as one that reads everythi
     const { waiting } = await store.queue.snapshot();
     const wanted = oneOf(waiting);
     if (wanted === undefined) return;
-    await store.queue.moveToFront(wanted.entry);
+    await store.queue.moveToFront(wanted.bullId);
     const token = `token-${known.length}-${seed}`;
     const taken = await worker.getNextJob(token, { block: false });
-    expect(taken?.id).toBe(wanted.entry);
-    const { id, resumes } = jobOfQueueEntry(wanted.entry);
+    expect(taken?.id).toBe(wanted.bullId);
+    const { id, resumes } = jobOfBullId(wanted.bullId);
     const start = await store.attempts.start(id, 'w', resumes);
     if (start.outcome === 'started') held.push({ taken: taken!, token, attempt: start.attempt });
     else await taken!.moveToCompleted(null, token, false);
@@ -127,7 +127,7 @@ test('a process reads only what has changed, and everything when it is asked to'
   await redis.lrem(`${jobKeys(prefix).queuePrefix}:${QUEUE_NAME}:wait`, 1, first);
   const third = await send();
   expect(await waitingFor(reader)).toEqual([first, second, third].sort());
-  reader.queue.reread();
+  reader.queue.forgetCopy();
   expect(await waitingFor(reader)).toEqual([second, third].sort());
 });
 
@@ -140,7 +140,7 @@ test('a process sees the job of another version, which writes no log of entries'
   const [[line] = ['']] = await redis.xrevrange(queueChanges, '+', '-', 'COUNT', 1);
   await redis.xdel(queueChanges, line);
   const { waiting } = await reader.queue.snapshot();
-  expect(waiting.find(({ id }) => id === next)?.job).toEqual(JSON.parse((await redis.hget(queueEntries, next))!));
+  expect(waiting.find(({ id }) => id === next)?.entry).toEqual(JSON.parse((await redis.hget(queueEntries, next))!));
 });
 
 test('a process that was away while a log dropped lines reads everything', async () => {

@@ -1,7 +1,7 @@
 import { Job as JobSchema, ProductError } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { expect, test } from 'vitest';
-import { type JobAttempt, jobKeys, queueEntryOf } from '../src/index.js';
+import { bullIdOf, type JobAttempt, jobKeys } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
 import { prefix, queue, redis, store, useJobStore } from './real-job-store.js';
 
@@ -34,7 +34,7 @@ test('a cancelled job is queued again with the same id and event stream, and rea
   expect(await store.inputs.active(dataset)).toEqual([id]);
   expect((await store.listJobs({ status: 'queued' })).data.map((one) => one.id)).toEqual([id]);
   expect((await store.listJobs({ status: 'cancelled' })).data).toEqual([]);
-  expect(await queue.getJobState(queueEntryOf(job))).toBe('waiting');
+  expect(await queue.getJobState(bullIdOf(job))).toBe('waiting');
   const after = (await store.readEvents(id)).data;
   expect(after.slice(0, before.length)).toEqual(before);
   expect(after.map(({ type }) => type)).toEqual(['job-queued', 'job-cancelled', 'job-resumed']);
@@ -95,9 +95,9 @@ test('an old queue entry starts nothing, and reconcile does not take it for an a
 test('reconcile queues a job that was resumed but not queued', async () => {
   const id = await failed();
   const job = await store.resumeJob(id);
-  await queue.remove(queueEntryOf(job));
+  await queue.remove(bullIdOf(job));
   expect(await store.reconcile()).toEqual({ requeued: [id], ended: [] });
-  expect(await queue.getJobState(queueEntryOf(job))).toBe('waiting');
+  expect(await queue.getJobState(bullIdOf(job))).toBe('waiting');
 });
 
 test('forget removes the checkpoints of an ended job, but not of a resumed job', async () => {

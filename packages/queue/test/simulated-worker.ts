@@ -1,5 +1,5 @@
 import type { JobId, ModelName } from '@lorasmith/contracts';
-import { type Job as Entry, Worker } from 'bullmq';
+import { type Job as BullJob, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import {
   type Chooser,
@@ -7,7 +7,7 @@ import {
   type JobAttempt,
   type JobStore,
   jobKeys,
-  jobOfQueueEntry,
+  jobOfBullId,
   QUEUE_NAME,
   type QueueEntry,
 } from '../src/index.js';
@@ -21,7 +21,7 @@ interface Training {
   id: JobId;
   attempt: JobAttempt;
   entry: QueueEntry;
-  taken: Entry;
+  taken: BullJob;
   token: string;
   since: number;
   isPausing: boolean;
@@ -91,10 +91,10 @@ export class SimulatedWorker {
           warm: [],
         };
         const next = chooseNext(queue, chooser, timeSliceMs);
-        if (next.action === 'take') taken.push(await this.#take(next.waiting.entry, next.waiting.job!));
+        if (next.action === 'take') taken.push(await this.#take(next.waiting.bullId, next.waiting.entry!));
         if (next.action === 'pause') {
           this.#target = next.target.id;
-          await store.queue.aim(next.target.id, name);
+          await store.queue.recordTarget(next.target.id, name);
         }
         return next;
       });
@@ -159,7 +159,7 @@ export class SimulatedWorker {
     const token = `${name}:${this.#tokens++}`;
     const taken = await this.#worker.getNextJob(token, { block: false });
     if (taken?.id !== wanted) throw new Error(`took ${taken?.id} instead of ${wanted}`);
-    const { id, resumes } = jobOfQueueEntry(wanted);
+    const { id, resumes } = jobOfBullId(wanted);
     const start = await store.attempts.start(id, name, resumes);
     if (start.outcome !== 'started') throw new Error(start.reason);
     const { attempt } = start;

@@ -52,7 +52,7 @@ test('a sweep is created with all its jobs, which are ordinary jobs', async () =
   expect(jobs[0]).not.toHaveProperty('sweep');
   // In the queue, in their order, each with its reserved bytes and its first event.
   const { waiting } = await store.queue.snapshot();
-  const line = waiting.sort((one, other) => one.job!.place - other.job!.place).map(({ id }) => id);
+  const line = waiting.sort((one, other) => one.entry!.place - other.entry!.place).map(({ id }) => id);
   expect(line).toEqual(jobs.map(({ id }) => id));
   expect((await store.adapterBytes.reserved(null)).own).toBe(640);
   expect((await store.inputs.active(before.dataset)).length).toBe(65);

@@ -1,6 +1,5 @@
 import { binding, type OpAttribute } from './binding.js';
-import { type DType, dtypeOf, TF_DATA_TYPE } from './dtype.js';
-import { Tensor } from './tensor.js';
+import { type DType, dtypeOf, Tensor, TF_DATA_TYPE } from './tensor.js';
 
 // TensorFlow's TF_AttrType.
 const ATTRIBUTE_INT = 1;

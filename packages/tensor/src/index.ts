@@ -1,11 +1,24 @@
 export * from './arithmetic.js';
 export { type Engine, type EngineKind, engine } from './binding.js';
 export * from './cuda.js';
-export * from './dtype.js';
 export { type OpObserver, observeOps } from './execute.js';
 export type { Activation } from './kernels/activation.js';
-export type { AdamWState, AdamWStep, AdamWUpdate } from './kernels/adamw.js';
-export { isAdaptedAlone } from './kernels/adapted-product.js';
+export {
+  type AdamWState,
+  type AdamWStep,
+  type AdamWUpdate,
+  bytesOfMoment,
+  momentBytes,
+  momentOfBytes,
+  zeroMoment,
+} from './kernels/adamw.js';
+export {
+  isAdaptedAlone,
+  type LoraMargin,
+  type MarginWeight,
+  rowsWithoutMargin,
+  withMargin,
+} from './kernels/adapted-product.js';
 export type { AttentionSettings, BatchAttention, SavedAttention } from './kernels/attention.js';
 export type { CrossEntropy } from './kernels/cross-entropy.js';
 export { type InstructionSet, processorRuns } from './kernels/fused-library.js';
@@ -28,22 +41,28 @@ export {
   type KeyValueCache,
   PAGE_TOKENS,
 } from './kernels/key-value-cache.js';
-export { type AdaptedRows, type LoraLayout, type LoraWeights, parametersOf } from './kernels/lora.js';
-export type { LoraGradients, LoraOutput, LoraPart } from './kernels/lora-products.js';
-export { type LoraMargin, type MarginWeight, rowsWithoutMargin, withMargin } from './kernels/margin-weight.js';
+export {
+  type AdaptedRows,
+  type LoraGradients,
+  type LoraLayout,
+  type LoraOutput,
+  type LoraPart,
+  type LoraWeights,
+  parametersOf,
+} from './kernels/lora.js';
 export type { MergedWeight, MergeSettings } from './kernels/merged-weight.js';
 export { Mxfp4Matrices } from './kernels/mxfp4.js';
 export type { PackedMatrix, PackedRows } from './kernels/packed-matrix.js';
 export { batchMatMul } from './kernels/product.js';
 export { QuantizedMatrix, type QuantizedModule } from './kernels/quantized.js';
-export { bytesOfMoment, momentBytes, momentOfBytes, zeroMoment } from './kernels/quantized-moments.js';
 export type { Normed, StreamGradient } from './kernels/rms-norm.js';
 export { type RotaryAngles, type RotaryTable, rotaryTable, rotate } from './kernels/rotary.js';
+export type { ChosenToken, TokenChoice, TokenLogprob, TokenPenalties } from './kernels/sample-tokens.js';
 export { ScaledMatrix } from './kernels/scaled.js';
 export { MOST_SCORES } from './kernels/score-blocks.js';
-export type { ChosenToken, TokenChoice, TokenLogprob, TokenPenalties } from './kernels/token-choice.js';
 export { type TokenRows, tokenRows } from './kernels/token-rows.js';
 export * from './layout.js';
-export * from './random.js';
+export * from './tensor.js';
 export { alias, dispose, keep, liveTensorCount, scope, Tensor, type TensorTree } from './tensor.js';
+export * from './transfer.js';
 export * from './transfer.js';

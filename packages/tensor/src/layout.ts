@@ -1,6 +1,5 @@
-import type { DType } from './dtype.js';
 import { elementType, execute, executeMany, intAttribute, typeAttribute } from './execute.js';
-import { alias, type Tensor } from './tensor.js';
+import { alias, type DType, type Tensor } from './tensor.js';
 import { constant, parameterVector, tensorOf } from './transfer.js';
 
 const INDEX = typeAttribute('Tidx', 'int32');

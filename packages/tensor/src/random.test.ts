@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
-import { randomUniform } from './random.js';
 import { scope } from './tensor.js';
-import { toFloat32Array } from './transfer.js';
+import { randomUniform, toFloat32Array } from './transfer.js';
 
 const drawn = (shape: number[], seed: [number, number]) => scope(() => toFloat32Array(randomUniform(shape, seed)));
 

@@ -1,6 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { dtypeOf } from './dtype.js';
-import { liveTensorCount, scope } from './tensor.js';
+import { dtypeOf, liveTensorCount, scope } from './tensor.js';
 import { cast, parameterVector, tensorOf, tensorOfBytes, toFloat32Array, toInt32Array, toNumber } from './transfer.js';
 
 let before = 0;

@@ -1,9 +1,7 @@
-import { binding, engine } from './binding.js';
-import { type DType, TF_DATA_TYPE } from './dtype.js';
-import { exactly } from './exact-memory.js';
+import { binding, engine, exactly } from './binding.js';
 import { boolAttribute, execute, typeAttribute } from './execute.js';
 import { loadFusedLibrary } from './kernels/fused-library.js';
-import { scope, share, Tensor, unshare } from './tensor.js';
+import { type DType, scope, share, Tensor, TF_DATA_TYPE, unshare } from './tensor.js';
 
 /**
  * A tensor with this content. An aligned buffer is shared, not copied: do not write to it afterwards.
@@ -130,4 +128,19 @@ export function parameterVector(values: readonly number[]): Tensor {
   }
   vectors.set(key, vector);
   return vector;
+}
+
+/**
+ * Uniform numbers in [0, 1), the same for the same seed on every device (Philox, counter based). There is no generator
+ * state, so a resumed run draws the same numbers as an uninterrupted one.
+ * @param seed two integers below 2^31
+ */
+export function randomUniform(shape: readonly number[], seed: readonly [number, number]): Tensor {
+  const shapeVector = tensorOf(Int32Array.from(shape), [shape.length]);
+  const seedVector = tensorOf(Int32Array.from(seed), [2]);
+  const attributes = [typeAttribute('T', 'int32'), typeAttribute('Tseed', 'int32'), typeAttribute('dtype', 'float32')];
+  const result = execute('StatelessRandomUniform', attributes, [shapeVector, seedVector]);
+  shapeVector.dispose();
+  seedVector.dispose();
+  return result;
 }

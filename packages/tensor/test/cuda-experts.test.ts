@@ -1,15 +1,14 @@
 import './emulated-gpu.js';
 import { expect, test } from 'vitest';
 import { engine } from '../src/binding.js';
-import type { FloatDType } from '../src/dtype.js';
 import { rowSections } from '../src/kernels/grouped-product.js';
 import { chooseKernels } from '../src/kernels/kernel-table.js';
 import { Mxfp4Matrices } from '../src/kernels/mxfp4.js';
 import { groupedPackedProductInPieces, type PackedRows } from '../src/kernels/packed-matrix.js';
 import { reshape } from '../src/layout.js';
+import { seededBytes, seededTensor } from '../src/numeric-cases/numeric-case.js';
 import { type QuantizedShape, seededPacked } from '../src/numeric-cases/quantized-cases.js';
-import { seededBytes, seededTensor } from '../src/numeric-cases/seeded-inputs.js';
-import { scope, type Tensor } from '../src/tensor.js';
+import { type FloatDType, scope, type Tensor } from '../src/tensor.js';
 import { toFloat32Array } from '../src/transfer.js';
 
 // Products of experts in 4 and 8 bits: what is decoded at a time, and in how many launches.

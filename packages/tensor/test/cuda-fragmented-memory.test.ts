@@ -1,15 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
-// A card of 256 MiB whose pool fragments: native/cuda/emulation/fragments.h.
+// A card of 256 MiB whose pool fragments: native/cuda/emulation/card.h.
 vi.hoisted(() => {
   process.env.EMULATED_GPU_MEMORY = String(256 * 2 ** 20);
   process.env.EMULATED_GPU_FRAGMENTS = '1';
 });
 
 import './emulated-gpu.js';
-import { engine } from '../src/binding.js';
-import { exactly } from '../src/exact-memory.js';
-import { withMargin } from '../src/kernels/margin-weight.js';
+import { engine, exactly } from '../src/binding.js';
+import { withMargin } from '../src/kernels/adapted-product.js';
 import { dispose, keep, scope, type Tensor } from '../src/tensor.js';
 import { tensorOf, toFloat32Array } from '../src/transfer.js';
 

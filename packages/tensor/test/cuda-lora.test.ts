@@ -2,14 +2,25 @@ import './emulated-gpu.js';
 import { expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { engine } from '../src/binding.js';
-import type { DType, FloatDType } from '../src/dtype.js';
-import { isAdaptedAlone, rawAdaptedBackward, rawAdaptedForward } from '../src/kernels/adapted-product.js';
+import {
+  isAdaptedAlone,
+  MARGIN,
+  type MarginWeight,
+  rawAdaptedBackward,
+  rawAdaptedForward,
+  rawMarginProduct,
+} from '../src/kernels/adapted-product.js';
 import { chooseKernels } from '../src/kernels/kernel-table.js';
-import { type AdaptedRows, type LoraLayout, parametersOf } from '../src/kernels/lora.js';
-import { type LoraPart, rawLoraBackward, rawLoraForward } from '../src/kernels/lora-products.js';
-import { MARGIN, type MarginWeight, rawMarginProduct } from '../src/kernels/margin-weight.js';
+import {
+  type AdaptedRows,
+  type LoraLayout,
+  type LoraPart,
+  parametersOf,
+  rawLoraBackward,
+  rawLoraForward,
+} from '../src/kernels/lora.js';
 import { concat, fill } from '../src/layout.js';
-import { scope } from '../src/tensor.js';
+import { type DType, type FloatDType, scope } from '../src/tensor.js';
 import { tensorOf, toFloat32Array } from '../src/transfer.js';
 import { expectNear, numbers, partOn, TOKENS } from './one-adapter.js';
 

@@ -2,7 +2,6 @@ import './emulated-gpu.js';
 import { expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { engine } from '../src/binding.js';
-import type { DType, FloatDType } from '../src/dtype.js';
 import { observeOps } from '../src/execute.js';
 import {
   adaptedBackwardInPieces,
@@ -10,16 +9,16 @@ import {
   isAdaptedAlone,
   rawAdaptedPackedBackward,
   rawAdaptedPackedForward,
+  withMargin,
 } from '../src/kernels/adapted-product.js';
 import { chooseKernels } from '../src/kernels/kernel-table.js';
 import type { Kernels } from '../src/kernels/kernels.js';
 import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
-import { withMargin } from '../src/kernels/margin-weight.js';
 import type { PackedMatrix } from '../src/kernels/packed-matrix.js';
 import { ScaledMatrix } from '../src/kernels/scaled.js';
 import { rowsOf } from '../src/layout.js';
 import { type QuantizedShape, seededPacked } from '../src/numeric-cases/quantized-cases.js';
-import { scope, type Tensor } from '../src/tensor.js';
+import { type DType, type FloatDType, scope, type Tensor } from '../src/tensor.js';
 import { tensorOf, tensorOfBytes, toFloat32Array } from '../src/transfer.js';
 import { expectNear, numbers, partOn, TOKENS } from './one-adapter.js';
 

@@ -3,12 +3,11 @@ import { describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { engine } from '../src/binding.js';
-import type { FloatDType } from '../src/dtype.js';
 import { rowSections } from '../src/kernels/grouped-product.js';
 import { chooseKernels } from '../src/kernels/kernel-table.js';
 import { batchMatMul } from '../src/kernels/product.js';
 import { slice } from '../src/layout.js';
-import { scope, type Tensor } from '../src/tensor.js';
+import { type FloatDType, scope, type Tensor } from '../src/tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../src/transfer.js';
 
 const kernels = chooseKernels('fused');

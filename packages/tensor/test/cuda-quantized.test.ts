@@ -2,12 +2,11 @@ import './emulated-gpu.js';
 import { expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { engine } from '../src/binding.js';
-import type { FloatDType } from '../src/dtype.js';
 import { chooseKernels } from '../src/kernels/kernel-table.js';
 import { type PackedMatrix, quantizedProductInPieces, rawDequantizeRows } from '../src/kernels/packed-matrix.js';
 import { QuantizedMatrix } from '../src/kernels/quantized.js';
 import { ScaledMatrix } from '../src/kernels/scaled.js';
-import { scope, type Tensor } from '../src/tensor.js';
+import { type FloatDType, scope, type Tensor } from '../src/tensor.js';
 import { cast, tensorOf, tensorOfBytes, toFloat32Array } from '../src/transfer.js';
 
 const kernels = chooseKernels('fused');

@@ -1,16 +1,13 @@
 import { beforeAll, expect, test } from 'vitest';
 import { engine } from '../src/binding.js';
-import type { DType, FloatDType } from '../src/dtype.js';
 import { elementType, execute, intAttribute } from '../src/execute.js';
-import type { AdamWStep } from '../src/kernels/adamw.js';
+import { type AdamWStep, zeroMoment } from '../src/kernels/adamw.js';
 import type { InstructionSet } from '../src/kernels/fused-library.js';
 import { chooseKernels, type KernelSet } from '../src/kernels/kernel-table.js';
-import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
-import type { LoraPart } from '../src/kernels/lora-products.js';
-import { zeroMoment } from '../src/kernels/quantized-moments.js';
+import { type LoraLayout, type LoraPart, parametersOf } from '../src/kernels/lora.js';
 import { rowsOf } from '../src/layout.js';
 import { numericCases, seededTensor, type TestTolerance, testCases } from '../src/numeric-cases/index.js';
-import { dispose, scope, type Tensor } from '../src/tensor.js';
+import { type DType, dispose, type FloatDType, scope, type Tensor } from '../src/tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../src/transfer.js';
 
 const DTYPES = ['float32', 'bfloat16'] as const;

@@ -1,10 +1,8 @@
 import { expect } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
-import type { FloatDType } from '../src/dtype.js';
 import { chooseKernels } from '../src/kernels/kernel-table.js';
-import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
-import type { LoraPart } from '../src/kernels/lora-products.js';
-import type { Tensor } from '../src/tensor.js';
+import { type LoraLayout, type LoraPart, parametersOf } from '../src/kernels/lora.js';
+import type { FloatDType, Tensor } from '../src/tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../src/transfer.js';
 
 const kernels = chooseKernels('raw');

@@ -6,7 +6,7 @@ import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
 import { chooseKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
-import { oneOfEachStructure, TESTED_KERNELS } from '../../../test/usual-cases.js';
+import { familiesByKernels } from '../../../test/usual-cases.js';
 import { AdamW } from './adamw.js';
 import { runnable } from './batches.js';
 import { ReferenceBatch } from './check-reference/reference-case.js';
@@ -21,9 +21,7 @@ const CASES = new URL('../../../test/fixtures/families/', import.meta.url).pathn
  * How a batch is cut must not change what is learned from it, in any family: float32, 1e-5. Rows are in several groups
  * of similar length, and longer than windows and original positions.
  */
-describe.each(
-  oneOfEachStructure(readdirSync(CASES)).flatMap((name) => TESTED_KERNELS.map((kernels) => ({ name, kernels }))),
-)('$name, with $kernels kernels', ({ name, kernels: source }) => {
+describe.each(familiesByKernels(readdirSync(CASES)))('$name, with $kernels kernels', ({ name, kernels: source }) => {
   const kernels = chooseKernels(source);
   let decoder: Decoder;
   let initial: PeftAdapter;

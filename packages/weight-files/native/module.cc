@@ -1,10 +1,9 @@
 // The addon weight-files.node: weights between files and memory, on threads of its own.
+#include "module.h"
+
 #include <node_api.h>
 
-#include "quantize_scales.h"
-#include "read_pieces.h"
 #include "region.h"
-#include "write_merged.h"
 
 namespace lorasmith {
 namespace {

@@ -1,5 +1,3 @@
-#include "read_pieces.h"
-
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,7 +14,7 @@
 
 #include "async_work.h"
 #include "convert_floats.h"
-#include "memory.h"
+#include "module.h"
 #include "quantize.h"
 #include "quantized_matrix.h"
 #include "region.h"

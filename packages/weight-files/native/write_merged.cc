@@ -1,8 +1,7 @@
-#include "write_merged.h"
-
 #include <utility>
 
 #include "merged_file.h"
+#include "module.h"
 
 namespace lorasmith {
 namespace {

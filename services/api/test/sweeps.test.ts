@@ -526,7 +526,7 @@ test('64 variants are checked at once, each against what all have in common', as
   // Each was planned completely: the queue knows its tokens.
   const { waiting } = await api.jobs.queue.snapshot();
   const own = waiting.filter(({ id }) => created.variants.some(({ job }) => job === id));
-  expect(own.map(({ job }) => (job?.tokens ?? 0) > 0)).toEqual(Array(64).fill(true));
+  expect(own.map(({ entry }) => (entry?.tokens ?? 0) > 0)).toEqual(Array(64).fill(true));
   await call(created.id, 'POST', '/cancel');
 });
 

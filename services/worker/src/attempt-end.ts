@@ -27,7 +27,7 @@ export type AttemptEnd =
  * - `retry`: the attempt failed and the job waits for the next one.
  * - `released`: the job waits for its next attempt, and this one did not fail.
  * - `paused`: the user of the job has paused it.
- * - `lost`: another worker has the job.
+ * - `lost`: another worker has the job, or will get it, since its record could not be reached.
  */
 export type AttemptOutcome =
   | { kind: 'ended'; status: 'succeeded' | 'cancelled' | 'not-needed' }
@@ -211,9 +211,9 @@ export class AttemptEnding {
   }
 }
 
-/** The run where the write was done; else another worker has the job. */
-function written(write: AttemptWrite, run: AttemptOutcome): AttemptOutcome {
-  return write === 'done' ? run : LOST;
+/** The outcome if the write was done; `lost` if another worker has the job. */
+function written(write: AttemptWrite, outcome: AttemptOutcome): AttemptOutcome {
+  return write === 'done' ? outcome : LOST;
 }
 
 /** True if another attempt may succeed: not where the user must fix something, or where it would end the same. */

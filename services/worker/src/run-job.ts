@@ -75,7 +75,7 @@ async function observe(
   work: () => Promise<AttemptOutcome>,
 ): Promise<AttemptOutcome> {
   const startMs = performance.now();
-  // Where even the record cannot be reached, another worker will get the job.
+  // Kept if even the record cannot be reached.
   let run: AttemptOutcome = { kind: 'lost' };
   try {
     const attributes = { 'lorasmith.job': job.id, 'lorasmith.attempt': number, 'lorasmith.worker': workerName };

@@ -101,7 +101,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     jobsAtOnce: config.jobsAtOnce,
     memory: machine?.memory_bytes ?? null,
     workerClass: config.workerClass,
-    order: store.queue,
+    queue: store.queue,
     load: load.latest,
     run: (id, runOptions) => runJob(job, id, runOptions),
   });

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobId } from '@lorasmith/contracts';
-import { type FairQueue, jobOfQueueEntry, type LeasedJob, type QueueEntry } from '@lorasmith/queue';
+import { type FairQueue, jobOfBullId, type LeasedJob, type QueueEntry } from '@lorasmith/queue';
 import type { StopReason } from '@lorasmith/training';
 import { type Job, UnrecoverableError, type Worker } from 'bullmq';
 import type { Logger } from 'pino';
@@ -18,11 +18,10 @@ export interface TakenJobsOptions {
   log: Logger;
 }
 
-interface TakenJob {
-  id: JobId;
-  entry: TakenEntry;
-  /** Null: it is only taken to remove it from the queue. */
-  queued: QueueEntry | null;
+interface RunningJob {
+  taken: TakenJob;
+  /** Null: it is only taken to remove it from BullMQ. */
+  entry: QueueEntry | null;
   /** The time when it was taken, in milliseconds. */
   since: number;
   stopping: AbortController;
@@ -33,8 +32,8 @@ interface TakenJob {
 /** The jobs that this worker has taken, each until its attempt is over and the queue knows the result. */
 export class TakenJobs {
   readonly #options: TakenJobsOptions;
-  /** The jobs by the names of their entries. */
-  readonly #jobs = new Map<string, TakenJob>();
+  /** By their ids in BullMQ. */
+  readonly #jobs = new Map<string, RunningJob>();
   #isRenewing = false;
 
   constructor(options: TakenJobsOptions) {
@@ -46,36 +45,37 @@ export class TakenJobs {
   }
 
   get ids(): JobId[] {
-    return [...this.#jobs.values()].map(({ id }) => id);
+    return [...this.#jobs.values()].map(({ taken }) => taken.id);
   }
 
-  /** The jobs as `chooseNext` has them, without those that are only removed from the queue. */
+  /** The jobs as `chooseNext` has them, without those that are only removed from BullMQ. */
   get leased(): LeasedJob[] {
-    return [...this.#jobs.values()].flatMap(({ id, queued, since, pausing }) =>
-      queued === null ? [] : [{ id, entry: queued, since, isPausing: pausing.signal.aborted }],
+    return [...this.#jobs.values()].flatMap(({ taken, entry, since, pausing }) =>
+      entry === null ? [] : [{ id: taken.id, entry, since, isPausing: pausing.signal.aborted }],
     );
   }
 
   /** Runs a job. Resolves as soon as the trainer pool counts it, or it has ended. */
-  async start(entry: TakenEntry, queued: QueueEntry | null, since: number): Promise<void> {
-    const { id, resumes } = jobOfQueueEntry(entry.name);
+  async start(taken: TakenJob, entry: QueueEntry | null, since: number): Promise<void> {
+    const { id, resumes } = jobOfBullId(taken.bullId);
     const stopping = new AbortController();
     const pausing = new AbortController();
     await new Promise<void>((onCounted) => {
       const signals = { signal: stopping.signal, pause: pausing.signal };
-      const work = entry.settle(() => this.#options.run(id, { ...signals, isLast: entry.isLast, resumes, onCounted }));
+      const { isLast } = taken;
+      const work = taken.runAndReport(() => this.#options.run(id, { ...signals, isLast, resumes, onCounted }));
       const ended = work.finally(() => {
-        this.#jobs.delete(entry.name);
+        this.#jobs.delete(taken.bullId);
         onCounted();
         this.#options.onEnded();
       });
-      this.#jobs.set(entry.name, { id, entry, queued, since, stopping, pausing, ended });
+      this.#jobs.set(taken.bullId, { taken, entry, since, stopping, pausing, ended });
     });
   }
 
   /** Asks for a pause of these jobs after a step, with a checkpoint. */
   pause(ids: readonly JobId[]): void {
-    for (const { id, pausing } of this.#jobs.values()) if (ids.includes(id)) pausing.abort();
+    for (const { taken, pausing } of this.#jobs.values()) if (ids.includes(taken.id)) pausing.abort();
   }
 
   stopAll(reason: StopReason): void {
@@ -93,9 +93,9 @@ export class TakenJobs {
     this.#isRenewing = true;
     const { worker, lockMs, log } = this.#options;
     try {
-      const tokens = [...this.#jobs].map(([, { entry }]) => entry.token);
+      const tokens = [...this.#jobs].map(([, { taken }]) => taken.token);
       const lost = await worker.extendJobLocks([...this.#jobs.keys()], tokens, lockMs);
-      for (const name of lost) this.#jobs.get(name)?.stopping.abort('lost-lock' satisfies StopReason);
+      for (const bullId of lost) this.#jobs.get(bullId)?.stopping.abort('lost-lock' satisfies StopReason);
     } catch (error) {
       log.warn({ err: error }, 'the locks of the running jobs could not be renewed');
     } finally {
@@ -110,28 +110,28 @@ const RETRY_AFTER_MS = 2_000;
 const REPORT_TRIES = 5;
 const REPORT_AGAIN_MS = 1_000;
 
-export interface TakenEntryOptions {
-  job: Job;
+export interface TakenJobOptions {
+  bullJob: Job;
   /** The token of its lock. */
   token: string;
-  order: Pick<FairQueue, 'delay'>;
+  queue: Pick<FairQueue, 'delay'>;
   log: Logger;
 }
 
-/** An entry that this worker has taken from BullMQ and must complete, fail or return. */
-export class TakenEntry {
-  readonly #options: TakenEntryOptions;
+/** A job that this worker has taken from BullMQ and must complete, fail or return there. */
+export class TakenJob {
+  readonly #options: TakenJobOptions;
 
-  constructor(options: TakenEntryOptions) {
+  constructor(options: TakenJobOptions) {
     this.#options = options;
   }
 
-  get name(): string {
-    return this.#options.job.id!;
+  get bullId(): string {
+    return this.#options.bullJob.id!;
   }
 
-  get job(): JobId {
-    return jobOfQueueEntry(this.name).id;
+  get id(): JobId {
+    return jobOfBullId(this.bullId).id;
   }
 
   get token(): string {
@@ -140,55 +140,60 @@ export class TakenEntry {
 
   /** True if a crash fails the job instead of releasing it for another attempt. */
   get isLast(): boolean {
-    const { attemptsMade, opts } = this.#options.job;
+    const { attemptsMade, opts } = this.#options.bullJob;
     return attemptsMade + 1 >= (opts.attempts ?? 1);
   }
 
-  /** Returns the entry as if it had not been taken. */
+  /** Returns the job to BullMQ as if it had not been taken. */
   async putBack(): Promise<void> {
-    const { job, token } = this.#options;
-    await job.moveToWait(token);
+    const { bullJob, token } = this.#options;
+    await bullJob.moveToWait(token);
   }
 
-  /** Runs the job and reports its result to BullMQ. Never rejects. */
-  async settle(run: () => Promise<AttemptOutcome>): Promise<void> {
-    const { job, log } = this.#options;
-    // BullMQ has given it up: too many of its workers have died.
-    const { deferredFailure } = job;
-    let report = () => this.#fail(new UnrecoverableError(deferredFailure));
-    if (!deferredFailure) {
-      try {
-        const result = await run();
-        report = () => this.#report(result);
-      } catch (error) {
-        report = () => this.#fail(error as Error);
-      }
+  /** Runs the job and reports its outcome to BullMQ. Never rejects. */
+  async runAndReport(run: () => Promise<AttemptOutcome>): Promise<void> {
+    await this.#reportByTries(await this.#run(run));
+  }
+
+  /** Runs the job, unless BullMQ has given it up. @returns the report of its outcome to BullMQ */
+  async #run(run: () => Promise<AttemptOutcome>): Promise<() => Promise<void>> {
+    // Set if too many of its workers have died.
+    const { deferredFailure } = this.#options.bullJob;
+    if (deferredFailure) return () => this.#fail(new UnrecoverableError(deferredFailure));
+    try {
+      const outcome = await run();
+      return () => this.#report(outcome);
+    } catch (error) {
+      return () => this.#fail(error as Error);
     }
+  }
+
+  async #reportByTries(report: () => Promise<void>): Promise<void> {
     for (let tries = 1; ; tries++) {
       try {
         return await report();
       } catch (error) {
-        log.warn({ err: error, job: job.id }, 'could not report the result of the job to the queue');
+        this.#options.log.warn({ err: error, job: this.bullId }, 'could not report the result of the job to the queue');
         if (isRefusal(error) || tries === REPORT_TRIES) return;
         await sleep(REPORT_AGAIN_MS);
       }
     }
   }
 
-  async #report(result: AttemptOutcome): Promise<void> {
-    const { job, token, order } = this.#options;
-    switch (result.kind) {
+  async #report(outcome: AttemptOutcome): Promise<void> {
+    const { bullJob, token, queue } = this.#options;
+    switch (outcome.kind) {
       case 'ended':
-        if (result.status === 'failed') return await this.#fail(new UnrecoverableError(result.failure.message));
-        await job.moveToCompleted(null, token, false);
+        if (outcome.status === 'failed') return await this.#fail(new UnrecoverableError(outcome.failure.message));
+        await bullJob.moveToCompleted(null, token, false);
         return;
       case 'paused':
-        // If the job is resumed, it has another entry.
-        await job.moveToCompleted(null, token, false);
+        // If the job is resumed, it has another id in BullMQ.
+        await bullJob.moveToCompleted(null, token, false);
         return;
       case 'retry':
-        await order.delay(this.job, RETRY_AFTER_MS * 2 ** job.attemptsMade);
-        return await this.#fail(new Error(result.failure.message));
+        await queue.delay(this.id, RETRY_AFTER_MS * 2 ** bullJob.attemptsMade);
+        return await this.#fail(new Error(outcome.failure.message));
       case 'released':
         return await this.putBack();
       case 'lost':
@@ -197,12 +202,12 @@ export class TakenEntry {
   }
 
   async #fail(error: Error): Promise<void> {
-    const { job, token } = this.#options;
-    await job.moveToFailed(error, token, false);
+    const { bullJob, token } = this.#options;
+    await bullJob.moveToFailed(error, token, false);
   }
 }
 
-/** True if BullMQ refuses: the entry is gone, or another worker has it. Its errors then have a number as their code. */
+/** True if BullMQ refuses: its job is gone, or another worker has it. Its errors then have a number as their code. */
 function isRefusal(error: unknown): boolean {
   return error instanceof Error && 'code' in error && typeof error.code === 'number';
 }

@@ -18,13 +18,13 @@ import {
 import { QueueEvents, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
-import { TakenEntry, TakenJobs, type TakenJobsOptions } from './taken-jobs.js';
+import { TakenJob, TakenJobs, type TakenJobsOptions } from './taken-jobs.js';
 
 /** The most workers of one job that may die before it is given up. */
 const MAX_STALLED_COUNT = 3;
-/** The part of a time slice between two looks without a notice. A notice can be lost, and time that passes sends none. */
+/** The time between two looks at the queue without a notice, as a part of a time slice. A notice can be lost, and time that passes sends none. */
 const LOOK_EVERY = 1 / 40;
-/** Its bounds: each look goes through all that waits. */
+/** The bounds of this time: each look goes through all that waits. */
 const LOOK_MS = { least: 100, most: 10_000 };
 const ANNOUNCE_EVERY_MS = 5_000;
 
@@ -37,13 +37,13 @@ export interface TrainQueueOptions {
   lockMs: number;
   /** The most jobs at once. */
   jobsAtOnce: number;
-  /** The time that a worker may stay on its base model while others wait for another one. */
+  /** The longest time for which others wait, see `chooseNext`. */
   timeSliceMs: number;
   /** The memory of the machine for a trainer, in bytes; null: it was not measured. */
   memory: number | null;
   /** The class of the worker; empty: none. */
   workerClass: string;
-  order: JobStore['queue'];
+  queue: JobStore['queue'];
   /** The source of what the worker can take now, and of notices that this has changed. */
   pool: { capacity(): Capacity | null; onChange(listener: () => void): () => void };
   /** The last reading of how busy the machine is; null: there is none. */
@@ -55,9 +55,9 @@ export interface TrainQueueOptions {
 /**
  * Takes jobs from BullMQ in the order of `chooseNext`, as many at the same time as fit.
  *
- * BullMQ has no such order, so the worker fetches by hand: while it has the lock of all workers, it chooses, moves the chosen entry to
+ * BullMQ has no such order, so the worker fetches by hand: while it has the lock of all workers, it chooses, moves the chosen job to
  * the front, and takes it. It also does what BullMQ does only while its own loop runs: it renews the locks of the jobs that it
- * has taken, looks for those whose worker has died, and completes, fails or returns each entry.
+ * has taken, looks for those whose worker has died, and completes, fails or returns each job.
  */
 export class TrainQueue {
   readonly #options: TrainQueueOptions;
@@ -72,7 +72,7 @@ export class TrainQueue {
   #lastToken = 0;
   /** The job for which others are paused. */
   #target: JobId | null = null;
-  /** The base in memory when the worker could last take another job; null without a job. */
+  /** The base in memory when `#choose` last found that the worker can take another job; null without a job. */
   #loaded: BaseInMemory | null = null;
   /** The time when the first job on the present base was taken, in milliseconds. */
   #baseSince = 0;
@@ -107,13 +107,13 @@ export class TrainQueue {
 
   /** Takes no further job, stops the current ones and releases them. */
   async stop(): Promise<void> {
-    const { order, workerName } = this.#options;
+    const { queue, workerName } = this.#options;
     this.#isClosing = true;
     this.#alarm.ring();
     this.#taken.stopAll('shutdown');
     await this.#looping.catch(() => {});
     await this.#taken.ended();
-    await order.leave(workerName).catch(() => {});
+    await queue.leave(workerName).catch(() => {});
     await this.#close(false);
   }
 
@@ -174,29 +174,29 @@ export class TrainQueue {
 
   /** Does what `chooseNext` says until it says to wait. @returns for how long, in milliseconds */
   async #look(): Promise<number> {
-    const { order, workerName } = this.#options;
+    const { queue, workerName } = this.#options;
     for (;;) {
-      const queue = await order.snapshot();
-      let choice = this.#choose(queue, []);
-      // Where it would load a base, another may have it.
-      const warm = this.#mustLoad(choice) ? await order.otherWarmWorkers(workerName) : [];
-      if (warm.length > 0) choice = this.#choose(queue, warm);
+      const snapshot = await queue.snapshot();
+      let choice = this.#choose(snapshot, []);
+      // Another worker may have the base that this one would load.
+      const warm = this.#mustLoad(choice) ? await queue.otherWarmWorkers(workerName) : [];
+      if (warm.length > 0) choice = this.#choose(snapshot, warm);
       if (choice.action === 'wait') {
-        const untilMs = choice.untilMs === null ? Number.POSITIVE_INFINITY : choice.untilMs - queue.now;
+        const untilMs = choice.untilMs === null ? Number.POSITIVE_INFINITY : choice.untilMs - snapshot.now;
         return Math.min(untilMs, this.#lookEveryMs);
       }
-      await order.locked(async () => {
-        let current: QueueSnapshot | null = await order.snapshot();
+      await queue.locked(async () => {
+        let current: QueueSnapshot | null = await queue.snapshot();
         while (current !== null && !this.#isClosing) current = await this.#act(this.#choose(current, warm), current);
       });
     }
   }
 
-  #choose(queue: QueueSnapshot, warm: readonly WarmWorker[]): Choice {
+  #choose(snapshot: QueueSnapshot, warm: readonly WarmWorker[]): Choice {
     const { workerName, jobsAtOnce, memory, timeSliceMs } = this.#options;
-    const targetsOfOthers = [...queue.targets].flatMap(([id, by]) => (by === workerName ? [] : [id]));
-    // First: it remembers the base in memory.
+    const targetsOfOthers = [...snapshot.targets].flatMap(([id, by]) => (by === workerName ? [] : [id]));
     const capacity = this.#capacity();
+    this.#rememberBase(capacity);
     const chooser = {
       capacity,
       loaded: this.#loaded,
@@ -208,32 +208,35 @@ export class TrainQueue {
       targetsOfOthers: new Set(targetsOfOthers),
       warm,
     };
-    return chooseNext(queue, chooser, timeSliceMs);
+    return chooseNext(snapshot, chooser, timeSliceMs);
   }
 
-  /** The jobs that the worker can take. Remembers the base in memory while it has jobs. */
+  /** The jobs that the worker can take now; null: none. */
   #capacity(): Capacity | null {
     const { pool, jobsAtOnce } = this.#options;
-    const capacity = this.#isClosing || this.#taken.count >= jobsAtOnce ? null : pool.capacity();
+    return this.#isClosing || this.#taken.count >= jobsAtOnce ? null : pool.capacity();
+  }
+
+  /** Keeps the base in memory for the time in which the worker can take no further job. */
+  #rememberBase(capacity: Capacity | null): void {
     if (this.#taken.count === 0) this.#loaded = null;
     else if (capacity !== null) this.#loaded = capacity;
-    return capacity;
   }
 
   #mustLoad(choice: Choice): boolean {
-    const job = choice.action === 'take' ? choice.waiting.job : null;
+    const entry = choice.action === 'take' ? choice.waiting.entry : null;
     const capacity = this.#capacity();
-    return job !== null && capacity !== null && !isOnBase({ job }, capacity);
+    return entry !== null && capacity !== null && !isOnBase(entry, capacity);
   }
 
   /** @returns the queue after that; null: there is nothing more to do, or it must be read again */
-  async #act(choice: Choice, queue: QueueSnapshot): Promise<QueueSnapshot | null> {
-    if (choice.action === 'take') return await this.#take(choice.waiting.entry, queue);
+  async #act(choice: Choice, snapshot: QueueSnapshot): Promise<QueueSnapshot | null> {
+    if (choice.action === 'take') return await this.#take(choice.waiting.bullId, snapshot);
     if (choice.action === 'wait') return null;
-    const { order, workerName, log } = this.#options;
+    const { queue, workerName, log } = this.#options;
     const target = choice.target.id;
     this.#target = target;
-    await order.aim(target, workerName);
+    await queue.recordTarget(target, workerName);
     const ids = choice.leased.map(({ id }) => id);
     log.info({ jobs: ids, for: target }, 'paused for a job that has waited for its turn');
     this.#taken.pause(ids);
@@ -241,44 +244,46 @@ export class TrainQueue {
   }
 
   /**
-   * Takes the entry at the front, which is `wanted` unless another one got there meanwhile.
+   * Takes the job at the front, which is `wanted` unless another one got there meanwhile.
+   * @param wanted - Its id in BullMQ.
    * @returns the queue without it; null: the queue must be read again
    */
-  async #take(wanted: string, queue: QueueSnapshot): Promise<QueueSnapshot | null> {
-    const { order, log, memory } = this.#options;
-    await order.moveToFront(wanted);
+  async #take(wanted: string, snapshot: QueueSnapshot): Promise<QueueSnapshot | null> {
+    const { queue, log, memory } = this.#options;
+    await queue.moveToFront(wanted);
     const token = `${this.#worker.id}:${this.#lastToken++}`;
-    const job = await this.#worker.getNextJob(token, { block: false });
-    if (job?.id !== wanted) order.reread();
-    if (job?.id === undefined) return null;
-    const entry = new TakenEntry({ job, token, order, log });
-    const found = queue.waiting.find(({ entry: name }) => name === job.id);
+    const bullJob = await this.#worker.getNextJob(token, { block: false });
+    // BullMQ and the last snapshot differ.
+    if (bullJob?.id !== wanted) queue.forgetCopy();
+    if (bullJob?.id === undefined) return null;
+    const taken = new TakenJob({ bullJob, token, queue, log });
+    const found = snapshot.waiting.find(({ bullId }) => bullId === bullJob.id);
     const capacity = this.#capacity();
     const isFitting = found !== undefined && capacity !== null && fits(found, capacity);
-    const isWelcome = job.id === wanted || (isFitting && (found.job === null || fitsInto(found.job, memory)));
+    const isWelcome = bullJob.id === wanted || (isFitting && (found.entry === null || fitsInto(found.entry, memory)));
     if (this.#isClosing || !isWelcome) {
-      await entry.putBack();
+      await taken.putBack();
       return null;
     }
-    await this.#start(entry, found?.job ?? null, queue.now);
-    return withoutTaken(queue, job.id);
+    await this.#start(taken, found?.entry ?? null, snapshot.now);
+    return withoutTaken(snapshot, bullJob.id);
   }
 
-  async #start(entry: TakenEntry, queued: QueueEntry | null, since: number): Promise<void> {
-    if (this.#taken.count === 0 && queued !== null) {
+  async #start(taken: TakenJob, entry: QueueEntry | null, since: number): Promise<void> {
+    if (this.#taken.count === 0 && entry !== null) {
       const before = this.#options.pool.capacity();
-      if (before === null || !isOnBase({ job: queued }, before)) this.#baseSince = since;
+      if (before === null || !isOnBase(entry, before)) this.#baseSince = since;
     }
-    if (entry.job === this.#target) this.#target = null;
-    await this.#taken.start(entry, queued, since);
+    if (taken.id === this.#target) this.#target = null;
+    await this.#taken.start(taken, entry, since);
     // The stop may have come while this job was taken.
     if (this.#isClosing) this.#taken.stopAll('shutdown');
   }
 
   async #announce(): Promise<void> {
-    const { order, workerName, jobsAtOnce, workerClass, load } = this.#options;
+    const { queue, workerName, jobsAtOnce, workerClass, load } = this.#options;
     const held = this.#taken.ids;
-    await order.announce(workerName, { slots: jobsAtOnce, held, workerClass, warm: this.#warm(), load: load() });
+    await queue.announce(workerName, { slots: jobsAtOnce, held, workerClass, warm: this.#warm(), load: load() });
   }
 
   #announceIfChanged(): void {
@@ -296,10 +301,11 @@ export class TrainQueue {
   }
 }
 
-function withoutTaken(queue: QueueSnapshot, name: string): QueueSnapshot {
-  const taken = queue.waiting.find(({ entry }) => entry === name);
-  const keys = new Map(queue.keys);
-  const use = taken?.job ? keys.get(taken.job.key) : undefined;
-  if (taken?.job && use) keys.set(taken.job.key, { ...use, leased: use.leased + 1 });
-  return { ...queue, keys, waiting: queue.waiting.filter(({ entry }) => entry !== name) };
+/** The queue without the job that was taken, which counts for the usage of its API key. */
+function withoutTaken(snapshot: QueueSnapshot, takenId: string): QueueSnapshot {
+  const entry = snapshot.waiting.find(({ bullId }) => bullId === takenId)?.entry;
+  const usage = new Map(snapshot.usage);
+  const ofKey = entry ? usage.get(entry.key) : undefined;
+  if (entry && ofKey) usage.set(entry.key, { ...ofKey, leased: ofKey.leased + 1 });
+  return { ...snapshot, usage, waiting: snapshot.waiting.filter(({ bullId }) => bullId !== takenId) };
 }

@@ -56,7 +56,7 @@ function aWorker(
     timeSliceMs: 60_000,
     memory: null,
     workerClass: '',
-    order: store.queue,
+    queue: store.queue,
     pool: { capacity: (): Capacity => ({ ...loaded, isIdle: running === 0 }), onChange: () => () => {} },
     load: () => null,
     async run(id, { signal, pause, resumes, onCounted }) {

@@ -1,8 +1,7 @@
 import { measured, say } from '../measured.mjs';
-import { medianRound } from '../median-round.mjs';
 import { repeats } from '../options.mjs';
-import { estimateTable } from '../parts/estimate-jobs.mjs';
 import { percent, table } from '../tables.mjs';
+import { estimateTable, medianRound } from './estimate.mjs';
 
 /** A mixture of experts, on a `--model` that is one: its share of the machine and its estimates, with adapters of attention and of all experts. */
 export async function experts() {

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { measured, say } from '../measured.mjs';
 import { model, quick, ROOT } from '../options.mjs';
-import { trainedTogether } from '../parts/jobs.mjs';
 import { gigabytes, table } from '../tables.mjs';
+import { trainedTogether } from './jobs.mjs';
 
 /** A training step on the model in 4 bits beside the same in bfloat16: memory in a process each, time by turns in one. */
 export async function quantized() {

@@ -1,5 +1,5 @@
 // A process with many workers, each with its own connection to Redis: the worker's own code, but for the trainer (stub-trainer.mjs). A child of
-// test/bench/parts/fleet.mjs.
+// test/bench/benches/fleet.mjs.
 import { once } from 'node:events';
 import {
   connectRedis,

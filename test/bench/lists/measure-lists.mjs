@@ -1,4 +1,4 @@
-// A fresh process that lists the adapters of a bucket with the code of a checkout. A child of test/bench/parts/lists.mjs.
+// A fresh process that lists the adapters of a bucket with the code of a checkout. A child of test/bench/benches/lists.mjs.
 import { once } from 'node:events';
 import path from 'node:path';
 import { countRequests } from './list-requests.mjs';

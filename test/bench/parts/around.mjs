@@ -1,9 +1,11 @@
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFile, mkdir, open, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { get } from 'node:http';
 import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import { promisify } from 'node:util';
 
 /**
  * The time around a training, measured through the HTTP API of a stack of its own.
@@ -282,4 +284,20 @@ export async function writeChats({ rows, bytes, file }) {
     written += Buffer.byteLength(line);
   }
   await writeFile(file, lines.join(''));
+}
+
+const run = promisify(execFile);
+
+/**
+ * A new API key that may train.
+ *
+ * @param {{ root: string, dataDir: string }} stack the checkout, and the data folder of its stack
+ * @param {string} name
+ * @returns {Promise<{ id: import('../../../packages/contracts/dist/index.js').KeyId, token: string }>}
+ */
+export async function createBenchKey({ root, dataDir }, name) {
+  const create = ['create', '--name', name, '--role', 'train', '--json'];
+  const env = { ...process.env, DATA_DIR: dataDir };
+  const { stdout } = await run(process.execPath, [path.join(root, 'scripts/keys.mjs'), ...create], { env });
+  return JSON.parse(stdout.slice(stdout.indexOf('{\n')));
 }

@@ -1,10 +1,9 @@
 import path from 'node:path';
 import { FAMILIES_DIR } from '../../family-models.mjs';
-import { downloadFolders, ownAnswers, TOKENS } from './answers.mjs';
-import { BFLOAT16, FLOAT32 } from './report.mjs';
+import { BFLOAT16, downloadFolders, FLOAT32, ownAnswers, TOKENS } from './report.mjs';
 import { manyAnswersOf } from './venvs.mjs';
 
-/** @import { Answers } from './answers.mjs' */
+/** @import { Answers } from './report.mjs' */
 
 const SUFFIX = '-for-vllm';
 /** Settings that vLLM does not have or asks for, and what they are replaced with, so that it loads each family. @type {Record<string, object>} */

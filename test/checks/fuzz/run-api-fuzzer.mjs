@@ -1,6 +1,7 @@
-import { cacheDir } from '../../../scripts/setup/locations.mjs';
+import path from 'node:path';
+import { cacheDir, ROOT_DIR } from '../../../scripts/setup/locations.mjs';
+import { pythonEnvironment } from '../../../scripts/setup/python-environment.mjs';
 import { runVitest } from '../test-run/run-vitest.mjs';
-import { schemathesisProgram } from './schemathesis.mjs';
 
 /**
  * Fuzzes the api of real services, without and with a key.
@@ -17,4 +18,20 @@ export async function runApiFuzzer({ examples, minutes, seed }, env) {
     ...(seed && { FUZZ_SEED: seed }),
   };
   return await runVitest(['--config', 'test/fuzz-api/vitest.config.ts'], { ...env, ...settings });
+}
+
+const REQUIREMENTS = path.join(ROOT_DIR, 'test/checks/fuzz/requirements.txt');
+
+/**
+ * Installs Schemathesis, an API fuzzer, once.
+ *
+ * @param {string} cache
+ * @returns {Promise<string>} its program
+ * @throws {import('../../../scripts/setup/run-steps.mjs').SetupError}
+ */
+async function schemathesisProgram(cache) {
+  return path.join(
+    await pythonEnvironment({ cache, name: 'schemathesis', requirements: REQUIREMENTS }),
+    'schemathesis',
+  );
 }

@@ -1,6 +1,5 @@
-import { publishedLines } from '../../bench/published-rates.mjs';
+import { publishedLines } from '../../bench/cards.mjs';
 import { gigabytes, percent, table } from '../../bench/tables.mjs';
-import { countsTable } from './counts-table.mjs';
 import { kernelChoice } from './kernel-choice.mjs';
 
 /** @param {import('./run-part.mjs').PartEnd} end */
@@ -154,4 +153,26 @@ export function linesOfLosses(onCard, onCpu) {
   });
   if (rows.length === 0) return [];
   return ['', 'Losses step by step:', '', table(['step', 'CUDA engine', 'CPU', 'difference'], rows).trimEnd()];
+}
+
+/**
+ * The counters of the engine, a row for each: whichever it has.
+ *
+ * @param {{ name: string, counts: Record<string, number> }[]} columns
+ * @returns {string} Markdown
+ */
+export function countsTable(columns) {
+  const names = [...new Set(columns.flatMap(({ counts }) => Object.keys(counts)))];
+  const rows = names.map((name) => [words(name), ...columns.map(({ counts }) => number(counts[name]))]);
+  return table(['a step', ...columns.map(({ name }) => name)], rows).trimEnd();
+}
+
+/** @param {string} name such as failedAllocations */
+function words(name) {
+  return name.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+}
+
+/** @param {number | undefined} value */
+function number(value) {
+  return value === undefined ? '' : value.toFixed(Number.isInteger(value) || value >= 1000 ? 0 : 1);
 }

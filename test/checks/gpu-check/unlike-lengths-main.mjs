@@ -9,9 +9,9 @@ import { loadTokenizer, ModelTexts, readModelFolder } from '../../../packages/mo
 import { planJob } from '../../../packages/planning/dist/index.js';
 import { BaseModelCache, chooseKernels, engine } from '../../../packages/training/dist/index.js';
 import { gigabytes, percent, table } from '../../bench/tables.mjs';
-import { countsTable } from './counts-table.mjs';
 import { KERNEL_OPTIONS, kernelsOf } from './kernel-choice.mjs';
 import { meanCounts, measuredMachine, measureJobs, runOptions } from './measure-jobs.mjs';
+import { countsTable } from './part-lines.mjs';
 import { writePartResult } from './part-result.mjs';
 import { textRows } from './text-rows.mjs';
 

@@ -1,10 +1,12 @@
 import { fork } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { placeCountingCard } from './counting-card.mjs';
-import { LEAST_GROWTH, MOST_GROWTH } from './growth-case.mjs';
+import { EMULATION_FLAGS, FLAGS } from '../../../scripts/setup/cuda-engine.mjs';
+import { cacheDir } from '../../../scripts/setup/locations.mjs';
+import { BUILD_DIR, compileNative, nativeSources } from '../../../scripts/setup/native-build.mjs';
+import { findTensorflowLibrary } from '../../../scripts/setup/tensorflow-library.mjs';
 
 const MAIN = fileURLToPath(new URL('growth-main.mjs', import.meta.url));
 
@@ -110,4 +112,51 @@ export function growthFaults({ kernels, withoutSize, growths }) {
 function describeGrowth(growth) {
   const { kernel, name, doubled, size, once, twice, most } = growth;
   return `${kernel}: ${growthOf(growth).toFixed(2)} times the work (${once} → ${twice}) for ${2 * size} ${doubled} instead of ${size}; at most ${most} times is allowed (${name})`;
+}
+
+/**
+ * An input of one size, and the kernels that it launches. Their work at twice the size is compared with that at the size.
+ *
+ * @typedef {object} GrowthCase
+ * @property {string} name
+ * @property {string} doubled the size that is doubled, such as `tokens`
+ * @property {number} size large enough that a square would show: some hundreds
+ * @property {(size: number) => void} run computes; its tensors are freed after it
+ * @property {RegExp} [squares] names of kernels whose work may be a square of this size
+ */
+
+/** @param {string} name @param {number} size @param {(tokens: number) => void} run @returns {GrowthCase} */
+export const byTokens = (name, size, run) => ({ name, doubled: 'tokens', size, run });
+
+/** The most that work may grow when a size doubles: a little more than it, for the last blocks of a launch. */
+const MOST_GROWTH = { linear: 2.2, square: 4.4 };
+/** The least growth that shows that a kernel's work depends on the size at all. */
+const LEAST_GROWTH = 1.5;
+
+/** Flags without vectors or unrolled loops, so that each round of a loop is a basic block. */
+const COUNTING_FLAGS = [...FLAGS, '-O1', '-fsanitize-coverage=trace-pc'];
+
+/**
+ * Compiles an emulated driver whose kernels count their work, and puts it beside the emulated cuBLASLt.
+ *
+ * @param {string} folder for both
+ * @param {NodeJS.ProcessEnv} env
+ * @throws {import('../../../scripts/setup/run-steps.mjs').SetupError} when it does not compile
+ */
+async function placeCountingCard(folder, env) {
+  const progress = { update: () => {} };
+  const cache = cacheDir(env);
+  const { library } = await findTensorflowLibrary({ cache, env, progress });
+  const own = ['cuda/emulation/driver.cc', 'cuda/emulation/work.cc'];
+  const target = {
+    file: 'libcuda.so.1',
+    sources: [...own, ...(await nativeSources('kernels'))],
+    flags: COUNTING_FLAGS,
+    flagsOf: Object.fromEntries(own.map((source) => [source, EMULATION_FLAGS])),
+    libraries: ['-Wl,-soname,libcuda.so.1'],
+  };
+  const { files } = await compileNative([target], { identity: library.identity, cache, env, progress });
+  await mkdir(folder, { recursive: true });
+  await symlink(/** @type {string} */ (files[target.file]), path.join(folder, 'libcuda.so.1'));
+  await symlink(path.join(BUILD_DIR, 'emulated/libcublasLt.so.12'), path.join(folder, 'libcublasLt.so.12'));
 }

@@ -1,5 +1,8 @@
+import { spawn } from 'node:child_process';
 import { EMULATION_FLAGS, FLAGS } from '../../../scripts/setup/cuda-engine.mjs';
+import { cacheDir } from '../../../scripts/setup/locations.mjs';
 import { compileNative, nativeSources } from '../../../scripts/setup/native-build.mjs';
+import { findTensorflowLibrary } from '../../../scripts/setup/tensorflow-library.mjs';
 
 /** Flags of ThreadSanitizer. Without the parameter, entering a function would count as an access. */
 const RACE_FLAGS = ['-fsanitize=thread', '--param=tsan-instrument-func-entry-exit=0', '-fno-threadsafe-statics'];
@@ -77,4 +80,46 @@ export async function compileKernelTests(variant, options) {
   };
   const { files, objects } = await compileNative([target], options);
   return { program: /** @type {string} */ (files[target.file]), objects };
+}
+
+/**
+ * Compiles and runs the kernel tests.
+ *
+ * @param {Variant} variant
+ * @param {{ env: NodeJS.ProcessEnv, names?: string[] }} options `names`: parts of the names of tests; default, all tests
+ * @returns {Promise<{ passed: boolean, output: string }>}
+ * @throws {import('../../../scripts/setup/run-steps.mjs').SetupError} when a kernel does not compile
+ */
+export async function runKernelTests(variant, { env, names = [] }) {
+  const progress = { update: () => {} };
+  const cache = cacheDir(env);
+  const { library } = await findTensorflowLibrary({ cache, env, progress });
+  const { program } = await compileKernelTests(variant, { identity: library.identity, cache, env, progress });
+  return await runProgram(program, [...argumentsOf(variant), ...names], { ...env, ...variant.env });
+}
+
+/**
+ * @param {string} program
+ * @param {string[]} args
+ * @param {NodeJS.ProcessEnv} env
+ * @param {number} [timeoutMs] after which it is killed
+ * @returns {Promise<{ passed: boolean, output: string }>}
+ */
+export async function runProgram(program, args, env, timeoutMs) {
+  const child = spawn(program, args, {
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    killSignal: 'SIGKILL',
+    ...(timeoutMs === undefined ? {} : { timeout: timeoutMs }),
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text) => {
+      output += text;
+    });
+  }
+  const code = await new Promise((resolve, reject) => {
+    child.on('error', reject).on('close', resolve);
+  });
+  return { passed: code === 0, output };
 }

@@ -5,9 +5,8 @@ import { cacheDir } from '../../../scripts/setup/locations.mjs';
 import { NATIVE_DIR } from '../../../scripts/setup/native-build.mjs';
 import { runCommand } from '../../../scripts/setup/run-command.mjs';
 import { findTensorflowLibrary } from '../../../scripts/setup/tensorflow-library.mjs';
-import { argumentsOf, compileKernelTests, VARIANTS } from './kernel-test-program.mjs';
+import { argumentsOf, compileKernelTests, runProgram, VARIANTS } from './kernel-test-program.mjs';
 import { mutate } from './mutants.mjs';
-import { runProgram } from './run-kernel-tests.mjs';
 
 /** The head sizes that attention is compiled for. */
 const ATTENTION_SIZES = [64, 80, 96, 128, 256, 512];

@@ -1,6 +1,6 @@
 import { type DetailsChange, type Job, type JobId, type JobStatus, ProductError } from '@lorasmith/contracts';
 import type { StoreDeps } from '../keys.js';
-import { type JobQueue, queueEntryOf } from '../queue/job-queue.js';
+import { bullIdOf, type JobQueue } from '../queue/job-queue.js';
 import { luaScript } from '../redis/lua-script.js';
 import { deletionKeys, type JobLimits, limitArguments, throwIfNotAdmitted } from './job-admission.js';
 import { jobMissing, readInputs, readJob } from './job-record.js';
@@ -51,7 +51,7 @@ export class JobChanges {
     if (answer === 'ended') {
       throw new ProductError('job_not_cancellable', 'The job has ended. Only an unfinished job can be cancelled.');
     }
-    if (answer === 'cancelled') await this.#queue.attempt(id, (queue) => queue.remove(queueEntryOf(job)));
+    if (answer === 'cancelled') await this.#queue.attempt(id, (queue) => queue.remove(bullIdOf(job)));
     return await readJob(this.#deps, id);
   }
 
@@ -64,7 +64,7 @@ export class JobChanges {
     const answer = await requestPauseScript(this.#deps, job, {}, { now: new Date().toISOString() });
     const refusal = NOT_PAUSABLE[String(answer)];
     if (refusal !== undefined) throw new ProductError('job_not_pausable', refusal);
-    if (answer === 'paused') await this.#queue.attempt(id, (queue) => queue.remove(queueEntryOf(job)));
+    if (answer === 'paused') await this.#queue.attempt(id, (queue) => queue.remove(bullIdOf(job)));
     return await readJob(this.#deps, id);
   }
 
@@ -91,7 +91,7 @@ export class JobChanges {
     const job = await readJob(this.#deps, id);
     if (answer === 'withdrawn') return job;
     if (answer !== 'done') throw notResumable(answer as JobStatus);
-    await this.#queue.attempt(id, (queue) => queue.add(queueEntryOf(job)));
+    await this.#queue.attempt(id, (queue) => queue.add(bullIdOf(job)));
     return job;
   }
 
@@ -118,7 +118,7 @@ export class JobChanges {
     if (answer === 'active') {
       throw new ProductError('job_still_active', 'The job has not ended. Cancel it first.');
     }
-    await this.#queue.attempt(id, (queue) => queue.remove(queueEntryOf({ id, resumes: Number(resumes) })));
+    await this.#queue.attempt(id, (queue) => queue.remove(bullIdOf({ id, resumes: Number(resumes) })));
   }
 }
 

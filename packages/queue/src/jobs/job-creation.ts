@@ -1,6 +1,6 @@
 import { type Job, type JobSpec, type JobTask, newIdentifier, type OwnDetails, type Owner } from '@lorasmith/contracts';
 import type { StoreDeps } from '../keys.js';
-import { type JobQueue, queueEntryOf } from '../queue/job-queue.js';
+import { bullIdOf, type JobQueue } from '../queue/job-queue.js';
 import { type PlannedWork, UNPLANNED } from '../queue/queue-entry.js';
 import type { EndedJobs } from './ended-jobs.js';
 import {
@@ -115,6 +115,6 @@ export class JobCreation {
 
   /** Queues a waiting job, also for a repeated request: the process of the first one may have died before it did. */
   async #queueAgain(job: Job): Promise<void> {
-    if (job.status === 'queued') await this.#queue.attempt(job.id, (queue) => queue.add(queueEntryOf(job)));
+    if (job.status === 'queued') await this.#queue.attempt(job.id, (queue) => queue.add(bullIdOf(job)));
   }
 }

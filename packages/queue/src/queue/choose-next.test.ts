@@ -18,9 +18,9 @@ const entry = (changes: Partial<QueueEntry> = {}): QueueEntry => ({
   ...changes,
 });
 const waiting = (id: string, changes: Partial<QueueEntry> = {}): KnownJob => ({
-  entry: id,
+  bullId: id,
   id: id as JobId,
-  job: entry(changes),
+  entry: entry(changes),
 });
 const leased = (id: string, changes: Partial<LeasedJob> = {}): LeasedJob => ({
   id: id as JobId,
@@ -36,7 +36,7 @@ const worker = (changes: Partial<Chooser> = {}): Chooser => {
   const nobody = { baseSince: 0, target: null, targetsOfOthers: new Set<JobId>(), warm: [] };
   return { capacity, loaded, leased: [leased('leased')], slots: 4, memory, ...nobody, ...changes };
 };
-const at = (now: number, ...jobs: KnownJob[]) => ({ now, keys: new Map(), waiting: jobs });
+const at = (now: number, ...jobs: KnownJob[]) => ({ now, usage: new Map(), waiting: jobs });
 
 test('a job on the same base model in another form waits for its turn as one on another base model', () => {
   const quantized = waiting('quantized', { base_quantization: 'nf4' });

@@ -1,5 +1,5 @@
 import type { BaseQuantization, JobId, ModelName, TrainingSettings } from '@lorasmith/contracts';
-import { type Line, linesInOrder, type QueueState, useOf } from './fair-order.js';
+import { type Line, linesInOrder, type QueueState, usageOf } from './fair-order.js';
 import type { QueueEntry, WaitingJob } from './queue-entry.js';
 
 /** The base model that a worker has in memory. */
@@ -13,7 +13,7 @@ export interface BaseInMemory {
 
 /** The jobs that a worker can take now. */
 export interface Capacity extends BaseInMemory {
-  /** It has no job, and takes any; otherwise only jobs on what it has in memory. */
+  /** True if it has no job, and takes any. Otherwise it takes only jobs on the base model in its memory. */
   isIdle: boolean;
 }
 
@@ -32,7 +32,7 @@ export interface LeasedJob {
   entry: QueueEntry;
   /** When the worker took it, in milliseconds. */
   since: number;
-  /** It was asked to give up its slot. */
+  /** True if it was asked to give up its slot. */
   isPausing: boolean;
 }
 
@@ -64,9 +64,9 @@ export type Choice =
   /** @param untilMs - When to look again although nothing has happened; null: no need. */
   | { action: 'wait'; untilMs: number | null };
 
-export type KnownJob = WaitingJob & { job: QueueEntry };
+export type KnownJob = WaitingJob & { entry: QueueEntry };
 
-/** The part of a time slice after which a key with several jobs on the worker gives a slot to a key with no running job. */
+/** The part of a time slice after which an API key with several jobs on the worker gives a slot to a key with no running job. */
 const SHORT_SLICE = 1 / 20;
 /**
  * The time for which a new job is left to a worker that has its base in memory and a free slot. It takes the job at once, unless it has just died: so this is
@@ -75,33 +75,39 @@ const SHORT_SLICE = 1 / 20;
 const LEFT_TO_WARM_MS = 2_000;
 
 /**
- * The next action of a worker. It takes the first job of the fair order that fits. A job on another base model is passed over by
- * jobs on the one in memory for at most a time slice, counted from when it was sent or from when the worker changed its base model;
- * then the worker pauses its jobs. A new job is left to a worker that has its base in memory and a free slot, for a moment.
+ * The next action of a worker. It takes the first job of the fair order that fits. A new job is left for a moment to a worker that
+ * has its base in memory and a free slot.
  *
- * While it has no free slot, it pauses one job:
- * - after a twentieth of a time slice, if it has several of the same key, and no worker has one of the key that waits;
- * - after a time slice, if the job that waits is of the same key, of one that has used less, or overdue.
+ * A time slice is the longest time for which others wait: for the base model of the worker, and for a slot of it.
+ * - Jobs on the base model in memory go before a job on another one for a time slice. It is counted from when that job was sent, or
+ *   from when the worker changed its base model. Then the worker pauses all its jobs.
+ * - While it has no free slot, it pauses one job. It does so after a twentieth of a time slice if it has several jobs of an API key
+ *   and no worker has one of the key that waits. It does so after a whole time slice if the job that waits is of the same key, of a
+ *   key that has used less, or of an overdue key. This time is counted from when that job was sent, or the paused one was taken.
+ *
+ * @param timeSliceMs - The time slice, in milliseconds.
  */
 export function chooseNext(
-  queue: Pick<QueueState, 'now' | 'keys'> & { waiting: readonly WaitingJob[] },
+  queue: Pick<QueueState, 'now' | 'usage'> & { waiting: readonly WaitingJob[] },
   worker: Chooser,
   timeSliceMs: number,
 ): Choice {
   const { now } = queue;
   const { capacity, leased, target } = worker;
-  const stray = queue.waiting.find(({ job }) => job === null);
+  const stray = queue.waiting.find(({ entry }) => entry === null);
   if (stray !== undefined && capacity !== null) return { action: 'take', waiting: stray };
 
   // Others have the memory for the rest.
-  const known = queue.waiting.filter((one): one is KnownJob => one.job !== null && fitsInto(one.job, worker.memory));
+  const known = queue.waiting.filter(
+    (one): one is KnownJob => one.entry !== null && fitsInto(one.entry, worker.memory),
+  );
   const soon = new WaitEnd(now);
-  const isLeft = ({ job }: KnownJob) =>
+  const isLeft = ({ entry }: KnownJob) =>
     capacity !== null &&
-    !isOnBase({ job }, capacity) &&
-    worker.warm.some((other) => canTakeWarm(other, job)) &&
-    !soon.at(job.queued_at + Math.min(LEFT_TO_WARM_MS, timeSliceMs * SHORT_SLICE));
-  const ready = known.filter((one) => soon.at(one.job.not_before ?? 0) && !isLeft(one));
+    !isOnBase(entry, capacity) &&
+    worker.warm.some((other) => canTakeWarm(other, entry)) &&
+    !soon.at(entry.queued_at + Math.min(LEFT_TO_WARM_MS, timeSliceMs * SHORT_SLICE));
+  const ready = known.filter((one) => soon.at(one.entry.not_before ?? 0) && !isLeft(one));
 
   const lines = linesInOrder({ ...queue, waiting: ready }, timeSliceMs);
   const first = lines[0]?.jobs[0];
@@ -113,9 +119,9 @@ export function chooseNext(
     if (aimed !== undefined && fits(aimed, capacity)) return { action: 'take', waiting: aimed };
     // What it is pausing is paused for its target alone.
     if (aimed !== undefined && isPausing) return soon.choice();
-    const sliceEnds = Math.max(worker.baseSince, first.job.queued_at) + timeSliceMs;
+    const sliceEnds = Math.max(worker.baseSince, first.entry.queued_at) + timeSliceMs;
     if (now < sliceEnds) {
-      const fitting = firstOf(lines, (one) => isOnBase(one, capacity) && fits(one, capacity));
+      const fitting = firstOf(lines, (one) => isOnBase(one.entry, capacity) && fits(one, capacity));
       if (fitting !== undefined) return { action: 'take', waiting: fitting };
     }
     if (fits(first, capacity)) return { action: 'take', waiting: first };
@@ -126,28 +132,28 @@ export function chooseNext(
   const open = (one: KnownJob) => !worker.targetsOfOthers.has(one.id);
   const { loaded } = worker;
   const isConcurrent = (one: KnownJob) =>
-    !one.job.starts_alone &&
-    (loaded === null ? leased.some(({ entry }) => isSameBase(entry, one.job)) : isOnBase(one, loaded));
+    !one.entry.starts_alone &&
+    (loaded === null ? leased.some(({ entry }) => isSameBase(entry, one.entry)) : isOnBase(one.entry, loaded));
 
   if (!isConcurrent(first) && open(first)) {
-    if (soon.at(Math.max(worker.baseSince, first.job.queued_at) + timeSliceMs)) {
+    if (soon.at(Math.max(worker.baseSince, first.entry.queued_at) + timeSliceMs)) {
       return { action: 'pause', leased, target: first };
     }
   }
   const next = firstOf(lines, (one) => isConcurrent(one) && open(one));
   if (next !== undefined && leased.length >= worker.slots) {
-    const { isOverdue } = lines.find(({ key }) => key === next.job.key)!;
+    const { isOverdue } = lines.find(({ key }) => key === next.entry.key)!;
     const ripe = leased.filter(({ entry: { key }, since }) => {
-      const isRich = useOf(queue, next.job.key).leased === 0 && countOf(leased, key) > 1;
-      const isNext = isRich || isOverdue || key === next.job.key || usesMore(queue, key, next.job.key);
+      const isRich = usageOf(queue, next.entry.key).leased === 0 && countOf(leased, key) > 1;
+      const isNext = isRich || isOverdue || key === next.entry.key || usesMore(queue, key, next.entry.key);
       return (
-        isNext && soon.at(Math.max(next.job.queued_at, since) + (isRich ? timeSliceMs * SHORT_SLICE : timeSliceMs))
+        isNext && soon.at(Math.max(next.entry.queued_at, since) + (isRich ? timeSliceMs * SHORT_SLICE : timeSliceMs))
       );
     });
     const [giver] = ripe.sort(
       (one, other) =>
         countOf(leased, other.entry.key) - countOf(leased, one.entry.key) ||
-        useOf(queue, other.entry.key).used - useOf(queue, one.entry.key).used ||
+        usageOf(queue, other.entry.key).used - usageOf(queue, one.entry.key).used ||
         one.since - other.since,
     );
     if (giver !== undefined) return { action: 'pause', leased: [giver], target: next };
@@ -155,8 +161,8 @@ export function chooseNext(
   return soon.choice();
 }
 
-function usesMore(queue: Pick<QueueState, 'keys'>, key: string, other: string): boolean {
-  return useOf(queue, key).used > useOf(queue, other).used;
+function usesMore(queue: Pick<QueueState, 'usage'>, key: string, other: string): boolean {
+  return usageOf(queue, key).used > usageOf(queue, other).used;
 }
 
 function countOf(leased: readonly LeasedJob[], key: string): number {
@@ -172,14 +178,14 @@ function firstOf(lines: Line<KnownJob>[], isWanted: (waiting: KnownJob) => boole
 }
 
 /** True if a worker with this capacity can take the job. */
-export function fits({ job }: WaitingJob, capacity: Capacity): boolean {
-  if (job === null || capacity.isIdle) return true;
-  return !job.starts_alone && isOnBase({ job }, capacity);
+export function fits({ entry }: WaitingJob, capacity: Capacity): boolean {
+  if (entry === null || capacity.isIdle) return true;
+  return !entry.starts_alone && isOnBase(entry, capacity);
 }
 
 /** True if a worker can take the job without loading its base. */
-function canTakeWarm({ base, isIdle, memory }: WarmWorker, job: QueueEntry): boolean {
-  return isOnBase({ job }, base) && (isIdle || !job.starts_alone) && fitsInto(job, memory);
+function canTakeWarm({ base, isIdle, memory }: WarmWorker, entry: QueueEntry): boolean {
+  return isOnBase(entry, base) && (isIdle || !entry.starts_alone) && fitsInto(entry, memory);
 }
 
 /** True if a machine with this memory can train the job, as far as both are known. */
@@ -188,9 +194,9 @@ export function fitsInto({ memory }: Pick<QueueEntry, 'memory'>, machineMemory: 
 }
 
 /** True if the job trains on what a worker has in memory. */
-export function isOnBase({ job }: { job: QueueEntry }, { baseModel, precisions, quantization }: BaseInMemory): boolean {
-  const isSameForm = precisions.includes(job.precision) && job.base_quantization === quantization;
-  return job.base_model === baseModel && isSameForm;
+export function isOnBase(entry: QueueEntry, { baseModel, precisions, quantization }: BaseInMemory): boolean {
+  const isSameForm = precisions.includes(entry.precision) && entry.base_quantization === quantization;
+  return entry.base_model === baseModel && isSameForm;
 }
 
 function isSameBase(one: QueueEntry, other: QueueEntry): boolean {

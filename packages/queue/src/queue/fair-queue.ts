@@ -6,7 +6,7 @@ import { luaScript } from '../redis/lua-script.js';
 import { repliesOf } from '../redis/redis-errors.js';
 import { type WorkerPresence, WorkerPresences, WorkerStarts } from '../workers/worker-presence.js';
 import type { WarmWorker } from './choose-next.js';
-import type { KeyUse } from './fair-order.js';
+import type { KeyUsage } from './fair-order.js';
 import type { JobQueue } from './job-queue.js';
 import { type QueueContents, QueueCopy } from './queue-copy.js';
 import type { QueueEntry, WaitingJob } from './queue-entry.js';
@@ -14,19 +14,20 @@ import { QueueForecast, type RemainingWork } from './queue-forecast.js';
 
 const delayScript = luaScript(import.meta.url, './delay-entry.lua');
 
-/** Longer than a worker takes to fill its free slots. Where that takes longer still, the worst is that a worker gets another job than it chose. */
+/** The lifetime of the lock: longer than a worker takes to fill its free slots. If that takes longer still, a worker may get another job than it chose. */
 const LOCK_MS = 5_000;
 /** Time between two tries to get the lock. */
 const LOCK_RETRY_MS = 20;
-/** The time within which jobs pause for the job that they are paused for. */
+/** The time for which a recorded target counts: jobs that are paused for it have paused by then. */
 const TARGET_MS = 120_000;
 
-/** Everything that workers choose by. */
+/** The facts that workers choose by. */
 export interface QueueSnapshot {
   /** The time in milliseconds. */
   now: number;
   waiting: WaitingJob[];
-  keys: Map<string, KeyUse>;
+  /** By API key; '' for jobs without one. */
+  usage: Map<string, KeyUsage>;
   /** The jobs for which workers have paused others, and which worker. */
   targets: Map<JobId, string>;
 }
@@ -60,8 +61,8 @@ export class FairQueue {
     return (await this.#read()).queued;
   }
 
-  /** Lets the next snapshot read everything: what BullMQ did is not what the last one said. */
-  reread(): void {
+  /** Forgets the queue as this process knows it, so that the next snapshot reads everything. */
+  forgetCopy(): void {
     this.#copy.forget();
   }
 
@@ -76,9 +77,9 @@ export class FairQueue {
     }
   }
 
-  /** Makes a waiting entry the one that the next worker gets. */
-  async moveToFront(entry: string): Promise<void> {
-    await this.#options.queue.moveToFront(entry);
+  /** Makes a waiting job the one that the next worker gets from BullMQ. */
+  async moveToFront(bullId: string): Promise<void> {
+    await this.#options.queue.moveToFront(bullId);
   }
 
   /** No worker takes the job within this time. */
@@ -88,8 +89,8 @@ export class FairQueue {
     await delayScript(redis, entryKeys, { id, not_before: (await queueTime(this.#options)) + milliseconds });
   }
 
-  /** Records that this worker pauses jobs for that one, so that no other worker does. */
-  async aim(id: JobId, worker: string): Promise<void> {
+  /** Records that this worker pauses jobs for the job with this id, so that no other worker does. */
+  async recordTarget(id: JobId, worker: string): Promise<void> {
     const { redis, keys } = this.#options;
     const until = (await queueTime(this.#options)) + TARGET_MS;
     await redis.hset(keys.queueTargets, id, JSON.stringify({ worker, until }));
@@ -133,23 +134,24 @@ export class FairQueue {
     ]);
     const leasedEntries = leased.map(entryOf);
     const names = new Set<string>();
-    for (const { job } of waiting) if (job !== null) names.add(job.key);
+    for (const { entry } of waiting) if (entry !== null) names.add(entry.key);
     for (const entry of leasedEntries) if (entry !== null) names.add(entry.key);
-    const [now, uses] = await Promise.all([queueTime(this.#options), this.#usesOf([...names], leasedEntries)]);
+    const [now, usage] = await Promise.all([queueTime(this.#options), this.#usageOf([...names], leasedEntries)]);
     const current = Object.entries(targets).flatMap(([id, text]) => {
       const { worker, until } = JSON.parse(text) as { worker: string; until: number };
       return until > now ? [[id as JobId, worker] as const] : [];
     });
-    return { queued: { now, waiting, keys: uses, targets: new Map(current) }, entryOf };
+    return { queued: { now, waiting, usage, targets: new Map(current) }, entryOf };
   }
 
-  async #usesOf(names: string[], leased: (QueueEntry | null)[]): Promise<Map<string, KeyUse>> {
+  /** @param names - The API keys. */
+  async #usageOf(names: string[], leased: (QueueEntry | null)[]): Promise<Map<string, KeyUsage>> {
     if (names.length === 0) return new Map();
     const { redis, keys } = this.#options;
     const look = redis.pipeline();
     for (const key of [keys.keyUsed, keys.keyServed, keys.keyWeights]) look.hmget(key, ...names);
     const [used, served, weights] = repliesOf(await look.exec()) as (string | null)[][];
-    const uses = names.map((name, i): [string, KeyUse] => [
+    const uses = names.map((name, i): [string, KeyUsage] => [
       name,
       { used: Number(used![i] ?? 0), servedAt: Number(served![i] ?? 0), weight: Number(weights![i] ?? 1), leased: 0 },
     ]);

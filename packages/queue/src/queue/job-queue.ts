@@ -17,27 +17,27 @@ const WEEK_SECONDS = 7 * 24 * 3600;
 const JOB_OPTIONS: JobsOptions = {
   attempts: MAX_ATTEMPTS,
   removeOnComplete: true,
-  // An entry that BullMQ gave up must stay until the record says so too.
+  // A job that BullMQ gave up must stay there until the record says so too.
   removeOnFail: { age: WEEK_SECONDS },
 };
 
 export interface QueuedState {
   state: 'absent' | 'failed' | 'alive';
-  /** Why BullMQ gave up the entry; empty if it did not. */
+  /** The reason why BullMQ gave up the job; empty if it did not. */
   reason: string;
 }
 
 /**
- * The name of a job's queue entry. Each resume changes it, so that an older entry that failed, or that a worker has not
- * released yet, is not taken for the new one.
+ * The id of a job in BullMQ. Each resume changes it, so that BullMQ's older job, which failed or which a worker has not released yet,
+ * is not taken for the new one.
  */
-export function queueEntryOf({ id, resumes }: Pick<Job, 'id' | 'resumes'>): string {
+export function bullIdOf({ id, resumes }: Pick<Job, 'id' | 'resumes'>): string {
   return resumes === 0 ? id : `${id}.${resumes}`;
 }
 
-/** The inverse of {@link queueEntryOf}. */
-export function jobOfQueueEntry(entry: string): { id: JobId; resumes: number } {
-  const [id = '', resumes = '0'] = entry.split('.');
+/** The inverse of {@link bullIdOf}. */
+export function jobOfBullId(bullId: string): { id: JobId; resumes: number } {
+  const [id = '', resumes = '0'] = bullId.split('.');
   return { id, resumes: Number(resumes) };
 }
 
@@ -49,8 +49,8 @@ export interface JobQueueOptions {
 }
 
 /**
- * BullMQ, on a connection that the caller closes: which entries wait, and which worker has leased which. It knows a job only by the name
- * of its entry.
+ * BullMQ, on a connection that the caller closes: the jobs that wait, and those that workers have leased. It knows a job only by its id
+ * in BullMQ ({@link bullIdOf}).
  *
  * BullMQ's `Queue` connects when it is constructed and is unusable if that fails, so it is constructed on first use, and again after a failure.
  */
@@ -62,17 +62,17 @@ export class JobQueue {
     this.#options = options;
   }
 
-  /** Adds an entry, or does nothing if it exists. */
-  async add(entry: string): Promise<void> {
-    await this.#run((queue) => queue.add('train', {}, { ...JOB_OPTIONS, jobId: entry }));
+  /** Adds a job, or does nothing if BullMQ has it. */
+  async add(bullId: string): Promise<void> {
+    await this.#run((queue) => queue.add('train', {}, { ...JOB_OPTIONS, jobId: bullId }));
   }
 
-  /** Removes an entry, unless a worker has leased it. */
-  async remove(entry: string): Promise<void> {
-    await this.#run((queue) => queue.remove(entry));
+  /** Removes a job, unless a worker has leased it. */
+  async remove(bullId: string): Promise<void> {
+    await this.#run((queue) => queue.remove(bullId));
   }
 
-  /** Changes the entry of a job whose record is written already: `reconcileQueue` repeats what fails here. */
+  /** Changes BullMQ's job after the record was written: `reconcileQueue` repeats a change that fails here. */
   async attempt(id: JobId, change: (queue: JobQueue) => Promise<void>): Promise<void> {
     try {
       await change(this);
@@ -81,18 +81,18 @@ export class JobQueue {
     }
   }
 
-  async stateOf(entry: string): Promise<QueuedState> {
+  async stateOf(bullId: string): Promise<QueuedState> {
     return await this.#run(async (queue) => {
-      const state = await queue.getJobState(entry);
+      const state = await queue.getJobState(bullId);
       if (state === 'unknown') return { state: 'absent', reason: '' };
       if (state !== 'failed' && state !== 'completed') return { state: 'alive', reason: '' };
-      const job = await queue.getJob(entry);
+      const job = await queue.getJob(bullId);
       return { state: 'failed', reason: job?.failedReason ?? '' };
     });
   }
 
-  /** The entries that wait and those that workers have leased, in no useful order. */
-  async entries(): Promise<{ waiting: string[]; leased: string[] }> {
+  /** The ids in BullMQ of the jobs that wait and of those that workers have leased, in no useful order. */
+  async bullIds(): Promise<{ waiting: string[]; leased: string[] }> {
     return await this.#run(async (queue) => {
       const [waiting, leased] = await Promise.all([
         queue.getRanges(['wait'], 0, -1),
@@ -102,11 +102,11 @@ export class JobQueue {
     });
   }
 
-  /** Makes a waiting entry the next one. Does nothing if the entry no longer waits. */
-  async moveToFront(entry: string): Promise<void> {
+  /** Makes a waiting job the next one. Does nothing if it no longer waits. */
+  async moveToFront(bullId: string): Promise<void> {
     await this.#run(async (queue) => {
-      const job = await queue.getJob(entry);
-      // One script: it removes the entry from the waiting list and adds it at the end from which workers take.
+      const job = await queue.getJob(bullId);
+      // One script: it removes the job from the waiting list and adds it at the end from which workers take.
       await job?.changePriority({ priority: 0, lifo: true });
     });
   }

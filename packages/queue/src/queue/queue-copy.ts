@@ -2,16 +2,16 @@ import type { JobId } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import type { JobKeys } from '../keys.js';
 import { repliesOf } from '../redis/redis-errors.js';
-import { type JobQueue, jobOfQueueEntry, QUEUE_NAME } from './job-queue.js';
+import { type JobQueue, jobOfBullId, QUEUE_NAME } from './job-queue.js';
 import type { QueueEntry, WaitingJob } from './queue-entry.js';
 
 /** The time after which everything is read again: somebody may have changed BullMQ's lists by hand. */
 const REREAD_MS = 600_000;
 
-type EntryState = 'waiting' | 'leased' | 'gone';
+type BullState = 'waiting' | 'leased' | 'gone';
 
-/** The state of an entry after an event of BullMQ. Other events change none. */
-const STATE_AFTER: Readonly<Record<string, EntryState>> = {
+/** The state of a job in BullMQ after an event of it. Other events change none. */
+const STATE_AFTER: Readonly<Record<string, BullState>> = {
   waiting: 'waiting',
   active: 'leased',
   completed: 'gone',
@@ -22,7 +22,7 @@ const STATE_AFTER: Readonly<Record<string, EntryState>> = {
 
 type LogLine = [position: string, fields: string[]];
 
-/** The entries that wait and those that workers have leased. */
+/** The jobs that wait and those that workers have leased. */
 export interface QueueContents {
   /** The waiting jobs in the order of their positions. */
   waiting: WaitingJob[];
@@ -47,9 +47,10 @@ export class QueueCopy {
   #positions: [events: string, changes: string] | null = null;
   #readAllAt = 0;
   #entries = new Map<JobId, QueueEntry>();
+  /** By their ids in BullMQ. */
   #leased = new Map<string, JobId>();
   #waiting: WaitingJob[] = [];
-  /** A job has several entries that wait when it was resumed before a worker removed the one before. */
+  /** A job waits several times when it was resumed before a worker removed it from BullMQ as it was before. */
   #waitingOf = new Map<JobId, WaitingJob[]>();
   #reading: Promise<unknown> = Promise.resolve();
 
@@ -88,7 +89,7 @@ export class QueueCopy {
 
   /**
    * Applies what both logs have since these lines.
-   * @returns false: everything must be read, since a line is not there, or an entry waits of whose job nothing was said
+   * @returns false: everything must be read, since a line is not there, or a job waits whose entry is unknown
    */
   async #readChanges(positions: [events: string, changes: string]): Promise<boolean> {
     const look = this.#redis.pipeline();
@@ -101,7 +102,7 @@ export class QueueCopy {
       const state = STATE_AFTER[event];
       if (state === undefined || jobId === undefined) continue;
       this.#move(jobId, state);
-      if (state === 'waiting') added.add(jobOfQueueEntry(jobId).id);
+      if (state === 'waiting') added.add(jobOfBullId(jobId).id);
     }
     for (const [, fields] of changes.slice(1)) {
       const { id, entry } = fieldsOf(fields);
@@ -120,14 +121,14 @@ export class QueueCopy {
     const look = this.#redis.pipeline();
     for (const log of this.#logs) look.xrevrange(log, '+', '-', 'COUNT', 1);
     const [lastEvent, lastChange] = (repliesOf(await look.exec()) as LogLine[][]).map(([line]) => line?.[0]);
-    const { waiting, leased } = await this.#queue.entries();
+    const { waiting, leased } = await this.#queue.bullIds();
     const texts = await this.#redis.hgetall(this.#keys.queueEntries);
     this.#entries = new Map(
       Object.entries(texts).map(([id, text]) => [id as JobId, JSON.parse(text) as QueueEntry] as const),
     );
-    this.#leased = new Map(leased.map((entry) => [entry, jobOfQueueEntry(entry).id]));
+    this.#leased = new Map(leased.map((bullId) => [bullId, jobOfBullId(bullId).id]));
     this.#waiting = waiting
-      .map((entry) => this.#waitingJob(entry))
+      .map((bullId) => this.#waitingJob(bullId))
       .sort((one, other) => positionOf(one) - positionOf(other));
     this.#waitingOf = new Map();
     for (const job of this.#waiting) this.#waitingOf.set(job.id, [...(this.#waitingOf.get(job.id) ?? []), job]);
@@ -136,29 +137,29 @@ export class QueueCopy {
     if (this.#positions !== null && !(await this.#readChanges(this.#positions))) this.forget();
   }
 
-  #waitingJob(entry: string): WaitingJob {
-    const { id } = jobOfQueueEntry(entry);
-    return { entry, id, job: this.#entries.get(id) ?? null };
+  #waitingJob(bullId: string): WaitingJob {
+    const { id } = jobOfBullId(bullId);
+    return { bullId, id, entry: this.#entries.get(id) ?? null };
   }
 
-  #move(entry: string, state: EntryState): void {
-    const { id } = jobOfQueueEntry(entry);
-    this.#leased.delete(entry);
-    if (state === 'leased') this.#leased.set(entry, id);
-    const others = (this.#waitingOf.get(id) ?? []).filter((one) => one.entry !== entry);
-    this.#setWaiting(id, state === 'waiting' ? [...others, this.#waitingJob(entry)] : others);
+  #move(bullId: string, state: BullState): void {
+    const { id } = jobOfBullId(bullId);
+    this.#leased.delete(bullId);
+    if (state === 'leased') this.#leased.set(bullId, id);
+    const others = (this.#waitingOf.get(id) ?? []).filter((one) => one.bullId !== bullId);
+    this.#setWaiting(id, state === 'waiting' ? [...others, this.#waitingJob(bullId)] : others);
   }
 
-  #setEntry(id: JobId, job: QueueEntry | null): void {
-    if (job === null) this.#entries.delete(id);
-    else this.#entries.set(id, job);
+  #setEntry(id: JobId, entry: QueueEntry | null): void {
+    if (entry === null) this.#entries.delete(id);
+    else this.#entries.set(id, entry);
     this.#setWaiting(
       id,
-      (this.#waitingOf.get(id) ?? []).map((one) => ({ ...one, job })),
+      (this.#waitingOf.get(id) ?? []).map((one) => ({ ...one, entry })),
     );
   }
 
-  /** Replaces the entries of a job that wait. */
+  /** Replaces a job in the list of those that wait. */
   #setWaiting(id: JobId, jobs: WaitingJob[]): void {
     for (const before of this.#waitingOf.get(id) ?? []) {
       const from = firstIndexAt(this.#waiting, positionOf(before));
@@ -170,9 +171,9 @@ export class QueueCopy {
   }
 }
 
-/** Entries without a job are first. */
-function positionOf({ job }: WaitingJob): number {
-  return job === null ? Number.MIN_SAFE_INTEGER : job.place;
+/** The position of a job in the line of its API key. Those without an entry are first. */
+function positionOf({ entry }: WaitingJob): number {
+  return entry === null ? Number.MIN_SAFE_INTEGER : entry.place;
 }
 
 /** The index of the first of the sorted jobs whose position is at least this one. */

@@ -11,7 +11,7 @@ export const POSITIONS_AHEAD: Readonly<Record<JobPriority, number>> = { low: -10
 
 /** The facts about an unfinished job that the queue needs besides its status, as JSON in Redis. Scripts change it. */
 export interface QueueEntry {
-  /** The key that owns the job; '' without one. */
+  /** The API key that owns the job; '' without one. */
   key: string;
   base_model: ModelName;
   precision: TrainingSettings['precision'];
@@ -20,7 +20,7 @@ export interface QueueEntry {
   place: number;
   /** When it began to wait, in milliseconds. A job that a worker returns unserved keeps its time. */
   queued_at: number;
-  /** A worker takes it only if it trains nothing else. */
+  /** True if a worker takes it only while it trains nothing else. */
   starts_alone?: boolean;
   /** Not taken before this time, in milliseconds. */
   not_before?: number;
@@ -64,7 +64,7 @@ export function queueFacts(spec: JobSpec, { tokens, seconds, memory }: PlannedWo
 
 /** The shares by which jobs that train at the same time divide a machine. */
 export interface JobShare {
-  /** The key that owns the job; '' without one. */
+  /** The API key that owns the job; '' without one. */
   key: string;
   /** The weight of the key among the keys. */
   keyWeight: number;
@@ -74,9 +74,9 @@ export interface JobShare {
 
 /** A job that waits in the queue. */
 export interface WaitingJob {
-  /** Its name in BullMQ. */
-  entry: string;
+  /** Its id in BullMQ, see {@link bullIdOf}. */
+  bullId: string;
   id: JobId;
-  /** Null: its job has ended or was deleted. A worker takes the entry to remove it. */
-  job: QueueEntry | null;
+  /** Null: the job has ended or was deleted. A worker takes it only to remove it from BullMQ. */
+  entry: QueueEntry | null;
 }

@@ -51,7 +51,7 @@ interface Forecast {
   reason: QueueReason | null;
 }
 
-type Queued = Pick<QueueState, 'now' | 'keys'> & { waiting: WaitingJob[] };
+type Queued = Pick<QueueState, 'now' | 'usage'> & { waiting: WaitingJob[] };
 
 export interface QueueForecastOptions extends StoreDeps {
   timeSliceMs: number;
@@ -74,10 +74,10 @@ export class QueueForecast {
   async work(): Promise<{ jobs: RemainingWork[]; slots: number | null }> {
     const { waiting, workers } = await this.#state();
     const running = new Set(workers.flatMap((worker) => worker.running.map(({ id }) => id)));
-    const waits = waiting.flatMap(({ id, job }): RemainingWork[] =>
-      job === null || running.has(id)
+    const waits = waiting.flatMap(({ id, entry }): RemainingWork[] =>
+      entry === null || running.has(id)
         ? []
-        : [{ entry: job, workerClass: null, tokens: tokensLeft(job), seconds: job.seconds }],
+        : [{ entry, workerClass: null, tokens: tokensLeft(entry), seconds: entry.seconds }],
     );
     const trains = workers.flatMap(({ workerClass, running: jobs }) =>
       jobs.flatMap(({ entry, tokens, seconds }): RemainingWork[] =>
@@ -122,11 +122,11 @@ export class QueueForecast {
   async #calculate(): Promise<Forecast> {
     const { starts, timeSliceMs } = this.#options;
     const { workers, ...queued } = await this.#state();
-    const known = queued.waiting.filter((one): one is KnownJob => one.job !== null);
+    const known = queued.waiting.filter((one): one is KnownJob => one.entry !== null);
     const order = expectedOrder({ ...queued, waiting: known }, timeSliceMs);
     const times = estimateTimes(
       workers,
-      order.map(({ id, job }) => ({ id, seconds: job.seconds })),
+      order.map(({ id, entry }) => ({ id, seconds: entry.seconds })),
     );
     return {
       at: queued.now,
@@ -159,7 +159,7 @@ export class QueueForecast {
         const left = done?.seconds_left ?? null;
         const share = done === null ? 0 : done.step / Math.max(1, done.total_steps);
         const tokens = entry === null ? null : tokensLeft({ ...entry, done: share });
-        // What it measures is its time concurrent with the others.
+        // It measures its time while the others train too.
         return { id, entry, tokens, seconds: left === null ? secondsAfter(share, entry) : left / ids.length };
       }),
     }));

@@ -3,7 +3,7 @@ import { readInputs } from '../jobs/job-record.js';
 import type { JobWithInputs } from '../jobs/job-script.js';
 import { cancelled, changeRecord, failed } from '../jobs/record-change.js';
 import type { StoreDeps } from '../keys.js';
-import { type JobQueue, queueEntryOf } from './job-queue.js';
+import { bullIdOf, type JobQueue } from './job-queue.js';
 
 export interface Reconciled {
   /** Jobs that were missing from the queue and were added again. */
@@ -28,11 +28,11 @@ export async function reconcileQueue(deps: StoreDeps & { queue: JobQueue }): Pro
       const [resumes, token] = await redis.hmget(keys.job(id), 'resumes', 'attempt_token');
       // Deleted meanwhile.
       if (job === null || !resumes) continue;
-      const entry = queueEntryOf({ id, resumes: Number(resumes) });
-      const { state, reason } = await queue.stateOf(entry);
+      const bullId = bullIdOf({ id, resumes: Number(resumes) });
+      const { state, reason } = await queue.stateOf(bullId);
       if (state === 'alive') continue;
       if (state === 'absent') {
-        await queue.add(entry);
+        await queue.add(bullId);
         reconciled.requeued.push(id);
       } else if (await endAbandoned(deps, job, token || null, reason)) {
         reconciled.ended.push(id);

@@ -23,7 +23,7 @@ import { idempotencyConflict } from '../jobs/job-admission.js';
 import { parsed, readInputs, stoppedAtRung } from '../jobs/job-record.js';
 import { jobScript } from '../jobs/job-script.js';
 import type { StoreDeps } from '../keys.js';
-import { type JobQueue, queueEntryOf } from '../queue/job-queue.js';
+import { bullIdOf, type JobQueue } from '../queue/job-queue.js';
 import type { EventNotices } from '../redis/event-notices.js';
 import { beginningOf, newest, pageOf } from '../redis/index-pages.js';
 import { luaScript } from '../redis/lua-script.js';
@@ -233,7 +233,7 @@ export class SweepStore {
     const answer = await continueScript(this.#options, inputs, { sweep: keys.sweep(id) }, steps);
     if (answer !== 'queued') return;
     const resumes = Number(await redis.hget(keys.job(job), 'resumes'));
-    await queue.attempt(job, (bull) => bull.add(queueEntryOf({ id: job, resumes })));
+    await queue.attempt(job, (bull) => bull.add(bullIdOf({ id: job, resumes })));
   }
 
   /** Records the outcome, with its event and webhooks, unless one is recorded. @returns the recorded one; null if the sweep was deleted */
@@ -268,7 +268,7 @@ export class SweepStore {
     const states = repliesOf(await look.exec()) as [JobStatus | null, string | null][];
     for (const [index, [status, resumes]] of states.entries()) {
       const entry = { id: variants[index]!.job, resumes: Number(resumes) };
-      if (status === 'queued') await queue.attempt(entry.id, (bull) => bull.add(queueEntryOf(entry)));
+      if (status === 'queued') await queue.attempt(entry.id, (bull) => bull.add(bullIdOf(entry)));
     }
   }
 

@@ -3,7 +3,7 @@
 
 #include "cpu/number.h"
 #include "cpu/tile.h"
-#include "cpu/transpose.h"
+#include "cpu/vector.h"
 
 #if defined(__AVX512F__)
 

@@ -8,8 +8,7 @@ import { differenceByLargest, greatestDifference } from '../../../../test/numeri
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { TESTED_KERNELS } from '../../../../test/usual-cases.js';
 import { anglesOf, frequenciesOf } from '../../test/rotary-angles.js';
-import type { FloatDType } from '../dtype.js';
-import { liveTensorCount, scope } from '../tensor.js';
+import { type FloatDType, liveTensorCount, scope } from '../tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../transfer.js';
 import type { AttentionSettings, BatchAttention } from './attention.js';
 import { chooseKernels, type KernelSet } from './kernel-table.js';

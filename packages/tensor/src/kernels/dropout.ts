@@ -1,8 +1,7 @@
 import { greaterEqual, multiply } from '../arithmetic.js';
 import { elementType, execute, floatAttribute } from '../execute.js';
-import { randomUniform } from '../random.js';
 import { scope, type Tensor } from '../tensor.js';
-import { cast, constant, tensorOf } from '../transfer.js';
+import { cast, constant, randomUniform, tensorOf } from '../transfer.js';
 
 // What the op computes: see Kernels.
 

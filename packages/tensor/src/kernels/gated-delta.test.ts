@@ -8,9 +8,8 @@ import { differenceByLargest } from '../../../../test/numeric/greatest-differenc
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { openSafetensors, toFloat32 } from '../../../weight-files/src/index.js';
 import { engine } from '../binding.js';
-import type { FloatDType } from '../dtype.js';
 import { concat, rowsOf, slice } from '../layout.js';
-import { liveTensorCount, scope, type Tensor } from '../tensor.js';
+import { type FloatDType, liveTensorCount, scope, type Tensor } from '../tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../transfer.js';
 import type { DeltaInputs, DeltaSettings } from './gated-delta.js';
 import { chooseKernels, type KernelSet } from './kernel-table.js';

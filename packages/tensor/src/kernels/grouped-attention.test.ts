@@ -7,10 +7,9 @@ import {
 import { differenceByLargest } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { anglesOf } from '../../test/rotary-angles.js';
-import type { FloatDType } from '../dtype.js';
 import { observeOps } from '../execute.js';
 import { fill } from '../layout.js';
-import { liveTensorCount, scope, type Tensor } from '../tensor.js';
+import { type FloatDType, liveTensorCount, scope, type Tensor } from '../tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../transfer.js';
 import type { AttentionSettings } from './attention.js';
 import { GroupedAttention } from './grouped-attention.js';

@@ -5,8 +5,7 @@ import { cast, constant } from '../transfer.js';
 import type { AttentionRows, AttentionSettings, BatchAttention, SavedAttention } from './attention.js';
 import { batchMatMul } from './product.js';
 import { rotate } from './rotary.js';
-import { layoutGroups, type RowGroup } from './row-groups.js';
-import { MOST_SCORES, type ScoreBlock } from './score-blocks.js';
+import { layoutGroups, MOST_SCORES, type RowGroup, type ScoreBlock } from './score-blocks.js';
 
 /** The tensors that the backward pass needs of one group of rows. */
 export type SavedGroup = {

@@ -1,10 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { usualCases } from '../../../../test/usual-cases.js';
-import type { FloatDType } from '../dtype.js';
 import { reshape } from '../layout.js';
+import { seededBytes, seededTensor } from '../numeric-cases/numeric-case.js';
 import { type QuantizedShape, seededPacked } from '../numeric-cases/quantized-cases.js';
-import { seededBytes, seededTensor } from '../numeric-cases/seeded-inputs.js';
-import { scope, type Tensor } from '../tensor.js';
+import { type FloatDType, scope, type Tensor } from '../tensor.js';
 import { toFloat32Array } from '../transfer.js';
 import { type InstructionSet, processorRuns } from './fused-library.js';
 import { rowSections } from './grouped-product.js';

@@ -1,8 +1,8 @@
-import type { DType } from '../dtype.js';
+import { add } from '../arithmetic.js';
 import { elementType, execute, intAttribute } from '../execute.js';
-import { concat, fill, reshape, rowsOf, slice } from '../layout.js';
-import { scope, type Tensor } from '../tensor.js';
-import { tensorOf } from '../transfer.js';
+import { concat, fill, gather, reshape, rowsOf, slice, split } from '../layout.js';
+import { type DType, dispose, scope, type Tensor } from '../tensor.js';
+import { cast, tensorOf } from '../transfer.js';
 
 // What the ops compute: see Kernels.
 
@@ -69,5 +69,25 @@ export function productOfEach(
       return count === 0 ? [] : [productOf(rowsOf(a, { first, count }), group)];
     });
     return products.length === 0 ? fill([0, width], 0, a.dtype) : concat(products, 0);
+  });
+}
+
+export function fusedGatheredSum(x: Tensor, places: Tensor, count: number): Tensor {
+  return execute('LorasmithGatheredSum', [elementType(x), intAttribute('count', count)], [x, places]);
+}
+
+export function rawGatheredSum(x: Tensor, places: Tensor, count: number): Tensor {
+  const width = x.shape[1]!;
+  return scope(() => {
+    const rows = gather(x, places); // [sums x count, width]
+    const parts = split(reshape(rows, [places.size / count, count * width]), new Array(count).fill(width), 1);
+    const [first, ...others] = parts;
+    let sum = cast(first!, 'float32');
+    for (const part of others) {
+      const next = add(sum, cast(part, 'float32'));
+      dispose(sum);
+      sum = next;
+    }
+    return cast(sum, x.dtype);
   });
 }

@@ -1,6 +1,5 @@
 import { type EngineKind, engine } from '../binding.js';
-import { type DType, type FloatDType, TF_DATA_TYPE } from '../dtype.js';
-import type { Tensor } from '../tensor.js';
+import { type DType, type FloatDType, type Tensor, TF_DATA_TYPE } from '../tensor.js';
 import { fusedActivation, fusedActivationGradient, rawActivation, rawActivationGradient } from './activation.js';
 import { fusedAdamW, fusedSquareSum, rawAdamW, rawSquareSum } from './adamw.js';
 import {
@@ -8,40 +7,52 @@ import {
   fusedAdaptedForward,
   fusedAdaptedPackedBackward,
   fusedAdaptedPackedForward,
+  fusedMarginProduct,
+  type LoraMargin,
   lengthensDepth,
+  loraMarginOf,
   rawAdaptedBackward,
   rawAdaptedForward,
   rawAdaptedPackedBackward,
   rawAdaptedPackedForward,
+  rawMarginProduct,
 } from './adapted-product.js';
-import { AttentionByHeadSize } from './attention-by-head-size.js';
 import {
   fusedCausalConvolution,
   fusedCausalConvolutionGradient,
   rawCausalConvolution,
   rawCausalConvolutionGradient,
 } from './causal-convolution.js';
-import { fusedClampedUnit, fusedClampedUnitGradient, rawClampedUnit, rawClampedUnitGradient } from './clamped-unit.js';
 import { fusedCrossEntropy, rawCrossEntropy } from './cross-entropy.js';
 import { fusedDropout, rawDropout } from './dropout.js';
-import { fusedAttention } from './fused-attention.js';
-import { fusedCache } from './fused-cache.js';
+import { AttentionByHeadSize, fusedAttention } from './fused-attention.js';
 import { type InstructionSet, loadFusedLibrary } from './fused-library.js';
-import { fusedGatedDelta } from './gated-delta.js';
-import { fusedGatedUnit, fusedGatedUnitGradient, rawGatedUnit, rawGatedUnitGradient } from './gated-unit.js';
-import { fusedGatheredSum, rawGatheredSum } from './gathered-sum.js';
+import { fusedGatedDelta, rawGatedDelta } from './gated-delta.js';
+import {
+  fusedClampedUnit,
+  fusedClampedUnitGradient,
+  fusedGatedUnit,
+  fusedGatedUnitGradient,
+  rawClampedUnit,
+  rawClampedUnitGradient,
+  rawGatedUnit,
+  rawGatedUnitGradient,
+} from './gated-unit.js';
 import { GroupedAttention } from './grouped-attention.js';
-import { fusedGroupedProduct, rawGroupedProduct } from './grouped-product.js';
+import { fusedGatheredSum, fusedGroupedProduct, rawGatheredSum, rawGroupedProduct } from './grouped-product.js';
 import type { Kernels } from './kernels.js';
-import { fusedLoraGradient, fusedLoraWeights, rawLoraGradient, rawLoraWeights } from './lora.js';
+import { fusedCache, PageCache } from './key-value-cache.js';
 import {
   fusedLoraBackward,
   fusedLoraForward,
+  fusedLoraGradient,
+  fusedLoraWeights,
   type LoraPart,
   rawLoraBackward,
   rawLoraForward,
-} from './lora-products.js';
-import { fusedMarginProduct, type LoraMargin, loraMarginOf, rawMarginProduct } from './margin-weight.js';
+  rawLoraGradient,
+  rawLoraWeights,
+} from './lora.js';
 import { fusedMergedWeight, rawMergedWeight } from './merged-weight.js';
 import {
   fusedDequantizeRows,
@@ -51,9 +62,7 @@ import {
   rawGroupedPackedProduct,
   rawQuantizedProduct,
 } from './packed-matrix.js';
-import { PageCache } from './page-cache.js';
 import { cudaAddMatMul, fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './product.js';
-import { rawGatedDelta } from './raw-gated-delta.js';
 import {
   fusedAddRmsNorm,
   fusedCentred,

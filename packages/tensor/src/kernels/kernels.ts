@@ -1,19 +1,17 @@
-import type { FloatDType } from '../dtype.js';
-import type { Tensor } from '../tensor.js';
+import type { FloatDType, Tensor } from '../tensor.js';
 import type { Activation } from './activation.js';
 import type { AdamWState, AdamWStep, AdamWUpdate } from './adamw.js';
+import type { MarginWeight } from './adapted-product.js';
 import type { AttentionRows, BatchAttention } from './attention.js';
 import type { CrossEntropy } from './cross-entropy.js';
 import type { GatedDelta } from './gated-delta.js';
 import type { RowSections } from './grouped-product.js';
 import type { CacheShape, KeyValueCache } from './key-value-cache.js';
-import type { LoraLayout, LoraWeights } from './lora.js';
-import type { LoraGradients, LoraOutput, LoraPart } from './lora-products.js';
-import type { MarginWeight } from './margin-weight.js';
+import type { LoraGradients, LoraLayout, LoraOutput, LoraPart, LoraWeights } from './lora.js';
 import type { MergedWeight, MergeSettings } from './merged-weight.js';
 import type { PackedMatrix, PackedRows } from './packed-matrix.js';
 import type { Normed, StreamGradient } from './rms-norm.js';
-import type { ChosenToken, TokenChoice } from './token-choice.js';
+import type { ChosenToken, TokenChoice } from './sample-tokens.js';
 import type { TokenRows } from './token-rows.js';
 
 /** The ops that have several implementations, for tensors of one dtype. */

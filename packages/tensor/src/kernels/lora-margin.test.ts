@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { loraMarginOf } from './margin-weight.js';
+import { loraMarginOf } from './adapted-product.js';
 
 test('an adapter is a part of both products where nothing else is set', () => {
   expect([undefined, '', 'both'].map(loraMarginOf)).toEqual(['both', 'both', 'both']);

@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
-import { LAYER_FIELDS, PART_FIELDS } from './lora-products.js';
+import { LAYER_FIELDS, PART_FIELDS } from './lora.js';
 
-test('the layout has its fields in the order of native/ops/lora/lora_fields.h', async () => {
-  const header = await readFile(new URL('../../native/ops/lora/lora_fields.h', import.meta.url), 'utf8');
+test('the layout has its fields in the order of native/ops/lora/lora_parts.h', async () => {
+  const header = await readFile(new URL('../../native/ops/lora/lora_parts.h', import.meta.url), 'utf8');
   const namesOf = (name: string) => {
     const [, list = ''] = new RegExp(`enum ${name} \\{([^}]*)\\}`).exec(header) ?? [];
     return list.split(',').map((entry) => entry.trim());

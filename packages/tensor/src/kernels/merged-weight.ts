@@ -1,8 +1,7 @@
 import { add, multiply, square, squareRoot, subtract, sum } from '../arithmetic.js';
-import { type DType, type FloatDType, TF_DATA_TYPE } from '../dtype.js';
 import { elementType, executeMany, intsAttribute, typeAttribute } from '../execute.js';
 import { concat, reshape, slice, split } from '../layout.js';
-import { scope, type Tensor } from '../tensor.js';
+import { type DType, type FloatDType, scope, type Tensor, TF_DATA_TYPE } from '../tensor.js';
 import { cast, constant } from '../transfer.js';
 import { type LoraLayout, layoutAttributes, totalRankOf } from './lora.js';
 import { rawMatMul } from './product.js';

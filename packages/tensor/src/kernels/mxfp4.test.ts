@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import type { FloatDType } from '../dtype.js';
-import { scope } from '../tensor.js';
+import { type FloatDType, scope } from '../tensor.js';
 import { tensorOfBytes, toFloat32Array } from '../transfer.js';
 import { chooseKernels } from './kernel-table.js';
 import { Mxfp4Matrices } from './mxfp4.js';

@@ -1,7 +1,6 @@
 import type { OpAttribute } from '../binding.js';
-import type { DType, FloatDType } from '../dtype.js';
 import { elementType, execute, intAttribute, typeAttribute } from '../execute.js';
-import { scope, type Tensor } from '../tensor.js';
+import { type DType, type FloatDType, scope, type Tensor } from '../tensor.js';
 import { cast, tensorOf } from '../transfer.js';
 import { productOfEach, type RowSections } from './grouped-product.js';
 

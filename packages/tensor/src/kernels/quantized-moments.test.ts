@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { scope } from '../tensor.js';
 import { toFloat32Array } from '../transfer.js';
-import { momentTables } from './quantized-moments.js';
+import { momentTables } from './adamw.js';
 
 test.each([
   [0, 'first', 'e732639a65f497b4ad684bb166a4467708255edd5207757de8b8f0c7e1fda89c'],

@@ -6,8 +6,7 @@ import {
 } from '../../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import type { FloatDType } from '../dtype.js';
-import { liveTensorCount, scope, type Tensor } from '../tensor.js';
+import { type FloatDType, liveTensorCount, scope, type Tensor } from '../tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../transfer.js';
 import { rawAddRmsNorm, rawRmsNorm, rawRmsNormGradient } from './rms-norm.js';
 

@@ -1,8 +1,7 @@
 import { add, mean, multiply, reciprocalSquareRoot, square, subtract } from '../arithmetic.js';
-import type { FloatDType } from '../dtype.js';
 import { elementType, execute, executeMany, floatAttribute, typeAttribute } from '../execute.js';
 import { fill } from '../layout.js';
-import { alias, scope, type Tensor } from '../tensor.js';
+import { alias, type FloatDType, scope, type Tensor } from '../tensor.js';
 import { cast, constant } from '../transfer.js';
 
 // What the ops compute: see Kernels.

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { scope } from '../tensor.js';
 import { tensorOf, toFloat32Array, toInt32Array } from '../transfer.js';
-import { groupRows, layoutGroups, type RowGroup } from './row-groups.js';
+import { groupRows, layoutGroups, type RowGroup } from './score-blocks.js';
 
 function layout(lengths: number[], windows: (number | null)[] = [null]): RowGroup[] {
   const positions = Math.max(...lengths);

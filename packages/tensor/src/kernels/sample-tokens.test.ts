@@ -1,8 +1,7 @@
 import { expect, test } from 'vitest';
 import { scope } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
-import { rawSampleTokens, tokenWeight } from './sample-tokens.js';
-import type { ChosenToken, TokenChoice } from './token-choice.js';
+import { type ChosenToken, rawSampleTokens, type TokenChoice, tokenWeight } from './sample-tokens.js';
 
 const CHOICE: TokenChoice = {
   ...{ given: null, temperature: 1, topK: 0, topP: 1, minP: 0, draw: 0 },

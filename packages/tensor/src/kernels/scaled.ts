@@ -17,7 +17,7 @@ export interface ScaledModule {
 }
 
 const LEAST_BLOCK_SHIFT = 5;
-/** The shift of blocks that reach over the whole row: native/ops/quantized/scaled_matrix.h. */
+/** The shift of blocks that reach over the whole row: native/ops/quantized/packed_operands.h. */
 const WHOLE_ROW_SHIFT = 62;
 
 /** `[rows, columns]` in 8 bits. A number is that of its byte times the scale of its block, rounded to float32. */

@@ -1,14 +1,58 @@
-import type { FloatDType } from '../dtype.js';
 import type { AttentionSettings } from '../kernels/attention.js';
+import type { DeltaInputs, DeltaSettings } from '../kernels/gated-delta.js';
 import type { Kernels } from '../kernels/kernels.js';
 import type { RotaryAngles } from '../kernels/rotary.js';
-import { split } from '../layout.js';
-import type { Tensor } from '../tensor.js';
+import { tokenRows } from '../kernels/token-rows.js';
+import { gather, split } from '../layout.js';
+import type { FloatDType, Tensor } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
-import { byPosition, positionsIn } from './by-position.js';
-import { type CaseSizes, kernelSubject, type NumericCase, type TestCase, testCase } from './numeric-case.js';
-import { seededTensor, spreadTensor } from './seeded-inputs.js';
-import { ATTENTION, FUSED_AND_PLAIN } from './tolerances.js';
+import {
+  ATTENTION,
+  type CaseSizes,
+  FUSED_AND_PLAIN,
+  kernelSubject,
+  type NumericCase,
+  SUM,
+  seededTensor,
+  spreadTensor,
+  type TestCase,
+  testCase,
+} from './numeric-case.js';
+
+/** The first positions of a row, which are judged together. A query sees few keys there, so that its numbers differ most in size. */
+const FIRST_POSITIONS = 8;
+
+/**
+ * The results of attention, cut by the position of their token in its row: positions 0 to 7, 8 to 15, 16 to 31, and so on, each part twice
+ * as long as the one before. Numbers shrink with the position, as weights do: those of token i have a root mean square of about
+ * 1 / √i. Within a part it changes by less than half, so that the tolerance of a part suits each of its tokens.
+ * @param x `[tokens, width]`
+ * @param positions of each token in its row
+ */
+export function byPosition(name: string, x: Tensor, positions: readonly number[]): Record<string, Tensor> {
+  const parts = new Map<number, number[]>();
+  for (const [token, position] of positions.entries()) {
+    const first = position < FIRST_POSITIONS ? 0 : 2 ** Math.floor(Math.log2(position));
+    const own = parts.get(first);
+    if (own === undefined) parts.set(first, [token]);
+    else own.push(token);
+  }
+  const inOrder = [...parts].sort(([a], [b]) => a - b);
+  return Object.fromEntries(
+    inOrder.map(([first, tokens]) => {
+      const last = (first === 0 ? FIRST_POSITIONS : 2 * first) - 1;
+      return [
+        `${name} at positions ${first} to ${last}`,
+        gather(x, tensorOf(Int32Array.from(tokens), [tokens.length])),
+      ];
+    }),
+  );
+}
+
+/** The position of each token in its row. */
+export function positionsIn(lengths: readonly number[]): number[] {
+  return lengths.flatMap((length) => [...Array(length).keys()]);
+}
 
 const THETA = 10_000;
 
@@ -153,4 +197,85 @@ export function attentionTests(dtype: FloatDType): TestCase[] {
       attend(`one long row, ${kindName(kind)}`, [613], { heads: 6, keyValueHeads: 2, headDim: 8, ...kind }, 0.4),
     ),
   ];
+}
+
+/** The ops of linear attention, in every dtype. */
+export function linearAttentionCases(sizes: CaseSizes): NumericCase[] {
+  return (['float32', 'bfloat16'] as const).flatMap((dtype) => [
+    ...convolutionCases(dtype),
+    ...gatedDeltaCases(dtype, sizes),
+  ]);
+}
+
+/** Rows shorter than the filter, and channels that no vector load divides. */
+function convolutionCases(dtype: FloatDType): NumericCase[] {
+  const lengths = [1, 9, 3];
+  const tokens = 13;
+  const channels = 67;
+  const x = () => seededTensor([tokens, channels], 50, dtype);
+  const weight = () => seededTensor([channels, 4], 51);
+  return [
+    {
+      name: `causalConvolution ${dtype}`,
+      subject: kernelSubject('causalConvolution', dtype),
+      tolerance: SUM[dtype],
+      compute: (kernels) => {
+        const { causalConvolution } = kernels.of(dtype);
+        const before = seededTensor([lengths.length, 3, channels], 52, dtype);
+        return {
+          output: causalConvolution(x(), weight(), tokenRows(lengths), null),
+          continued: causalConvolution(x(), weight(), tokenRows(lengths), before),
+        };
+      },
+    },
+    {
+      name: `causalConvolutionGradient ${dtype}`,
+      subject: kernelSubject('causalConvolutionGradient', dtype),
+      tolerance: SUM[dtype],
+      compute: (kernels) => {
+        const gradient = seededTensor([tokens, channels], 53, dtype);
+        const { causalConvolutionGradient } = kernels.of(dtype);
+        return { result: causalConvolutionGradient(gradient, x(), weight(), tokenRows(lengths)) };
+      },
+    },
+  ];
+}
+
+interface DeltaShape extends DeltaSettings {
+  lengths: readonly number[];
+}
+
+/** Two value heads to a key head; sizes that no vector load divides, and those of released models. */
+function gatedDeltaCases(dtype: FloatDType, sizes: CaseSizes): NumericCase[] {
+  const small: DeltaShape = { keyHeads: 2, valueHeads: 4, keySize: 12, valueSize: 21, lengths: [65, 1, 3] };
+  const large: DeltaShape = { keyHeads: 2, valueHeads: 4, keySize: 128, valueSize: 128, lengths: [130, 64] };
+  return (sizes === 'small' ? [small] : [small, large]).map(({ lengths, ...settings }) => {
+    const { keyHeads, valueHeads, keySize, valueSize } = settings;
+    const tokens = lengths.reduce((sum, length) => sum + length, 0);
+    return {
+      name: `gatedDelta ${dtype}, heads of ${keySize} by ${valueSize}`,
+      subject: kernelSubject('gatedDelta', dtype),
+      tolerance: ATTENTION[dtype],
+      compute: (kernels) => {
+        const inputs: DeltaInputs = {
+          qkv: seededTensor([tokens, 2 * keyHeads * keySize + valueHeads * valueSize], 54, dtype),
+          ba: seededTensor([tokens, 2 * valueHeads], 55, dtype),
+          aLog: seededTensor([valueHeads], 56),
+          dtBias: seededTensor([valueHeads], 57),
+          rows: tokenRows(lengths),
+        };
+        const { gatedDelta } = kernels.of(dtype);
+        const before = seededTensor([lengths.length, valueHeads, keySize, valueSize], 58);
+        const continued = gatedDelta.forward(inputs, settings, { before, record: false, keepLast: true });
+        const { output, kept } = gatedDelta.forward(inputs, settings, { before: null, record: true, keepLast: false });
+        const gradient = seededTensor([tokens, valueHeads * valueSize], 59, dtype);
+        const { byQkv, byBa } = gatedDelta.backward(gradient, inputs, kept!, settings);
+        const widths = [keyHeads * keySize, keyHeads * keySize, valueHeads * valueSize];
+        const [byQuery, byKey, byValue] = split(byQkv, widths, 1);
+        const [byB, byA] = split(byBa, [valueHeads, valueHeads], 1);
+        const gradients = { byQuery: byQuery!, byKey: byKey!, byValue: byValue!, byB: byB!, byA: byA! };
+        return { output, ...gradients, continued: continued.output, last: continued.last! };
+      },
+    };
+  });
 }

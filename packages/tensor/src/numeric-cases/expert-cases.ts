@@ -1,13 +1,23 @@
-import type { FloatDType } from '../dtype.js';
 import { rowSections } from '../kernels/grouped-product.js';
 import { Mxfp4Matrices } from '../kernels/mxfp4.js';
 import type { PackedRows } from '../kernels/packed-matrix.js';
 import { reshape, split } from '../layout.js';
+import type { FloatDType } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
-import { type CaseSizes, kernelSubject, type NumericCase, type TestCase, testCase } from './numeric-case.js';
+import {
+  type CaseSizes,
+  EXACT,
+  kernelSubject,
+  type NumericCase,
+  SINGLE_OP,
+  SUM,
+  seededBytes,
+  seededTensor,
+  spreadTensor,
+  type TestCase,
+  testCase,
+} from './numeric-case.js';
 import { type QuantizedShape, seededPacked } from './quantized-cases.js';
-import { seededBytes, seededTensor, spreadTensor } from './seeded-inputs.js';
-import { EXACT, SINGLE_OP, SUM } from './tolerances.js';
 
 interface GroupShape {
   counts: readonly number[];

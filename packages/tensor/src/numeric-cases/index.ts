@@ -1,22 +1,28 @@
 import { HEAD_SIZES } from '../kernels/kernel-table.js';
-import { adaptedPackedCases } from './adapted-packed-cases.js';
-import { attentionCases, attentionTests } from './attention-cases.js';
+import { attentionCases, attentionTests, linearAttentionCases } from './attention-cases.js';
 import { expertCases } from './expert-cases.js';
 import { kernelCases } from './kernel-cases.js';
 import { cacheCases, cacheTests } from './key-value-cache-cases.js';
-import { linearAttentionCases } from './linear-attention-cases.js';
 import type { CaseSizes, NumericCase, TestCase } from './numeric-case.js';
 import { optimizerCases } from './optimizer-cases.js';
 import { parameterCases } from './parameter-cases.js';
-import { quantizedCases } from './quantized-cases.js';
+import { adaptedPackedCases, quantizedCases } from './quantized-cases.js';
 import { sampleTokenCases } from './sample-token-cases.js';
 import { severalAdaptersTests } from './several-adapters-cases.js';
 import { simpleOpCases } from './simple-op-cases.js';
 
 export { type AttentionCase, attentionCases } from './attention-cases.js';
-export type { CaseSizes, CaseSubject, CaseTolerance, NumericCase, TestCase, TestTolerance } from './numeric-case.js';
-export { seededNumbers, seededTensor } from './seeded-inputs.js';
-export { TRAINING_STEP } from './tolerances.js';
+export {
+  type CaseSizes,
+  type CaseSubject,
+  type CaseTolerance,
+  type NumericCase,
+  seededNumbers,
+  seededTensor,
+  type TestCase,
+  type TestTolerance,
+  TRAINING_STEP,
+} from './numeric-case.js';
 
 const DTYPES = ['float32', 'bfloat16'] as const;
 

@@ -1,12 +1,23 @@
-import type { FloatDType } from '../dtype.js';
 import { type Activation, ACTIVATIONS as ALL_ACTIVATIONS } from '../kernels/activation.js';
 import type { KernelSet } from '../kernels/kernel-table.js';
 import { split } from '../layout.js';
-import type { Tensor } from '../tensor.js';
+import type { FloatDType, Tensor } from '../tensor.js';
 import { cast, tensorOf } from '../transfer.js';
-import { type CaseSizes, kernelSubject, type NumericCase, type TestCase, testCase } from './numeric-case.js';
-import { seededIndices, seededTensor, spreadTensor } from './seeded-inputs.js';
-import { EXACT, FUSED_AND_PLAIN, SAME_BITS, SINGLE_OP, SUM } from './tolerances.js';
+import {
+  type CaseSizes,
+  EXACT,
+  FUSED_AND_PLAIN,
+  kernelSubject,
+  type NumericCase,
+  SAME_BITS,
+  SINGLE_OP,
+  SUM,
+  seededIndices,
+  seededTensor,
+  spreadTensor,
+  type TestCase,
+  testCase,
+} from './numeric-case.js';
 
 const DTYPES: readonly FloatDType[] = ['float32', 'bfloat16'];
 const ACTIVATIONS: readonly Activation[] = [

@@ -1,16 +1,23 @@
-import type { FloatDType } from '../dtype.js';
 import type { AttentionSettings } from '../kernels/attention.js';
 import type { KernelSet } from '../kernels/kernel-table.js';
 import type { Kernels } from '../kernels/kernels.js';
 import { type CachedText, type KeyValueCache, PAGE_TOKENS } from '../kernels/key-value-cache.js';
 import { concat, rowsOf } from '../layout.js';
-import type { Tensor } from '../tensor.js';
+import type { FloatDType, Tensor } from '../tensor.js';
 import { cast, tensorOf } from '../transfer.js';
-import { anglesAt, settingsOf, TESTED_ATTENTION, type TestedAttention } from './attention-cases.js';
-import { byPosition } from './by-position.js';
-import { type CaseSizes, kernelSubject, type NumericCase, type TestCase, testCase } from './numeric-case.js';
-import { seededTensor, spreadTensor } from './seeded-inputs.js';
-import { ATTENTION, FUSED_AND_PLAIN, SAME_BITS } from './tolerances.js';
+import { anglesAt, byPosition, settingsOf, TESTED_ATTENTION, type TestedAttention } from './attention-cases.js';
+import {
+  ATTENTION,
+  type CaseSizes,
+  FUSED_AND_PLAIN,
+  kernelSubject,
+  type NumericCase,
+  SAME_BITS,
+  seededTensor,
+  spreadTensor,
+  type TestCase,
+  testCase,
+} from './numeric-case.js';
 
 interface CacheCaseShape {
   name: string;

@@ -1,11 +1,19 @@
 import { square } from '../arithmetic.js';
-import type { AdamWStep, AdamWUpdate } from '../kernels/adamw.js';
+import { type AdamWStep, type AdamWUpdate, zeroMoment } from '../kernels/adamw.js';
 import type { KernelSet } from '../kernels/kernel-table.js';
-import { zeroMoment } from '../kernels/quantized-moments.js';
 import { cast } from '../transfer.js';
-import { type CaseSizes, kernelSubject, type NumericCase, type TestCase, testCase } from './numeric-case.js';
-import { positiveTensor, seededTensor, spreadTensor } from './seeded-inputs.js';
-import { EXACT, SUM } from './tolerances.js';
+import {
+  type CaseSizes,
+  EXACT,
+  kernelSubject,
+  type NumericCase,
+  positiveTensor,
+  SUM,
+  seededTensor,
+  spreadTensor,
+  type TestCase,
+  testCase,
+} from './numeric-case.js';
 
 const STEP: AdamWStep = {
   gradientScale: 0.125,

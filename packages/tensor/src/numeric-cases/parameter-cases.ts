@@ -1,13 +1,21 @@
-import type { DType, FloatDType } from '../dtype.js';
+import { withMargin } from '../kernels/adapted-product.js';
 import type { KernelSet } from '../kernels/kernel-table.js';
-import { type LoraLayout, parametersOf } from '../kernels/lora.js';
-import type { LoraPart } from '../kernels/lora-products.js';
-import { withMargin } from '../kernels/margin-weight.js';
+import { type LoraLayout, type LoraPart, parametersOf } from '../kernels/lora.js';
 import { concat, rowsOf, split } from '../layout.js';
-import type { Tensor } from '../tensor.js';
-import { type CaseSizes, kernelSubject, type NumericCase, type TestCase, testCase } from './numeric-case.js';
-import { seededTensor, spreadTensor } from './seeded-inputs.js';
-import { ADDED_PRODUCT, EXACT, SINGLE_OP, SUM } from './tolerances.js';
+import type { DType, FloatDType, Tensor } from '../tensor.js';
+import {
+  ADDED_PRODUCT,
+  type CaseSizes,
+  EXACT,
+  kernelSubject,
+  type NumericCase,
+  SINGLE_OP,
+  SUM,
+  seededTensor,
+  spreadTensor,
+  type TestCase,
+  testCase,
+} from './numeric-case.js';
 
 // What is computed with the vector of all parameters of an adapter.
 

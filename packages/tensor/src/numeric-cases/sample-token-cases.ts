@@ -1,12 +1,17 @@
 import { engine } from '../binding.js';
-import type { FloatDType } from '../dtype.js';
 import type { KernelSet } from '../kernels/kernel-table.js';
-import type { TokenChoice } from '../kernels/token-choice.js';
-import type { Tensor } from '../tensor.js';
+import type { TokenChoice } from '../kernels/sample-tokens.js';
+import type { FloatDType, Tensor } from '../tensor.js';
 import { cast, tensorOf } from '../transfer.js';
-import { type CaseSizes, kernelSubject, type NumericCase, type TestCase, testCase } from './numeric-case.js';
-import { seededNumbers } from './seeded-inputs.js';
-import { EXACT } from './tolerances.js';
+import {
+  type CaseSizes,
+  EXACT,
+  kernelSubject,
+  type NumericCase,
+  seededNumbers,
+  type TestCase,
+  testCase,
+} from './numeric-case.js';
 
 const PLAIN: TokenChoice = {
   ...{ given: null, temperature: 1, topK: 0, topP: 1, minP: 0, draw: 0.5 },

@@ -1,14 +1,10 @@
 import { multiply } from '../arithmetic.js';
-import type { FloatDType } from '../dtype.js';
 import type { KernelSet } from '../kernels/kernel-table.js';
-import { parametersOf } from '../kernels/lora.js';
-import type { LoraPart } from '../kernels/lora-products.js';
+import { type LoraPart, parametersOf } from '../kernels/lora.js';
 import { concat, rowsOf } from '../layout.js';
-import type { Tensor } from '../tensor.js';
+import type { FloatDType, Tensor } from '../tensor.js';
 import { constant, tensorOf, toFloat32Array } from '../transfer.js';
-import { type TestCase, testCase } from './numeric-case.js';
-import { spreadTensor } from './seeded-inputs.js';
-import { FUSED_AND_PLAIN, SAME_BITS } from './tolerances.js';
+import { FUSED_AND_PLAIN, SAME_BITS, spreadTensor, type TestCase, testCase } from './numeric-case.js';
 
 interface AdapterShape {
   rows: [first: number, count: number];

@@ -21,24 +21,31 @@ import {
   sum,
   tanh,
 } from '../arithmetic.js';
-import type { FloatDType } from '../dtype.js';
 import type { KernelSet } from '../kernels/kernel-table.js';
 import { batchMatMul } from '../kernels/product.js';
 import { concat, fill, gather, pad, reshape, roll, scatter, slice, split, transpose } from '../layout.js';
-import { randomUniform } from '../random.js';
-import { alias, type Tensor } from '../tensor.js';
-import { cast, tensorOfBytes } from '../transfer.js';
+import { alias, type FloatDType, type Tensor } from '../tensor.js';
+import { cast, randomUniform, tensorOfBytes } from '../transfer.js';
 import {
+  ADDED_PRODUCT,
   type CaseSizes,
   type CaseSubject,
   type CaseTolerance,
+  EXACT,
+  FUSED_AND_PLAIN,
   kernelSubject,
   type NumericCase,
+  positiveTensor,
+  ROUNDED_IN_STEPS,
+  SINGLE_OP,
+  SUM,
+  seededIndices,
+  seededNumbers,
+  seededTensor,
+  spreadTensor,
   type TestCase,
   testCase,
 } from './numeric-case.js';
-import { positiveTensor, seededIndices, seededNumbers, seededTensor, spreadTensor } from './seeded-inputs.js';
-import { ADDED_PRODUCT, EXACT, FUSED_AND_PLAIN, ROUNDED_IN_STEPS, SINGLE_OP, SUM } from './tolerances.js';
 
 // The ops that everything else is made of, also the plain variants that replace a fused kernel: without one of them the
 // engine is of no use. One case computes an op on several shapes.

@@ -6,244 +6,23 @@
 // run as late as they may. And it notices what a card would not: pointers of kernels that are not into its memory, and
 // writes just beyond an allocation. Fresh and freed memory is NaN.
 //
-// How it behaves is set by the environment, which is read at cuInit:
-//   EMULATED_GPU_CAPABILITY=9.0       compute capability
-//   EMULATED_GPU_MEMORY=8589934592    bytes
-//   EMULATED_GPU_DRIVER_VERSION=12090 what cuDriverGetVersion returns
-//   EMULATED_GPU_COUNT=1              cards; CUDA_VISIBLE_DEVICES selects among them
-//   EMULATED_GPU_POOLS=1              0: without memory pools
-//   EMULATED_GPU_FRAGMENTS=0          1: the memory pool fragments (fragments.h)
-//   EMULATED_GPU_TRIMS=parts          all: such a pool gives nothing back unless it is asked for everything. Read at
-//                                     each trim
-//   EMULATED_GPU_ATTRIBUTES_FILE=PATH gets a line for each attribute that is set: kernel, attribute, value
-//   EMULATED_GPU_ORDER=0              of threads: 0 as numbered, 1 reversed, else the seed of a shuffle
-//   EMULATED_GPU_FAULT=17:700         launch 17 (from 1) ends with error 700; a list separated by commas
-//   EMULATED_GPU_LOST_FILE=PATH       made when a fault happens; as long as it exists, no process finds a card
-//   EMULATED_GPU_BREAK=NAME:skip      kernels that are broken on purpose, separated by commas: `skip` does not run,
-//                                     `flip` flips the last bit of its first result every second time, `wrong` writes
-//                                     a wrong number there. NAME:skip:OTHER is broken only once kernel OTHER has been
-//                                     launched in the process
-//   EMULATED_GPU_WORK_FILE=PATH       gets a line for each launch, `NAME WORK`: work.h
-//   CUDA_LAUNCH_BLOCKING=1            a launch waits for its kernel, and returns its error
+// The state of the card, and the settings by which it behaves: card.h.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <map>
 #include <mutex>
-#include <sstream>
 #include <string>
 #include <vector>
 
-#include "cuda/emulation/cubin.h"
-#include "cuda/emulation/fragments.h"
+#include "cuda/emulation/card.h"
 #include "cuda/emulation/registry.h"
 #include "cuda/emulation/work.h"
 
 namespace {
 
-using Result = int;
-using Address = uint64_t;
-
-enum : Result {
-  kSuccess = 0,
-  kInvalidValue = 1,
-  kOutOfMemory = 2,
-  kNotInitialized = 3,
-  kNoDevice = 100,
-  kInvalidDevice = 101,
-  kInvalidImage = 200,
-  kInvalidContext = 201,
-  kNoBinary = 209,
-  kInvalidPtx = 218,
-  kUnsupportedPtx = 222,
-  kInvalidHandle = 400,
-  kNotFound = 500,
-  kNotReady = 600,
-  kIllegalAddress = 700,
-  kLaunchFailed = 719,
-  kNotSupported = 801,
-};
-
-const std::map<Result, std::pair<const char*, const char*>>& Errors() {
-  static const std::map<Result, std::pair<const char*, const char*>> errors{
-      {0, {"CUDA_SUCCESS", "no error"}},
-      {1, {"CUDA_ERROR_INVALID_VALUE", "invalid argument"}},
-      {2, {"CUDA_ERROR_OUT_OF_MEMORY", "out of memory"}},
-      {3, {"CUDA_ERROR_NOT_INITIALIZED", "initialization error"}},
-      {46, {"CUDA_ERROR_DEVICE_UNAVAILABLE", "CUDA-capable device(s) is/are busy or unavailable"}},
-      {100, {"CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"}},
-      {101, {"CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"}},
-      {200, {"CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"}},
-      {201, {"CUDA_ERROR_INVALID_CONTEXT", "invalid device context"}},
-      {209, {"CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"}},
-      {214, {"CUDA_ERROR_ECC_UNCORRECTABLE", "uncorrectable ECC error encountered"}},
-      {218, {"CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"}},
-      {222, {"CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain."}},
-      {400, {"CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"}},
-      {500, {"CUDA_ERROR_NOT_FOUND", "named symbol not found"}},
-      {600, {"CUDA_ERROR_NOT_READY", "device not ready"}},
-      {700, {"CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"}},
-      {701, {"CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"}},
-      {702, {"CUDA_ERROR_LAUNCH_TIMEOUT", "the launch timed out and was terminated"}},
-      {716, {"CUDA_ERROR_MISALIGNED_ADDRESS", "misaligned address"}},
-      {719, {"CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"}},
-      {801, {"CUDA_ERROR_NOT_SUPPORTED", "operation not supported"}},
-      {999, {"CUDA_ERROR_UNKNOWN", "unknown error"}},
-  };
-  return errors;
-}
-
-// After these the context is lost, and every call returns them.
-bool IsSticky(Result error) {
-  return error == 46 || error == 214 || error == 999 || (error >= 700 && error <= 719 && error != 701);
-}
-
-std::string Setting(const char* name, const char* otherwise) {
-  const char* value = std::getenv((std::string("EMULATED_GPU_") + name).c_str());
-  return value == nullptr || *value == '\0' ? otherwise : value;
-}
-
-std::vector<std::string> Split(const std::string& text, char by) {
-  std::vector<std::string> parts;
-  std::istringstream stream(text);
-  for (std::string part; std::getline(stream, part, by);) parts.push_back(part);
-  return parts;
-}
-
-struct Settings {
-  int capability_major = 9;
-  int capability_minor = 0;
-  size_t memory_bytes = 0;
-  int count = 1;
-  bool pools = true;
-  bool fragments = false;
-  bool blocking_launches = false;
-  // Launch → error.
-  std::map<uint64_t, Result> faults;
-  struct Broken {
-    std::string how;
-    std::string after;  // empty, or the kernel that must have been launched before
-  };
-  std::map<std::string, Broken> broken;
-};
-
-struct Module {
-  std::string image;
-};
-
-struct Function {
-  const emulation::Kernel* kernel;
-  emulation::LaunchLimits limits;
-  int64_t dynamic_shared_bytes = 0;
-  uint64_t launches = 0;
-};
-
-// A copy from pinned memory that has not run: a card may read the host's memory as late as it needs what is copied.
-struct Upload {
-  Address to;
-  const void* from;
-  size_t bytes;
-};
-
-constexpr int kSharedBytes = 48 << 10;     // of a block, for any kernel
-constexpr int kSharedBytesOptin = 232448;  // on request, of an H100
-constexpr size_t kGuardBytes = 64;
-constexpr unsigned char kGuard = 0x5a;
-constexpr unsigned char kUnset = 0xff;  // NaN in float32 and bfloat16
-
-std::mutex mutex;
-bool initialized = false;
-Settings settings;
-std::vector<int> visible;
-Result sticky = kSuccess;
-uint64_t launches = 0;
-uint64_t used = 0, used_high = 0, reserved = 0, reserved_high = 0;
-emulation::Fragments fragments;
-std::map<Address, size_t> allocations;
-std::map<Address, size_t> pinned;
-std::vector<Upload> uploads;
-std::map<std::pair<Module*, std::string>, Function> functions;
-char the_context;
-thread_local void* current_context = nullptr;
-
-void Say(const std::string& text) { std::fprintf(stderr, "emulated GPU: %s\n", text.c_str()); }
-
-// Notes the work of a launch that has run, where that is asked for.
-void NoteWork(const std::string& kernel, uint64_t work) {
-  const std::string file = Setting("WORK_FILE", "");
-  if (!file.empty()) std::ofstream(file, std::ios::app) << kernel << ' ' << work << '\n';
-}
-
-std::string LostFile() { return Setting("LOST_FILE", ""); }
-
-bool IsLost() {
-  const std::string file = LostFile();
-  return !file.empty() && std::ifstream(file).good();
-}
-
-// The card fails: this call and all later ones return the error.
-Result Lose(Result error, const std::string& why) {
-  Say(why);
-  sticky = error;
-  return error;
-}
-
-std::string UuidText(int card) {
-  char text[64];
-  std::snprintf(text, sizeof(text), "GPU-e0000000-0000-4000-8000-%012x", card);
-  return text;
-}
-
-// The cards that CUDA_VISIBLE_DEVICES leaves: a list of numbers or UUIDs that ends at the first wrong one.
-std::vector<int> VisibleDevices(int count) {
-  std::vector<int> devices;
-  const char* selection = std::getenv("CUDA_VISIBLE_DEVICES");
-  if (selection == nullptr) {
-    for (int card = 0; card < count; card++) devices.push_back(card);
-    return devices;
-  }
-  for (const std::string& part : Split(selection, ',')) {
-    int found = -1;
-    for (int card = 0; card < count; card++) {
-      const bool is_uuid = part.rfind("GPU-", 0) == 0 && UuidText(card).rfind(part, 0) == 0;
-      if (part == std::to_string(card) || is_uuid) found = card;
-    }
-    if (found < 0 || std::find(devices.begin(), devices.end(), found) != devices.end()) break;
-    devices.push_back(found);
-  }
-  return devices;
-}
-
-void ReadSettings() {
-  settings = Settings();
-  const std::string capability = Setting("CAPABILITY", "9.0");
-  std::sscanf(capability.c_str(), "%d.%d", &settings.capability_major, &settings.capability_minor);
-  settings.memory_bytes = std::strtoull(Setting("MEMORY", "8589934592").c_str(), nullptr, 10);
-  settings.count = std::atoi(Setting("COUNT", "1").c_str());
-  settings.pools = Setting("POOLS", "1") != "0";
-  settings.fragments = Setting("FRAGMENTS", "0") != "0";
-  const char* blocking = std::getenv("CUDA_LAUNCH_BLOCKING");
-  settings.blocking_launches = blocking != nullptr && std::string(blocking) == "1";
-  emulation::order = std::atoi(Setting("ORDER", "0").c_str());
-  for (const std::string& fault : Split(Setting("FAULT", ""), ',')) {
-    const std::vector<std::string> parts = Split(fault, ':');
-    if (parts.size() == 2) settings.faults[std::strtoull(parts[0].c_str(), nullptr, 10)] = std::atoi(parts[1].c_str());
-  }
-  for (const std::string& one : Split(Setting("BREAK", ""), ',')) {
-    const std::vector<std::string> parts = Split(one, ':');
-    if (parts.size() >= 2) settings.broken[parts[0]] = {parts[1], parts.size() > 2 ? parts[2] : ""};
-  }
-  visible = VisibleDevices(settings.count);
-}
-
-// What every call that uses the card begins with.
-Result Ready() {
-  if (!initialized) return kNotInitialized;
-  if (sticky != kSuccess) return sticky;
-  return current_context == nullptr ? kInvalidContext : kSuccess;
-}
+using namespace emulation::card;
 
 #define RETURN_UNLESS_READY()                    \
   const std::lock_guard<std::mutex> lock(mutex); \
@@ -254,24 +33,10 @@ Result Ready() {
   RETURN_UNLESS_READY();                   \
   RunUploads()
 
-// Whether one of the ranges of memory holds all of the bytes.
-bool Holds(const std::map<Address, size_t>& ranges, Address at, size_t bytes) {
-  auto after = ranges.upper_bound(at);
-  if (after == ranges.begin()) return false;
-  const auto& [first, length] = *--after;
-  return at + bytes <= first + length;
-}
-
-bool IsOnCard(Address at, size_t bytes) { return Holds(allocations, at, bytes); }
-
-bool IsGuardIntact(Address at, size_t bytes) {
-  const auto* guard = reinterpret_cast<const unsigned char*>(at + bytes);
-  return std::all_of(guard, guard + kGuardBytes, [](unsigned char byte) { return byte == kGuard; });
-}
-
-void RunUploads() {
-  for (const Upload& upload : uploads) std::memcpy(reinterpret_cast<void*>(upload.to), upload.from, upload.bytes);
-  uploads.clear();
+// Notes the work of a launch that has run, where that is asked for.
+void NoteWork(const std::string& kernel, uint64_t work) {
+  const std::string file = Setting("WORK_FILE", "");
+  if (!file.empty()) std::ofstream(file, std::ios::app) << kernel << ' ' << work << '\n';
 }
 
 // Machine code runs on cards of its major version with the same or a later minor one.
@@ -302,52 +67,6 @@ bool IsCubin(const std::string& image) { return image.compare(0, 4, "\177ELF") =
 bool HasKernel(const std::string& image, const std::string& name) {
   if (IsCubin(image)) return emulation::FindSection(image, ".text." + name).found;
   return image.find(".entry " + name + "(") != std::string::npos;
-}
-
-// The first pointer to what a kernel writes, and the size of its elements.
-std::pair<unsigned char*, size_t> FirstOutput(const emulation::Kernel& kernel, void** arguments) {
-  for (size_t i = 0; i < kernel.parameters.size(); i++) {
-    void* at = nullptr;
-    if (!kernel.parameters[i].is_output) continue;
-    std::memcpy(&at, arguments[i], sizeof(at));
-    if (at != nullptr) return {static_cast<unsigned char*>(at), kernel.parameters[i].element_bytes};
-  }
-  return {nullptr, 0};
-}
-
-bool WasLaunched(const std::string& kernel) {
-  return std::any_of(functions.begin(), functions.end(),
-                     [&](const auto& one) { return one.second.launches > 0 && one.second.kernel->name == kernel; });
-}
-
-// How a kernel is broken now; empty if it is not.
-const char* HowBroken(const std::string& kernel) {
-  const auto found = settings.broken.find(kernel);
-  if (found == settings.broken.end()) return "";
-  const auto& [how, after] = found->second;
-  return after.empty() || WasLaunched(after) ? how.c_str() : "";
-}
-
-// Changes what a kernel wrote, if it is broken in that way.
-void Break(const Function& function, const std::string& how, void** arguments) {
-  const auto [at, bytes] = FirstOutput(*function.kernel, arguments);
-  if (at == nullptr) return;
-  if (how == "flip" && function.launches % 2 == 1) at[0] ^= 1;
-  // The highest bit of the mantissa: wrong by a quarter to a half.
-  if (how == "wrong") at[bytes < 4 ? 0 : bytes - 2] ^= 0x40;
-}
-
-// Counts a launch. If it is to fail, `runs` becomes false, or the error is returned at once.
-Result CountLaunch(bool* runs) {
-  launches++;
-  const auto fault = settings.faults.find(launches);
-  if (fault == settings.faults.end()) return kSuccess;
-  *runs = false;
-  if (!IsSticky(fault->second)) return fault->second;
-  // A kernel that fails is noticed by a later call, or by one that waits for it.
-  sticky = fault->second;
-  if (const std::string file = LostFile(); !file.empty()) std::ofstream(file) << sticky;
-  return settings.blocking_launches ? sticky : kSuccess;
 }
 
 // Pointers of a kernel must point into the card's memory.

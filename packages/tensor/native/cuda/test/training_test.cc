@@ -5,8 +5,6 @@
 #include "cuda/test/guarded.h"
 #include "ops/activation/activation_kind.h"
 #include "ops/adamw/adamw_step.h"
-#include "ops/adamw/quantized_moment.h"
-#include "ops/adamw/square_sum.h"
 #include "ops/lora/lora_matrix.h"
 
 using namespace kernel_test;

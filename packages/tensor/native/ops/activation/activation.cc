@@ -4,7 +4,6 @@
 
 #include "cpu/kernel.h"
 #include "cpu/parallel.h"
-#include "ops/activation/activation_operands.h"
 
 namespace lorasmith {
 namespace {

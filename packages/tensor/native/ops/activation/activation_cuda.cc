@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "cuda/host/launch.h"
-#include "ops/activation/activation_operands.h"
+#include "ops/activation/activation.h"
 
 namespace lorasmith::cuda {
 namespace {

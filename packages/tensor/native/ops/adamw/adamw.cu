@@ -1,8 +1,6 @@
 // AdamW with clipping, and the square sum that clipping needs: adamw.cc on a GPU.
 #include "cuda/kernels/device.h"
 #include "ops/adamw/adamw_step.h"
-#include "ops/adamw/quantized_moment.h"
-#include "ops/adamw/square_sum.h"
 
 namespace {
 

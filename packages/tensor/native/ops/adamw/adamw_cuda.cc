@@ -3,7 +3,7 @@
 
 #include "cuda/host/launch.h"
 #include "ops/adamw/adamw_operands.h"
-#include "ops/adamw/square_sum.h"
+#include "ops/adamw/adamw_step.h"
 
 namespace lorasmith::cuda {
 namespace {

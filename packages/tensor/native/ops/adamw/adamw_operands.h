@@ -3,7 +3,6 @@
 
 #include "cpu/kernel.h"
 #include "ops/adamw/adamw_step.h"
-#include "ops/adamw/quantized_moment.h"
 
 namespace lorasmith {
 

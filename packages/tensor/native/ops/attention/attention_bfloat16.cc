@@ -4,7 +4,7 @@
 // Scores are stored transposed, [keys, 32 queries]: the scores of a key are two vectors, softmax needs no sum across a
 // vector, and the second matrix of every product is one panel. With the scores S, weights P and output O of a block of
 // queries: Sᵀ = K Qᵀ, Oᵀ = Vᵀ Pᵀ. With dX the gradient by X: dPᵀ = V dOᵀ, dV += Pᵀ dO, dK += dSᵀ Q, dQᵀ = Kᵀ dSᵀ.
-#include "cpu/bfloat16_panel.h"
+#include "cpu/bfloat16_tile.h"
 
 #if defined(__AVX512BF16__)
 
@@ -12,8 +12,7 @@
 #include <cmath>
 #include <vector>
 
-#include "cpu/transpose.h"
-#include "cpu/vector_bfloat16.h"
+#include "cpu/vector.h"
 #include "ops/attention/attention.h"
 
 namespace lorasmith {

@@ -1,9 +1,9 @@
 // Cached attention with bfloat16 products: see cached_attention.cc.
-#include "cpu/bfloat16_panel.h"
+#include "cpu/bfloat16_tile.h"
 
 #if defined(__AVX512BF16__)
 
-#include "cpu/vector_bfloat16.h"
+#include "cpu/vector.h"
 #include "ops/cached_attention/cached_attention.h"
 
 namespace lorasmith {

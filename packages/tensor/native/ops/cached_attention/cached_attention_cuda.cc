@@ -4,7 +4,7 @@
 //
 // Memory besides inputs and outputs: rotated queries, and for new tokens the results of each piece of their keys in
 // float32.
-#include "cuda/host/launch_tables.h"
+#include "cuda/host/launch.h"
 #include "ops/attention/attention_heads.h"
 #include "ops/cached_attention/cached_attention_operands.h"
 #include "ops/cached_attention/cached_attention_shape.h"

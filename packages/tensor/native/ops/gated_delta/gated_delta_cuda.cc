@@ -5,7 +5,7 @@
 // backward pass, for each value head, 12 D bytes of vectors, and of the gradients by states 4 D² bytes for every 64
 // tokens, as many as the states have that are kept between the passes.
 #include "cuda/host/launch.h"
-#include "ops/gated_delta/gated_delta_operands.h"
+#include "ops/gated_delta/gated_delta.h"
 #include "ops/gated_delta/gated_delta_shape.h"
 
 namespace lorasmith::cuda {

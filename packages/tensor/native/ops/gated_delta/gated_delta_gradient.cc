@@ -15,7 +15,7 @@
 
 #include "cpu/gemm.h"
 #include "cpu/row_offsets.h"
-#include "cpu/transpose.h"
+#include "cpu/vector.h"
 #include "ops/gated_delta/gated_delta.h"
 
 namespace lorasmith {

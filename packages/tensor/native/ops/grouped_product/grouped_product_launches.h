@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "cuda/host/launch.h"
-#include "cuda/host/launch_tables.h"
 #include "ops/grouped_product/grouped_product_shape.h"
 
 namespace lorasmith::cuda {

@@ -7,9 +7,15 @@
 
 #include "cpu/kernel.h"
 #include "ops/dropout/dropout.h"
-#include "ops/lora/lora_fields.h"
 
 namespace lorasmith {
+
+// The numbers by which the input `layout` of LoRA's products describes its adapters: of each adapter the fields of
+// PartField, then of each of its layers those of LayerField. A field named …Bits holds the bits of a float32.
+// src/kernels/lora.ts writes them; a test compares the two lists.
+enum PartField { kFirst, kCount, kOffset, kLayers, kRateBits, kScaleBits, kSeed0, kSeed1, kPartFields };
+
+enum LayerField { kRank, kFirstRow, kRows, kLayerScaleBits, kLayerFields };
 
 // An adapted layer of the group.
 struct Layer {

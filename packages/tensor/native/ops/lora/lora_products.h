@@ -12,11 +12,328 @@
 #include <vector>
 
 #include "cpu/kernel.h"
+#include "cpu/number.h"
 #include "cpu/parallel.h"
-#include "ops/lora/lora_panels.h"
 #include "ops/lora/lora_parts.h"
 
+#if defined(__AVX512BF16__)
+#include "cpu/bfloat16_tile.h"
+#include "cpu/vector.h"
+#endif
+
 namespace lorasmith {
+
+// The second matrix of a product is in panels of 32 columns, of which the last may have 16; a tile of the result is in
+// registers. The sum of an element has the same order whatever lies beside it.
+
+// Columns of the widest panel, and what the width of every panel is a multiple of.
+constexpr int64_t kWidestPanel = 32;
+constexpr int64_t kPanelLanes = 16;
+
+inline int64_t PanelsOf(int64_t columns) { return (columns + kWidestPanel - 1) / kWidestPanel; }
+
+inline int64_t PanelWidth(int64_t columns_left) { return columns_left > kPanelLanes ? kWidestPanel : kPanelLanes; }
+
+template <typename Number>
+struct Rows {
+  const Number* data;
+  int64_t stride;
+};
+
+// Adds sums, rounded once.
+template <typename Number>
+inline void AddSums(const float* sums, int64_t count, Number* to) {
+#pragma omp simd
+  for (int64_t i = 0; i < count; i++) Store(ToFloat(to[i]) + sums[i], to + i);
+}
+
+template <typename Number>
+inline void Round(const float* sums, int64_t count, Number* result) {
+#pragma omp simd
+  for (int64_t i = 0; i < count; i++) Store(sums[i], result + i);
+}
+
+// Computes in float32, on any processor. Matrices of another type are converted, with its rounding.
+template <typename Number>
+struct Float32Panels {
+  using Packed = float;
+  // The depth of every product is a multiple of this.
+  static constexpr int64_t kDepthStep = 1;
+  static constexpr int kTileRows = 6;
+
+  // Rows of a thread's turn: whole tiles.
+  static int64_t MostRows() { return 5 * kTileRows; }
+
+  static float Of(float value) {
+    Number rounded;
+    Store(value, &rounded);
+    return ToFloat(rounded);
+  }
+
+  // Rows of numbers as a first matrix; `copy` is memory for them.
+  static Rows<float> RowsOf(Rows<Number> from, int64_t rows, int64_t depth, std::vector<float>* copy) {
+    if constexpr (std::is_same_v<Number, float>) {
+      return from;
+    } else {
+      copy->resize(rows * depth);
+      for (int64_t row = 0; row < rows; row++) {
+#pragma omp simd
+        for (int64_t i = 0; i < depth; i++) (*copy)[row * depth + i] = ToFloat(from.data[row * from.stride + i]);
+      }
+      return {copy->data(), depth};
+    }
+  }
+
+  // row(k)[0 … columns - 1] → [depth, width]. A null row is zero, as is what lies beyond the columns.
+  template <typename Source, typename RowAt>
+  static void Pack(RowAt row, int64_t depth, int64_t columns, int64_t width, float scale, float* panel) {
+    for (int64_t k = 0; k < depth; k++) {
+      const Source* from = row(k);
+      float* to = panel + k * width;
+      for (int64_t i = 0; i < width; i++) {
+        to[i] = from != nullptr && i < columns ? Of(ToFloat(from[i]) * scale) : 0.0f;
+      }
+    }
+  }
+
+  // The same from the transposed matrix: column(i)[0 … depth - 1] → [depth, width].
+  template <typename ColumnAt>
+  static void PackTransposed(ColumnAt column, int64_t depth, int64_t columns, int64_t width, float scale,
+                             float* panel) {
+    for (int64_t i = 0; i < width; i++) {
+      const float* from = i < columns ? column(i) : nullptr;
+      for (int64_t k = 0; k < depth; k++) panel[k * width + i] = from == nullptr ? 0.0f : Of(from[k] * scale);
+    }
+  }
+
+  // a [rows, depth] times a panel → sums [rows, width], or added to them.
+  static void Multiply(Rows<float> a, int64_t rows, const float* panel, int64_t width, int64_t depth, float* sums,
+                       bool accumulate) {
+    while (rows > 0) {
+      const int64_t some = rows >= kTileRows ? kTileRows : 1;
+      if (width == kWidestPanel) {
+        if (some == kTileRows) {
+          Tile<kTileRows, 2>(a, panel, depth, sums, accumulate);
+        } else {
+          Tile<1, 2>(a, panel, depth, sums, accumulate);
+        }
+      } else if (some == kTileRows) {
+        Tile<kTileRows, 1>(a, panel, depth, sums, accumulate);
+      } else {
+        Tile<1, 1>(a, panel, depth, sums, accumulate);
+      }
+      a.data += some * a.stride;
+      sums += some * width;
+      rows -= some;
+    }
+  }
+
+ private:
+  // With narrower registers the compiler uses several.
+  typedef float Vector __attribute__((vector_size(64), aligned(4)));
+
+  template <int kRows, int kVectors>
+  static void Tile(Rows<float> a, const float* panel, int64_t depth, float* result, bool accumulate) {
+    constexpr int64_t kWidth = kVectors * kPanelLanes;
+    Vector sums[kRows][kVectors];
+    for (int row = 0; row < kRows; row++) {
+      for (int v = 0; v < kVectors; v++) {
+        const Vector* before = reinterpret_cast<const Vector*>(result + row * kWidth + v * kPanelLanes);
+        sums[row][v] = accumulate ? *before : Vector{};
+      }
+    }
+    for (int64_t k = 0; k < depth; k++) {
+      Vector columns[kVectors];
+      for (int v = 0; v < kVectors; v++) {
+        columns[v] = *reinterpret_cast<const Vector*>(panel + k * kWidth + v * kPanelLanes);
+      }
+      for (int row = 0; row < kRows; row++) {
+        const float factor = a.data[row * a.stride + k];
+        for (int v = 0; v < kVectors; v++) sums[row][v] += factor * columns[v];
+      }
+    }
+    for (int row = 0; row < kRows; row++) {
+      for (int v = 0; v < kVectors; v++) {
+        *reinterpret_cast<Vector*>(result + row * kWidth + v * kPanelLanes) = sums[row][v];
+      }
+    }
+  }
+};
+
+#if defined(__AVX512BF16__)
+
+// The first `count` of 16 lanes; all where there are more, none where there are no more.
+inline __mmask16 FirstLanes(int64_t count) {
+  return static_cast<__mmask16>((1u << std::clamp<int64_t>(count, 0, kPanelLanes)) - 1);
+}
+
+inline void AddSums(const float* sums, int64_t count, BFloat16* to) {
+  for (int64_t i = 0; i < count; i += kPanelLanes) {
+    const __mmask16 inside = FirstLanes(count - i);
+    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(inside, to + i));
+    const __m512 numbers = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+    const __m512 sum = _mm512_add_ps(numbers, _mm512_maskz_loadu_ps(inside, sums + i));
+    _mm256_mask_storeu_epi16(to + i, inside, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(sum)));
+  }
+}
+
+inline void Round(const float* sums, int64_t count, BFloat16* result) {
+  for (int64_t i = 0; i < count; i += kPanelLanes) {
+    const __mmask16 inside = FirstLanes(count - i);
+    const __m512 numbers = _mm512_maskz_loadu_ps(inside, sums + i);
+    _mm256_mask_storeu_epi16(result + i, inside, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(numbers)));
+  }
+}
+
+// Computes with VDPBF16PS, which adds two products to a float32 at once: panels hold pairs of depth.
+struct BFloat16Panels {
+  using Packed = BFloat16;
+  static constexpr int64_t kDepthStep = 2;
+
+  // Rows of a thread's turn: whole tiles.
+  static int64_t MostRows() {
+#if defined(LORASMITH_AMX)
+    if (MayUseAmx()) return AmxTiles::kRows;
+#endif
+    return 2 * kTileRows;
+  }
+
+  static Rows<BFloat16> RowsOf(Rows<BFloat16> from, int64_t rows, int64_t depth, std::vector<BFloat16>* copy) {
+    // Rows at a multiple of this distance compete for the same cache lines.
+    constexpr int64_t kSharedBytes = 2048;
+    constexpr int64_t kLine = 64 / sizeof(BFloat16);
+    if (from.stride * sizeof(BFloat16) % kSharedBytes != 0 || rows < 4) return from;
+    const int64_t stride = RoundUp(depth, kLine) + kLine;
+    copy->resize(rows * stride);
+    for (int64_t row = 0; row < rows; row++) {
+      std::memcpy(copy->data() + row * stride, from.data + row * from.stride, depth * sizeof(BFloat16));
+    }
+    return {copy->data(), stride};
+  }
+
+  // row(k)[0 … columns - 1] → [depth / 2, width, 2]; the depth is rounded up, with zeros.
+  template <typename Source, typename RowAt>
+  static void Pack(RowAt row, int64_t depth, int64_t columns, int64_t width, float scale, BFloat16* panel) {
+    alignas(64) uint16_t order[32];
+    for (int i = 0; i < 32; i++) order[i] = static_cast<uint16_t>(i / 2 + (i % 2) * 16);
+    const __m512i interleave = Load(order);
+    for (int64_t k = 0; k < depth; k += 2) {
+      const Source* even = row(k);
+      const Source* odd = k + 1 < depth ? row(k + 1) : nullptr;
+      for (int64_t first = 0; first < width; first += kPanelLanes) {
+        const __mmask16 inside = FirstLanes(columns - first);
+        const __m512i pairs = Both(even, odd, first, inside, scale);
+        _mm512_storeu_si512(panel + k * width + 2 * first, _mm512_permutexvar_epi16(interleave, pairs));
+      }
+    }
+  }
+
+  template <typename ColumnAt>
+  static void PackTransposed(ColumnAt column, int64_t depth, int64_t columns, int64_t width, float scale,
+                             BFloat16* panel) {
+    const __m512 factor = _mm512_set1_ps(scale);
+    for (int64_t first = 0; first < width; first += kPanelLanes) {
+      const float* from[kPanelLanes];
+      for (int64_t i = 0; i < kPanelLanes; i++) from[i] = first + i < columns ? column(first + i) : nullptr;
+      for (int64_t k = 0; k < depth; k += 32) {
+        const __mmask16 left = FirstLanes(depth - k), right = FirstLanes(depth - k - 16);
+        __m512i block[16];
+        for (int64_t i = 0; i < kPanelLanes; i++) {
+          block[i] = _mm512_setzero_si512();
+          if (from[i] == nullptr) continue;
+          const __m512 low = _mm512_mul_ps(_mm512_maskz_loadu_ps(left, from[i] + k), factor);
+          const __m512 high = _mm512_mul_ps(_mm512_maskz_loadu_ps(right, from[i] + k + 16), factor);
+          block[i] = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+        }
+        Transpose16(block);
+        const int64_t pairs = std::min<int64_t>(16, (depth - k + 1) / 2);
+        for (int64_t pair = 0; pair < pairs; pair++) {
+          _mm512_storeu_si512(panel + (k + 2 * pair) * width + 2 * first, block[pair]);
+        }
+      }
+    }
+  }
+
+  static void Multiply(Rows<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t width, int64_t depth, float* sums,
+                       bool accumulate) {
+#if defined(LORASMITH_AMX)
+    if (depth % AmxTiles::kDepth == 0 && MayUseAmx()) {
+      AmxTiles().Multiply({a.data, a.stride}, rows, panel, width, depth, sums, accumulate);
+      return;
+    }
+#endif
+    for (int64_t row = 0; row < rows; row += kTileRows) {
+      const int64_t some = std::min<int64_t>(kTileRows, rows - row);
+      const SumsTile tile = width == kWidestPanel ? kSumsTiles<2>[some] : kSumsTiles<1>[some];
+      tile({a.data + row * a.stride, a.stride}, panel, depth, sums + row * width, accumulate);
+    }
+  }
+
+ private:
+  // Sixteen numbers of each row, those of the even row first.
+  static __m512i Both(const float* even, const float* odd, int64_t first, __mmask16 inside, float scale) {
+    const __m512 factor = _mm512_set1_ps(scale);
+    const auto numbers = [&](const float* row) {
+      return row == nullptr ? _mm512_setzero_ps() : _mm512_mul_ps(_mm512_maskz_loadu_ps(inside, row + first), factor);
+    };
+    return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(numbers(odd), numbers(even)));
+  }
+
+  // As they are: only matrices of float32 are scaled.
+  static __m512i Both(const BFloat16* even, const BFloat16* odd, int64_t first, __mmask16 inside, float) {
+    const auto numbers = [&](const BFloat16* row) {
+      return row == nullptr ? _mm256_setzero_si256() : _mm256_maskz_loadu_epi16(inside, row + first);
+    };
+    return _mm512_inserti64x4(_mm512_castsi256_si512(numbers(even)), numbers(odd), 1);
+  }
+
+  template <int kRows, int kVectors>
+  static void Tile(Rows<BFloat16> a, const BFloat16* panel, int64_t depth, float* result, bool accumulate) {
+    constexpr int64_t kWidth = kVectors * kPanelLanes;
+    __m512 sums[kRows][kVectors];
+#pragma GCC unroll 14
+    for (int row = 0; row < kRows; row++) {
+      for (int v = 0; v < kVectors; v++) {
+        sums[row][v] = accumulate ? _mm512_loadu_ps(result + row * kWidth + v * kPanelLanes) : _mm512_setzero_ps();
+      }
+    }
+    for (int64_t k = 0; k < depth; k += 2) {
+      __m512bh columns[kVectors];
+      for (int v = 0; v < kVectors; v++) columns[v] = Pairs(Load(panel + k * kWidth + v * 2 * kPanelLanes));
+#pragma GCC unroll 14
+      for (int row = 0; row < kRows; row++) {
+        int32_t pair;
+        std::memcpy(&pair, a.data + row * a.stride + k, sizeof(pair));
+        const __m512bh factors = Pairs(_mm512_set1_epi32(pair));
+        for (int v = 0; v < kVectors; v++) sums[row][v] = _mm512_dpbf16_ps(sums[row][v], factors, columns[v]);
+      }
+    }
+#pragma GCC unroll 14
+    for (int row = 0; row < kRows; row++) {
+      for (int v = 0; v < kVectors; v++) _mm512_storeu_ps(result + row * kWidth + v * kPanelLanes, sums[row][v]);
+    }
+  }
+
+  using SumsTile = void (*)(Rows<BFloat16>, const BFloat16*, int64_t, float*, bool);
+  template <int kVectors>
+  static constexpr SumsTile kSumsTiles[kTileRows + 1] = {nullptr,
+                                                         &Tile<1, kVectors>,
+                                                         &Tile<2, kVectors>,
+                                                         &Tile<3, kVectors>,
+                                                         &Tile<4, kVectors>,
+                                                         &Tile<5, kVectors>,
+                                                         &Tile<6, kVectors>,
+                                                         &Tile<7, kVectors>,
+                                                         &Tile<8, kVectors>,
+                                                         &Tile<9, kVectors>,
+                                                         &Tile<10, kVectors>,
+                                                         &Tile<11, kVectors>,
+                                                         &Tile<12, kVectors>,
+                                                         &Tile<13, kVectors>,
+                                                         &Tile<14, kVectors>};
+};
+
+#endif
 
 // Most rows of a thread's turn.
 constexpr int64_t kMostRows = 32;

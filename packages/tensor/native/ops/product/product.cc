@@ -14,15 +14,12 @@
 #include <thread>
 #include <vector>
 
-#include "cpu/amx_tile.h"
 #include "cpu/bfloat16_tile.h"
 #include "cpu/float32_tile.h"
 #include "cpu/parallel.h"
 #include "ops/grouped_product/grouped_product_operands.h"
-#include "ops/quantized/mxfp4_rows.h"
 #include "ops/quantized/packed_operands.h"
-#include "ops/quantized/quantized_rows.h"
-#include "ops/quantized/scaled_rows.h"
+#include "ops/quantized/packed_rows.h"
 
 namespace lorasmith {
 namespace {

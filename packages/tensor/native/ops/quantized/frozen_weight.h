@@ -1,19 +1,48 @@
-// Frozen weights W [out, in] in a product with the matrix of an adapter: see adapted_product.cc. The matrix lies in a
-// margin, beyond the columns of W where in < out, else below its rows.
+// Frozen weights W [out, in] in a product with the matrix of an adapter: see adapted_product_cuda.cc. The matrix lies
+// in a margin, beyond the columns of W where in < out, else below its rows.
 #pragma once
 
 #include <algorithm>
 
+#include "cuda/host/launch.h"
 #include "cuda/host/move.h"
 #include "ops/product/multiply.h"
-#include "ops/quantized/decoded_part.h"
+#include "ops/quantized/packed_operands.h"
+#include "ops/quantized/quantized_box.h"
 
 namespace lorasmith::cuda {
+
+// Of what decodes a rectangle of weights in 4 or 8 bits to memory for a product: dequantize.cu.
+constexpr unsigned kDecodeThreads = 256;
+constexpr int64_t kMostDecodeBlocks = 1 << 16;
+
+struct DecodedPart {
+  int64_t first_row;
+  int64_t rows;
+  int64_t first_column;
+  int64_t width;
+  // Numbers from a row of the memory to the next; 0: the width.
+  int64_t pitch = 0;
+
+  // Blocks of threads that each decode one number, or several.
+  int64_t Blocks(bool whole) const {
+    return std::min(kMostDecodeBlocks, DivideUp(rows * width / (whole ? kDecodedAtOnce : 1), kDecodeThreads));
+  }
+  bool IsWhole() const {
+    return first_column % kDecodedAtOnce == 0 && width % kDecodedAtOnce == 0 && pitch % kDecodedAtOnce == 0;
+  }
+};
+
+// → [rows, pitch], of which the first `width` columns are written.
+template <typename Number>
+void DecodePart(Context& context, const QuantizedMatrix& matrix, const DecodedPart& part, Number* result);
+template <typename Number>
+void DecodePart(Context& context, const ScaledMatrix& matrix, const DecodedPart& part, Number* result);
 
 template <typename Number>
 constexpr TF_DataType kType = std::is_same_v<Number, float> ? TF_FLOAT : TF_BFLOAT16;
 
-// The most ranks of a margin, each rounded up: MARGIN of src/kernels/margin-weight.ts.
+// The most ranks of a margin, each rounded up: MARGIN of src/kernels/adapted-product.ts.
 constexpr int64_t kMargin = 64;
 
 enum class FrozenProduct {

@@ -1,4 +1,4 @@
-// Weights in 4 and 8 bits in memory: packages/weight-files's quantized_matrix.h and scaled_matrix.h on a GPU. What
+// Weights in 4 and 8 bits in memory: packages/weight-files's quantized_matrix.h, and packed_operands.h, on a GPU. What
 // decodes them rounds each step to float32, so that a weight has the same bits everywhere.
 #pragma once
 

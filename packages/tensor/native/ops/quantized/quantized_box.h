@@ -39,7 +39,7 @@ struct QuantizedBox {
   int64_t pitch;
 };
 
-// The same of weights in 8 bits; see scaled_matrix.h.
+// The same of weights in 8 bits; see packed_operands.h.
 struct ScaledBox {
   int64_t columns;  // of the whole matrix
   int64_t first_row;

@@ -7,7 +7,7 @@
 #include "cuda/host/launch.h"
 #include "ops/grouped_product/grouped_product_launches.h"
 #include "ops/product/multiply.h"
-#include "ops/quantized/decoded_part.h"
+#include "ops/quantized/frozen_weight.h"
 #include "ops/quantized/packed_operands.h"
 
 namespace lorasmith::cuda {
