@@ -3,9 +3,9 @@ export * from './bundle-cache.js';
 export type { BundleEntry, EntryPosition, Listing } from './bundle-entry.js';
 export type {
   BundleFile,
+  BundleLease,
   BundleStore,
   ByteRange,
-  HeldBundle,
   LocalBundleStore,
   LocalFile,
   Staging,

@@ -11,12 +11,12 @@ import type { BundleEntry, Listing } from '../bundle-entry.js';
 import { BundleIndex, type EntryNames } from '../bundle-index.js';
 import {
   type BundleFile,
+  type BundleLease,
   type BundleStore,
   type ByteRange,
   bundleNotFound,
   checkBundleFileName,
   checkBundleId,
-  type HeldBundle,
   isBundleId,
   type LocalFile,
   type Staging,
@@ -154,7 +154,7 @@ class ObjectStore implements S3BundleStore {
     return (await this.#store(folder, names, id)) !== null;
   }
 
-  async hold(id: string): Promise<HeldBundle> {
+  async hold(id: string): Promise<BundleLease> {
     const found = await this.record(id);
     return await this.#cache.hold({
       ...this.#copyOf(found),

@@ -27,7 +27,7 @@ import {
 } from '@lorasmith/contracts';
 import { gunzip, textOfFile } from '@lorasmith/row-files';
 import { type Caller, visibleOwner } from '@lorasmith/service-kit';
-import { type BundleStore, type Digest, type HeldBundle, ListedRecords } from '@lorasmith/storage';
+import { type BundleLease, type BundleStore, type Digest, ListedRecords } from '@lorasmith/storage';
 import type { MeteredUpload, StoredBytes } from '../access/byte-quota.js';
 import { type BoundedReader, type FileReading, fromStagedFile } from './bounded-reader.js';
 import { type DatasetLimits, type DatasetSummary, orNothingStored } from './dataset-checker.js';
@@ -175,7 +175,7 @@ export class DatasetCatalog {
   }
 
   /** The dataset as a local folder, until it is released. @throws ProductError `dataset_not_found` */
-  async lease(id: string): Promise<HeldBundle> {
+  async lease(id: string): Promise<BundleLease> {
     return await this.#options.store.hold(id).catch(missingDataset(id));
   }
 

@@ -1,7 +1,7 @@
 import type {
   BaseQuantization,
+  GenerationChunk,
   GenerationFailure,
-  GenerationPiece,
   GenerationRequest,
   GradingBatch,
   GradingOutcome,
@@ -123,7 +123,7 @@ export type TrainerReply =
 
 /** Messages about an answer to a request for text. Nothing follows one of the last three. */
 export type GenerationReply =
-  | { type: 'piece'; run: number; piece: GenerationPiece }
+  | { type: 'piece'; run: number; piece: GenerationChunk }
   | { type: 'answered'; run: number; tokens: TokenCounts }
   | { type: 'cancelled'; run: number }
   | { type: 'answer-failed'; run: number; failure: GenerationFailure };

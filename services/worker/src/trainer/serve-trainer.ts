@@ -88,7 +88,7 @@ export function serveTrainer(
     try {
       const tokens = await generate?.(order, {
         signal: cancelling.signal,
-        onPiece: (piece) => channel.send({ type: 'piece', run: number, piece }),
+        onChunk: (piece) => channel.send({ type: 'piece', run: number, piece }),
       });
       if (tokens == null) channel.send({ type: 'cancelled', run: number });
       else channel.send({ type: 'answered', run: number, tokens });

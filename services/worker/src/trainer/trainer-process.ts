@@ -1,8 +1,8 @@
 import { type Child, type ChildExit, type ChildProgram, explainExit, startChild } from '@lorasmith/child-processes';
 import type {
   ErrorCode,
+  GenerationChunk,
   GenerationFailure,
-  GenerationPiece,
   GradingBatch,
   GradingOutcome,
   JobFailure,
@@ -63,7 +63,7 @@ export interface AnswerCallbacks {
   /** Aborted when nobody wants the answer any more. */
   signal: AbortSignal;
   /** Receives the chunks of the choices. */
-  onPiece: (piece: GenerationPiece) => void;
+  onChunk: (piece: GenerationChunk) => void;
 }
 
 /** The end of an answer in a trainer. `cancelled`: it was not wanted any more. */
@@ -192,7 +192,7 @@ class ChildTrainer implements TrainerProcess {
     });
   }
 
-  generate(order: GenerationOrder, { signal, onPiece }: AnswerCallbacks): Promise<GenerationResult> {
+  generate(order: GenerationOrder, { signal, onChunk }: AnswerCallbacks): Promise<GenerationResult> {
     const child = this.#child;
     const number = ++this.#lastRun;
     return new Promise((resolve) => {
@@ -204,7 +204,7 @@ class ChildTrainer implements TrainerProcess {
         resolve(result);
       };
       const onReply = (reply: TrainerReply) => {
-        if (reply.type === 'piece') onPiece(reply.piece);
+        if (reply.type === 'piece') onChunk(reply.piece);
         else if (reply.type === 'answered') settle({ type: 'answered', tokens: reply.tokens });
         else if (reply.type === 'cancelled') settle({ type: 'cancelled' });
         else if (reply.type === 'answer-failed') settle({ type: 'failed', failure: reply.failure });
