@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import { ProductError } from '@lorasmith/contracts';
 import type { Annotations } from './annotations.js';
-import type { BundleEntry, EntryPosition, Listing } from './bundle-entry.js';
+import type { BundleEntry, EntryPosition, Listing } from './bundle-index.js';
 import type { Digest } from './digest-stream.js';
 
 /** A file of a bundle. */
