@@ -10,8 +10,14 @@ import {
 } from '@lorasmith/contracts';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
-import type { GenerationOrder, TokenCounts, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
-import type { ReportedOutcome } from './run-outcome.js';
+import type {
+  GenerationOrder,
+  ReportedOutcome,
+  TokenCounts,
+  TrainerOrder,
+  TrainerReply,
+  TrainerRequest,
+} from './messages.js';
 import type { AnswerCallbacks, TrainerRunOptions } from './trainer-process.js';
 
 /** A run that is under way in this process. */

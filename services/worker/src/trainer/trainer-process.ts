@@ -10,8 +10,14 @@ import type {
   NewJobEvent,
 } from '@lorasmith/contracts';
 import type { GradeByWebhook, StopReason } from '@lorasmith/training';
-import type { GenerationOrder, TokenCounts, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
-import type { TrainerOutcome } from './run-outcome.js';
+import type {
+  GenerationOrder,
+  TokenCounts,
+  TrainerOrder,
+  TrainerOutcome,
+  TrainerReply,
+  TrainerRequest,
+} from './messages.js';
 
 export interface TrainerLimits {
   /**
