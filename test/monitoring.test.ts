@@ -11,8 +11,7 @@ import {
 } from '../packages/service-kit/src/index.js';
 import { createApiMetrics } from '../services/api/src/api-metrics.js';
 import { countDownloads, countMerges, observeMergedModels } from '../services/registry/src/registry-metrics.js';
-import { observeMachine } from '../services/worker/src/machine-metrics.js';
-import { createGenerationMetrics, createWorkerMetrics } from '../services/worker/src/worker-metrics.js';
+import { createGenerationMetrics, createWorkerMetrics, observeMachine } from '../services/worker/src/worker-metrics.js';
 import { checkMonitoring, dashboardQueries, findPromtool } from './checks/monitoring/promtool.mjs';
 
 // The dashboard and the alerts must query only metrics that the services export. promtool checks their syntax if it is

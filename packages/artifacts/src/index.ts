@@ -7,8 +7,13 @@ export {
   writeManifest,
 } from './adapters/manifest.js';
 export { adapterCard, type CardContent, derivedCard } from './adapters/model-card.js';
-export * from './checkpoints/checkpoint.js';
-export type { CheckpointDescription } from './checkpoints/checkpoint-file.js';
+export type {
+  CheckpointAdapter,
+  CheckpointDescription,
+  CheckpointProgress,
+  CheckpointState,
+  EvaluationProgress,
+} from './checkpoints/checkpoint-file.js';
 export {
   checkpointBytes,
   checkpointSteps,

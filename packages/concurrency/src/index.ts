@@ -1,6 +1,3 @@
-export { Alarm } from './alarm.js';
-export { mapWithConcurrency } from './map-with-concurrency.js';
-export { Semaphore } from './semaphore.js';
-export { SharedRounds } from './shared-rounds.js';
-export { SingleFlight } from './single-flight.js';
-export { inTime, pause, untilAborted } from './waits.js';
+export { mapWithConcurrency, Semaphore } from './limited-calls.js';
+export { SharedRounds, SingleFlight } from './shared-calls.js';
+export { Alarm, inTime, pause, untilAborted } from './waits.js';

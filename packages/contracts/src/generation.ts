@@ -82,7 +82,7 @@ export type FinishReason = 'stop' | 'length';
  * - `end`: the answer is complete.
  * - `failed`: it will not be.
  */
-export type GenerationPiece =
+export type GenerationChunk =
   | { type: 'start'; precision: 'float32' | 'bfloat16' }
   | { type: 'text'; choice: number; text: string; tokens: GeneratedToken[] }
   | { type: 'call'; choice: number; name: string; arguments: string }

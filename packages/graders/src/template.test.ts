@@ -1,6 +1,6 @@
 import { parseJsonNumbers } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
-import { parseTemplate } from './template.js';
+import { parseTemplate } from './compile-grader.js';
 
 test('a template without places is its text', () => {
   expect(parseTemplate('a { b } $1', 'reference').render({ item: {}, text: 'x' })).toBe('a { b } $1');

@@ -43,9 +43,16 @@ export type { Reconciled } from './queue/reconcile-queue.js';
 export { createEventNotices, type EventNotices, type Notice } from './redis/event-notices.js';
 export { type LuaScript, luaScript, readLuaScript } from './redis/lua-script.js';
 export { onRedis, repliesOf } from './redis/redis-errors.js';
-export type { CreateSweepOptions, NewVariant } from './sweeps/sweep-creation.js';
-export type { RecordedRung, RecordedVariant, SweepOutcome, SweepRecord, WantedOfSweep } from './sweeps/sweep-record.js';
+export type {
+  CreateSweepOptions,
+  NewVariant,
+  RecordedRung,
+  RecordedVariant,
+  SweepOutcome,
+  SweepRecord,
+  WantedOfSweep,
+} from './sweeps/sweep-record.js';
 export { endField } from './sweeps/sweep-record.js';
 export type { JobOfSweep, SweepStore } from './sweeps/sweep-store.js';
 export { type ClassWork, WORKER_CLASS_NAME, type WorkerClass, workByClass } from './workers/work-by-class.js';
-export { openWorkerStarts, type WorkerPresence, type WorkerStarts } from './workers/worker-presence.js';
+export { openWorkerStarts, type WorkerPresence, type WorkerStarts } from './workers/worker-reports.js';

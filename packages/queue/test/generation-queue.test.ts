@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { GenerationPiece, GenerationRequest } from '@lorasmith/contracts';
+import type { GenerationChunk, GenerationRequest } from '@lorasmith/contracts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { prefix, redis, useRedis } from '../../../test/use-redis.js';
 import {
@@ -40,17 +40,17 @@ const request = (base: string): GenerationRequest => ({
   stop: [],
   logprobs: null,
 });
-const text = (number: number, length = 1): GenerationPiece => ({
+const text = (number: number, length = 1): GenerationChunk => ({
   type: 'text',
   choice: number,
   text: 'x'.repeat(length),
   tokens: [],
 });
-const END: GenerationPiece = { type: 'end', prompt_tokens: 1, completion_tokens: 2 };
+const END: GenerationChunk = { type: 'end', prompt_tokens: 1, completion_tokens: 2 };
 
 function ask(base: string, waitMs = 20_000) {
   const leaving = new AbortController();
-  const pieces: GenerationPiece[] = [];
+  const pieces: GenerationChunk[] = [];
   const ended = (async () => {
     for await (const piece of client.ask(request(base), { waitMs, signal: leaving.signal })) pieces.push(piece);
   })();
@@ -165,7 +165,7 @@ test('an answer that is not read fills neither Redis nor the worker', async () =
   expect(answer.signal.aborted).toBe(false);
   for (let i = 0; i < 100; i++) answer.write(text(i, 100_000));
   expect(answer.signal.aborted).toBe(true);
-  const rest: GenerationPiece[] = [];
+  const rest: GenerationChunk[] = [];
   for await (const piece of pieces) rest.push(piece);
   expect(rest.at(-1)).toMatchObject({ type: 'failed', failure: { code: 'timeout' } });
 });

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
-import { type HeldBundle, isBundleFileName, type Staging } from './bundle-store.js';
+import { type BundleLease, isBundleFileName, type Staging } from './bundle-store.js';
 import { totalBytes } from './digest-stream.js';
 import { isAbsent, isOccupied } from './local-files.js';
 import { type LocalStagings, openLocalStagings, syncTree } from './local-staging.js';
@@ -30,7 +30,7 @@ export interface BundleCache {
    * The bundle on this host. Fetches it if necessary, once for concurrent calls in this process.
    * @throws ProductError `storage_full` if it does not fit beside the copies in use; errors of fetching
    */
-  hold(bundle: CachedBundle): Promise<HeldBundle>;
+  hold(bundle: CachedBundle): Promise<BundleLease>;
   /** Path of the bundle's folder, if it is on this host. It may be removed at any time. */
   peek(key: string, id: string): Promise<string | null>;
   /** Uses a staged folder as the copy instead of fetching it. Consumes the staging. */

@@ -1,6 +1,5 @@
 import { beforeEach, expect, test } from 'vitest';
-import { newEntryName } from './bundle-entry.js';
-import { BundleIndex, type EntryNames } from './bundle-index.js';
+import { BundleIndex, type EntryNames, newEntryName } from './bundle-index.js';
 
 let folders: Map<string, Set<string>>;
 let index: BundleIndex;

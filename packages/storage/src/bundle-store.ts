@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import { ProductError } from '@lorasmith/contracts';
 import type { Annotations } from './annotations.js';
-import type { BundleEntry, EntryPosition, Listing } from './bundle-entry.js';
+import type { BundleEntry, EntryPosition, Listing } from './bundle-index.js';
 import type { Digest } from './digest-stream.js';
 
 /** A file of a bundle. */
@@ -52,7 +52,7 @@ export interface TemporaryUrlOptions {
 }
 
 /** A bundle as a local folder, which is not removed before it is released. */
-export interface HeldBundle {
+export interface BundleLease {
   /** Its last part is the id of the bundle. */
   readonly folder: string;
   /** Path of a file. @throws ProductError `not_found` for an invalid name */
@@ -108,7 +108,7 @@ export interface BundleStore {
    * The bundle as a local folder, fetched if necessary, to read files by name or map them. Release it afterwards.
    * @throws ProductError `not_found`; `storage_full` when there is no space to fetch it; `storage_unavailable`
    */
-  hold(id: string): Promise<HeldBundle>;
+  hold(id: string): Promise<BundleLease>;
   /** The file is open once the promise resolves, so it can be read completely even if the bundle is deleted meanwhile. @throws ProductError `not_found` */
   read(id: string, name: string, range?: ByteRange): Promise<Readable>;
   /**

@@ -4,16 +4,16 @@ import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { ProductError } from '@lorasmith/contracts';
 import { type Annotations, type NamedTexts, openAnnotations } from './annotations.js';
-import type { BundleEntry, Listing } from './bundle-entry.js';
+import type { BundleEntry, Listing } from './bundle-index.js';
 import { BundleIndex, type EntryNames } from './bundle-index.js';
 import {
   type BundleFile,
+  type BundleLease,
   type BundleStore,
   type ByteRange,
   bundleNotFound,
   checkBundleFileName,
   checkBundleId,
-  type HeldBundle,
   isBundleFileName,
   isBundleId,
   type LocalBundleStore,
@@ -142,7 +142,7 @@ class FolderStore implements LocalBundleStore {
     }
   }
 
-  async hold(id: string): Promise<HeldBundle> {
+  async hold(id: string): Promise<BundleLease> {
     const folder = this.folder(id);
     if (!(await isFolder(folder))) throw bundleNotFound(this.#kind, `bundle ${id}`);
     return { folder, path: (name) => this.path(id, name), release: () => {} };

@@ -8,7 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { type RealS3, startRealS3 } from '../../../test/real-s3.js';
 import { type BundleCache, openBundleCache } from '../src/bundle-cache.js';
 import { BundleIndex } from '../src/bundle-index.js';
-import { bundleKeys } from '../src/s3/bundle-record.js';
+import { bundleKeys } from '../src/s3/bundle-objects.js';
 import { openS3BundleStore, type S3BundleStore, s3EntryNames } from '../src/s3/s3-bundle-store.js';
 import { openS3Objects, type S3Objects } from '../src/s3/s3-objects.js';
 import { describeBundleStore, publish } from './bundle-store-suite.js';

@@ -1,4 +1,10 @@
-export { type AtRung, decideRung, shareOfHalving, stepOfRung } from './halving.js';
-export { metricOf, metricValue } from './metric.js';
-export { rankingOf } from './ranking.js';
+export {
+  type AtRung,
+  decideRung,
+  metricOf,
+  metricValue,
+  rankingOf,
+  shareOfHalving,
+  stepOfRung,
+} from './compare-variants.js';
 export { type Variant, valuesText, variantsOf } from './variants.js';

@@ -7,7 +7,7 @@ import {
   ChatCompletion,
   ChatCompletionChunk,
   Completion,
-  type GenerationPiece,
+  type GenerationChunk,
   type GenerationRequest,
   type KeyId,
   OpenaiErrorBody,
@@ -132,7 +132,7 @@ const faultsOf = (schema: TSchema, answer: unknown) => {
 };
 
 /** Answers the next request with these pieces. */
-async function answering(...pieces: GenerationPiece[]): Promise<GenerationRequest> {
+async function answering(...pieces: GenerationChunk[]): Promise<GenerationRequest> {
   const { request, answer } = await claimed();
   for (const piece of pieces) answer.write(piece);
   await answer.done;
@@ -147,12 +147,12 @@ const token1 = {
   top: [{ text: 'Ho', bytes: [72, 111], logprob: -1 }],
 };
 const token2 = { text: '!', bytes: [33], logprob: -0.25, offset: 2, top: [] };
-const said = (choice = 0): GenerationPiece[] => [
+const said = (choice = 0): GenerationChunk[] => [
   { type: 'text', choice, text: 'Hi', tokens: [token1] },
   { type: 'text', choice, text: '!', tokens: [token2] },
   { type: 'finish', choice, reason: 'stop' },
 ];
-const END: GenerationPiece = { type: 'end', prompt_tokens: 3, completion_tokens: 2 };
+const END: GenerationChunk = { type: 'end', prompt_tokens: 3, completion_tokens: 2 };
 const CHAT = { model: OWN, messages: [{ role: 'user' as const, content: 'Hello' }] };
 
 const TOOL = { type: 'function' as const, function: { name: 'look', parameters: { type: 'object' } } };
@@ -204,7 +204,7 @@ describe('a chat', () => {
   });
 
   test('says in which precision its text was computed, in a stream with every chunk', async () => {
-    const start: GenerationPiece = { type: 'start', precision: 'bfloat16' };
+    const start: GenerationChunk = { type: 'start', precision: 'bfloat16' };
     const asked = client.chat.completions.create(CHAT);
     await answering(start, ...said(), END);
     expect(await asked).toMatchObject({ system_fingerprint: 'fp_bfloat16' });
@@ -341,7 +341,7 @@ describe('a chat', () => {
   });
 
   test('has calls of tools, whole and streamed', async () => {
-    const pieces: GenerationPiece[] = [
+    const pieces: GenerationChunk[] = [
       { type: 'text', choice: 0, text: 'Well.', tokens: [] },
       { type: 'call', choice: 0, name: 'f', arguments: '{"a":1}' },
       { type: 'call', choice: 0, name: 'f', arguments: '{}' },
@@ -538,7 +538,7 @@ test('an answer that is complete, and whose client does not read it, gives its p
     sent.on('response', (response) => response.on('error', () => {}));
     onTestFinished(() => void sent.destroy());
     sent.end(JSON.stringify(CHAT));
-    const long = Array<GenerationPiece>(150).fill({ type: 'text', choice: 0, text: 'x'.repeat(100_000), tokens: [] });
+    const long = Array<GenerationChunk>(150).fill({ type: 'text', choice: 0, text: 'x'.repeat(100_000), tokens: [] });
     await answering(...long, ...said(), END);
   }
   const asked = client.chat.completions.create(CHAT);

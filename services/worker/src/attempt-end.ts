@@ -7,7 +7,7 @@ import type { Logger } from 'pino';
 import type { OrderSources } from './prepare-order.js';
 import { adapterIdOf, removeOrphanedAdapter } from './publish-adapter.js';
 import type { StopSignal } from './stop-signal.js';
-import type { PoolOutcome } from './trainer/run-outcome.js';
+import type { PoolOutcome } from './trainer/messages.js';
 
 /**
  * The way in which the work of an attempt has ended: as its run did, or else

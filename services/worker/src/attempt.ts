@@ -16,9 +16,8 @@ import { createEventRecorder } from './event-recorder.js';
 import { type PreparedOrder, prepareOrder } from './prepare-order.js';
 import { publishAdapter } from './publish-adapter.js';
 import { openStopSignal, type StopSignal, unlessStopped } from './stop-signal.js';
-import type { TrainerOrder } from './trainer/messages.js';
+import type { PoolOutcome, TrainerOrder } from './trainer/messages.js';
 import type { PoolMember } from './trainer/pool-member.js';
-import type { PoolOutcome } from './trainer/run-outcome.js';
 import { TrainingLog } from './training-log.js';
 import type { AttemptMetrics } from './worker-metrics.js';
 

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { copyFile, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { type JobId, ProductError } from '@lorasmith/contracts';
-import type { BundleStore, HeldBundle } from '@lorasmith/storage';
+import type { BundleLease, BundleStore } from '@lorasmith/storage';
 
 const FILE = /^step-\d{10}\.safetensors$/;
 const ID = /^(job_[0-9a-z]+)\.(step-\d{10})\.([0-9a-z]{1,12})$/;
@@ -99,7 +99,7 @@ export class CheckpointMirror {
 }
 
 /** Null where it was removed since it was listed: the worker that saved it may still run, and keeps its newest only. */
-async function leaseIfThere(bundles: BundleStore, id: string): Promise<HeldBundle | null> {
+async function leaseIfThere(bundles: BundleStore, id: string): Promise<BundleLease | null> {
   try {
     return await bundles.hold(id);
   } catch (error) {

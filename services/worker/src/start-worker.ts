@@ -16,7 +16,6 @@ import { watchLoad } from './device/machine-load.js';
 import { FolderSweeps } from './folder-sweeps.js';
 import { answerRequests } from './generation/answer-requests.js';
 import { JobFolders } from './job-folders.js';
-import { observeMachine } from './machine-metrics.js';
 import { profileMachine } from './machine-profile.js';
 import { startMaintenance } from './maintenance.js';
 import type { OrderSources } from './prepare-order.js';
@@ -31,7 +30,7 @@ import {
   type TrainerProcessOptions,
 } from './trainer/trainer-process.js';
 import { trainerEnvironment, trainerProgram } from './trainer/trainer-program.js';
-import { createGenerationMetrics, createWorkerMetrics } from './worker-metrics.js';
+import { createGenerationMetrics, createWorkerMetrics, observeMachine } from './worker-metrics.js';
 
 const HOUR_MS = 3_600_000;
 

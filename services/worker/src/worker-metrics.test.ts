@@ -2,8 +2,7 @@ import { totalmem } from 'node:os';
 import type { EventData, MachineEngine } from '@lorasmith/contracts';
 import { createMetrics, type Registry } from '@lorasmith/service-kit';
 import { beforeEach, expect, test, vi } from 'vitest';
-import { observeMachine } from './machine-metrics.js';
-import { type AttemptMetrics, createWorkerMetrics, type WorkerMetrics } from './worker-metrics.js';
+import { type AttemptMetrics, createWorkerMetrics, observeMachine, type WorkerMetrics } from './worker-metrics.js';
 
 const CPU: MachineEngine = { kind: 'cpu', card: null, self_test: null };
 

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { localModels } from '@lorasmith/base-models';
-import type { GenerationPiece, GenerationRequest } from '@lorasmith/contracts';
+import type { GenerationChunk, GenerationRequest } from '@lorasmith/contracts';
 import { createGenerationClient, createGenerationServer, type GenerationClient } from '@lorasmith/queue';
 import { createMetrics } from '@lorasmith/service-kit';
 import { openBundleStore } from '@lorasmith/storage';
@@ -107,7 +107,7 @@ function requestFor(base: string, how: How, adapter: string | null = null): Gene
 async function ask(base: string, how: How, waitMs = 30_000, adapter: string | null = null) {
   const leaving = new AbortController();
   const request = requestFor(base, how, adapter);
-  const pieces: GenerationPiece[] = [];
+  const pieces: GenerationChunk[] = [];
   const answer = generation.ask(request, { waitMs, signal: leaving.signal });
   const first = await answer.next();
   if (!first.done) pieces.push(first.value);
@@ -214,7 +214,7 @@ test('nothing of an answer that has ended is kept while its trainer lives', asyn
       inTrainer: { baseModel: 'one', precision: 'float32' as const, quantization: 'none' as const },
     };
     const { signal } = new AbortController();
-    expect(await trainer.generate(order, { signal, onPiece: () => {} })).toMatchObject({ type: 'answered' });
+    expect(await trainer.generate(order, { signal, onChunk: () => {} })).toMatchObject({ type: 'answered' });
     return new WeakRef(order);
   };
   const orders = [await answered(), await answered()];

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import {
   type BaseQuantization,
-  type GenerationPiece,
+  type GenerationChunk,
   type GenerationRequest,
   JobDeferred,
   type TrainingSettings,
@@ -116,10 +116,10 @@ async function generate(
     quantization?: BaseQuantization;
     inTrainer?: GenerationOrder['inTrainer'];
     signal?: AbortSignal;
-    onPiece?: (piece: GenerationPiece) => void;
+    onChunk?: (piece: GenerationChunk) => void;
   } = {},
 ) {
-  const pieces: GenerationPiece[] = [];
+  const pieces: GenerationChunk[] = [];
   const { modelFolder = model, adapterFolder = null, signal = new AbortController().signal } = options;
   const {
     precision = 'auto',
@@ -132,9 +132,9 @@ async function generate(
     { ...order, weightDigests: path.join(folder, 'digests') },
     {
       signal,
-      onPiece(piece) {
+      onChunk(piece) {
         pieces.push(piece);
-        options.onPiece?.(piece);
+        options.onChunk?.(piece);
       },
     },
   );
@@ -211,7 +211,7 @@ describe('an answer', () => {
     isPaused = true;
     const other = new AbortController();
     const begun = new Promise<void>((resolve) => {
-      void generate(text('On 4'), { precision: 'bfloat16', inTrainer, signal: other.signal, onPiece: () => resolve() });
+      void generate(text('On 4'), { precision: 'bfloat16', inTrainer, signal: other.signal, onChunk: () => resolve() });
     });
     await begun;
     const counted = reserved;
@@ -325,7 +325,7 @@ describe('an answer', () => {
         );
       };
       const { pieces, said } = await ask(['weather']);
-      const calls = pieces.filter(({ type }) => type === 'call') as Extract<GenerationPiece, { type: 'call' }>[];
+      const calls = pieces.filter(({ type }) => type === 'call') as Extract<GenerationChunk, { type: 'call' }>[];
       expect(said).toEqual([]);
       expect(calls.map(({ choice }) => choice).sort()).toEqual([0, 1, 2]);
       for (const { name, arguments: values } of calls) {
@@ -374,7 +374,7 @@ describe('an answer', () => {
     const leaving = new AbortController();
     const { tokens, pieces } = await generate(text('Once', { max_tokens: 200 }), {
       signal: leaving.signal,
-      onPiece: ({ type }) => type === 'text' && leaving.abort(),
+      onChunk: ({ type }) => type === 'text' && leaving.abort(),
     });
     expect([tokens, pieces.length]).toEqual([null, 2]);
     expect(host.hasWork()).toBe(false);
@@ -504,8 +504,8 @@ test('adapters beyond the memory for them are loaded again, and those in use sta
   expect(await generate(withAdapter(text('Once'), one), { adapterFolder: ADAPTER })).toEqual(first);
   isPaused = true;
   let answer: ReturnType<typeof generate> | undefined;
-  await new Promise<void>((onPiece) => {
-    answer = generate(withAdapter(text('Once'), one), { adapterFolder: ADAPTER, onPiece: () => onPiece() });
+  await new Promise<void>((onChunk) => {
+    answer = generate(withAdapter(text('Once'), one), { adapterFolder: ADAPTER, onChunk: () => onChunk() });
   });
   await expect(generate(withAdapter(text('Once'), two), { adapterFolder: ADAPTER })).rejects.toMatchObject({
     code: 'service_unavailable',
@@ -528,7 +528,7 @@ test('a base model that changes on disk is not mixed with the one in memory', as
   bytes.fill(0, bytes.length - 4_096);
   const old = await generate(request, {
     modelFolder: changing,
-    onPiece() {
+    onChunk() {
       during ??= writeFile(file, bytes).then(() => generate(request, { modelFolder: changing }));
       during.catch(() => {});
     },

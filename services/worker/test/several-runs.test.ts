@@ -5,8 +5,7 @@ import { fileURLToPath } from 'node:url';
 import type { JobId, NewJobEvent } from '@lorasmith/contracts';
 import type { StopReason } from '@lorasmith/training';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { TrainerOrder } from '../src/trainer/messages.js';
-import type { PoolOutcome, RunOutcome } from '../src/trainer/run-outcome.js';
+import type { PoolOutcome, RunOutcome, TrainerOrder } from '../src/trainer/messages.js';
 import { DEFAULT_POOL_TIMES, TrainerPool, type TrainerPoolOptions } from '../src/trainer/trainer-pool.js';
 import {
   DEFAULT_TRAINER_LIMITS,

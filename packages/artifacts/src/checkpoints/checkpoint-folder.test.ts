@@ -2,7 +2,7 @@ import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { CheckpointAdapter, CheckpointState } from './checkpoint.js';
+import type { CheckpointAdapter, CheckpointState } from './checkpoint-file.js';
 import {
   latestCheckpoint as latestOf,
   listCheckpoints,

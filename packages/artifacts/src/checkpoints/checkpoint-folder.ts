@@ -2,7 +2,7 @@ import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import { systemErrorCode } from '@lorasmith/storage';
-import type { CheckpointState } from './checkpoint.js';
+import type { CheckpointState } from './checkpoint-file.js';
 import {
   type CheckpointDescription,
   describeCheckpoint,

@@ -1,5 +1,5 @@
 import { Alarm } from '@lorasmith/concurrency';
-import type { GenerationPiece } from '@lorasmith/contracts';
+import type { GenerationChunk } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import { luaScript } from '../redis/lua-script.js';
 
@@ -8,7 +8,7 @@ const pushScript = luaScript(import.meta.url, './push-chunks.lua');
 /** A chunk of an answer with its number, from 1, as it is stored: a command that is repeated on a new connection sends chunks again. */
 export interface NumberedChunk {
   number: number;
-  piece: GenerationPiece;
+  piece: GenerationChunk;
 }
 
 /** Sends an answer to the api that asked. */
@@ -16,7 +16,7 @@ export interface ChunkWriter {
   /** Aborted when nobody wants the answer any more, or it is read too slowly; its work should then stop. */
   readonly signal: AbortSignal;
   /** Sends a chunk. Nothing is sent after `end` or `failed`. */
-  write(chunk: GenerationPiece): void;
+  write(chunk: GenerationChunk): void;
   /** Sends nothing more. */
   abandon(): void;
   /** Resolves when everything has been sent, or is no longer wanted. */
@@ -74,7 +74,7 @@ export function createChunkWriter({ redis, id, keys, channel, workerName }: Chun
     alarm.ring();
   };
   const isBlocked = () => unread.reduce((sum, size) => sum + size, 0) >= MAX_UNREAD_BYTES;
-  const queue = (chunk: GenerationPiece) => {
+  const queue = (chunk: GenerationChunk) => {
     const text = JSON.stringify({ number: ++chunkCount, piece: chunk } satisfies NumberedChunk);
     unsent.push(text);
     unsentBytes += text.length;
@@ -128,7 +128,7 @@ export function createChunkWriter({ redis, id, keys, channel, workerName }: Chun
   };
 }
 
-const READ_TOO_SLOWLY: GenerationPiece = {
+const READ_TOO_SLOWLY: GenerationChunk = {
   type: 'failed',
   failure: { code: 'timeout', message: 'The answer was cut off because the client read it too slowly.' },
 };

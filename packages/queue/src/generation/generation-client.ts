@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { type GenerationPiece, type GenerationRequest, ProductError } from '@lorasmith/contracts';
+import { type GenerationChunk, type GenerationRequest, ProductError } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import { generationKeys, NEW_REQUEST } from '../keys.js';
 import { createEventNotices } from '../redis/event-notices.js';
@@ -27,7 +27,7 @@ export interface GenerationClient {
    * @throws ProductError `service_unavailable` if no worker takes the request in time, too many requests wait, or its worker
    * dies
    */
-  ask(request: GenerationRequest, options: AskOptions): AsyncGenerator<GenerationPiece>;
+  ask(request: GenerationRequest, options: AskOptions): AsyncGenerator<GenerationChunk>;
   /** Number of requests that wait for a worker. */
   waiting(): Promise<number>;
   close(): void;

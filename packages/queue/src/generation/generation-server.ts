@@ -1,4 +1,4 @@
-import { type GenerationPiece, GenerationRequest, type ModelName } from '@lorasmith/contracts';
+import { type GenerationChunk, GenerationRequest, type ModelName } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import { Compile } from 'typebox/compile';
 import { generationKeys, NEW_REQUEST } from '../keys.js';
@@ -81,7 +81,7 @@ export function createGenerationServer({ redis, prefix, workerName }: Generation
   };
 }
 
-const ANOTHER_VERSION: GenerationPiece = {
+const ANOTHER_VERSION: GenerationChunk = {
   type: 'failed',
   failure: { code: 'unsupported_version', message: 'The worker and the api are of different versions. Update both.' },
 };

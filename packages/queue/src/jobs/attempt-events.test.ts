@@ -1,6 +1,6 @@
 import type { GroupRelativeObjective, NewJobEvent, Report } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
-import { JobUsage } from './attempt-events.js';
+import { JobUsage } from './job-attempts.js';
 
 /** A report of 10 steps in 2 epochs. */
 const report = (changes: Partial<Report> = {}): NewJobEvent => {

@@ -2,7 +2,7 @@ import { type DatasetId, type JobId, type Owner, ProductError } from '@lorasmith
 import type { Redis } from 'ioredis';
 import type { InputId, JobKeys } from '../keys.js';
 import { luaScript } from '../redis/lua-script.js';
-import { inputsOf, type JobWithInputs } from './job-script.js';
+import { inputsOf, type JobWithInputs } from './record-change.js';
 
 const beginDeletionScript = luaScript(import.meta.url, './begin-deletion.lua');
 const reservedScript = luaScript(import.meta.url, './reserved-bytes.lua');

@@ -1,20 +1,115 @@
 import { randomUUID } from 'node:crypto';
-import type {
-  AdapterId,
-  Checkpoint,
-  Evaluation,
-  Job,
-  JobFailure,
-  JobId,
-  JobStatus,
-  NewJobEvent,
+import {
+  type AdapterId,
+  type Checkpoint,
+  type Evaluation,
+  type Job,
+  type JobEvaluation,
+  type JobFailure,
+  type JobId,
+  type JobProgress,
+  type JobSpec,
+  type JobStatus,
+  type NewJobEvent,
+  objectiveContract,
+  ProductError,
 } from '@lorasmith/contracts';
 import type { StoreDeps } from '../keys.js';
 import { type JobShare, PRIORITY_WEIGHTS } from '../queue/queue-entry.js';
-import { changeOf, evaluationFields, JobUsage } from './attempt-events.js';
 import { type JobOrigin, jobOfRecord, originOfRecord, readInputs } from './job-record.js';
-import { jobScript } from './job-script.js';
-import { cancelled, changeRecord, failed, type RecordChange } from './record-change.js';
+import { cancelled, changeRecord, failed, jobScript, type RecordChange } from './record-change.js';
+
+/** The changes of a record that an event of a trainer reports. */
+function changeOf(event: NewJobEvent): Pick<RecordChange, 'to' | 'fields'> {
+  switch (event.type) {
+    case 'report-ready':
+      return { to: 'running', fields: [['report', JSON.stringify(event.data.report)]] };
+    case 'step-finished': {
+      const { step, total_steps, epoch, loss, tokens_per_second, seconds_left } = event.data;
+      const progress: JobProgress = { step, total_steps, epoch, loss, tokens_per_second, seconds_left };
+      return { fields: [['progress', JSON.stringify(progress)]] };
+    }
+    case 'evaluation-finished': {
+      const { step, ...evaluation } = event.data;
+      return { fields: evaluationFields(step, evaluation) };
+    }
+    case 'tokenizing-progressed':
+    case 'reference-progressed':
+    case 'samples-generated':
+    case 'answers-graded':
+    case 'checkpoint-saved':
+    case 'checkpoint-loaded':
+    case 'training-stopped-early':
+      return {};
+    default:
+      throw new ProductError('internal_error', `A trainer may not write the event ${event.type}.`);
+  }
+}
+
+/** The field of the evaluation after this step, if there is one. */
+function evaluationFields(step?: number, evaluation?: Evaluation | null): [string, string][] {
+  if (step === undefined || !evaluation) return [];
+  const { loss, accuracy, group } = evaluation;
+  const kept: JobEvaluation = { step, loss, accuracy, reward: group?.reward ?? null };
+  return [['evaluation', JSON.stringify(kept)]];
+}
+
+/** The tokens that an attempt has read, and the time that remains, according to its events. */
+export class JobUsage {
+  /** Null for a job that samples no answers. */
+  readonly #sampling: { answers: number; updates: number } | null;
+  #step = 0;
+  #totalSteps: number | null = null;
+  /** The tokens of its rows; where answers are sampled, of its prompts. */
+  #tokensPerStep = 0;
+  #answersPerStep = 0;
+  #totalSeconds: number | null = null;
+
+  constructor({ objective }: Pick<JobSpec, 'objective'>) {
+    this.#sampling = (objective && objectiveContract(objective.kind).rewards?.(objective)) ?? null;
+  }
+
+  /** The tokens that were read since the event before: on average over the steps, and those of an evaluation. */
+  tokensUntil(event: NewJobEvent): number {
+    switch (event.type) {
+      case 'report-ready': {
+        const { tokens, steps, estimate, groups } = event.data.report;
+        this.#totalSteps = steps.total;
+        this.#tokensPerStep = steps.total === 0 ? 0 : tokens.total / steps.total;
+        if (this.#sampling !== null && groups !== undefined) {
+          const { answers, updates } = this.#sampling;
+          this.#answersPerStep = (groups.prompts * answers * updates) / steps.per_epoch;
+        }
+        this.#totalSeconds = estimate?.total_seconds ?? null;
+        return 0;
+      }
+      case 'checkpoint-loaded':
+        this.#step = event.data.step;
+        return 0;
+      case 'step-finished': {
+        const steps = Math.max(0, event.data.step - this.#step);
+        this.#step = event.data.step;
+        return Math.round(steps * this.#tokensOfStep(event.data.group?.['completions/mean_length'] ?? 0));
+      }
+      case 'evaluation-finished':
+        return event.data.tokens;
+      default:
+        return 0;
+    }
+  }
+
+  /** @param answerLength - The mean length of the sampled answers. Each is read after its prompt. */
+  #tokensOfStep(answerLength: number): number {
+    if (this.#sampling === null) return this.#tokensPerStep;
+    return this.#tokensPerStep * this.#sampling.answers + this.#answersPerStep * answerLength;
+  }
+
+  /** Seconds of training that remain, if it trains alone; undefined: unknown. */
+  get secondsLeft(): number | undefined {
+    if (this.#totalSteps === null || this.#totalSeconds === null) return undefined;
+    return this.#totalSeconds * Math.max(0, 1 - this.#step / Math.max(1, this.#totalSteps));
+  }
+}
 
 const startAttemptScript = jobScript(import.meta.url, './start-attempt.lua');
 
@@ -56,7 +151,7 @@ const DEATHS_OF_SUSPECT = 2;
 const LEASED_STATUSES: readonly JobStatus[] = ['preparing', 'running'];
 
 /** `resumed`: the job was resumed later and has a newer queue entry. */
-export type NotNeeded = 'missing' | 'resumed' | JobStatus;
+type NotNeeded = 'missing' | 'resumed' | JobStatus;
 
 export type AttemptStart =
   | { outcome: 'started'; attempt: JobAttempt }
@@ -70,10 +165,10 @@ export type AttemptStart =
 export type AttemptWrite = 'done' | 'stale' | 'cancel-requested';
 
 /** `pause-requested`: the attempt still has the job, and a pause was requested. */
-export type AttemptCheck = AttemptWrite | 'pause-requested';
+type AttemptCheck = AttemptWrite | 'pause-requested';
 
 /** `paused`: because a pause was requested, the job was paused instead of queued. */
-export type AttemptRelease = AttemptWrite | 'paused';
+type AttemptRelease = AttemptWrite | 'paused';
 
 /** The writes of a worker to the record of a job that it has leased. */
 export class JobAttempts {

@@ -4,7 +4,7 @@ import { bullIdOf, type JobQueue } from '../queue/job-queue.js';
 import { luaScript } from '../redis/lua-script.js';
 import { deletionKeys, type JobLimits, limitArguments, throwIfNotAdmitted } from './job-admission.js';
 import { jobMissing, readInputs, readJob } from './job-record.js';
-import { jobScript } from './job-script.js';
+import { jobScript } from './record-change.js';
 import { searchedName, searchedTags } from './search-jobs.js';
 
 const changeDetailsScript = luaScript(import.meta.url, './change-details.lua');

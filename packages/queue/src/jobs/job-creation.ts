@@ -12,7 +12,7 @@ import {
   throwIfNotAdmitted,
 } from './job-admission.js';
 import { type JobOrigin, jobOfRecord, NO_DETAILS, newRecordFields, readJob } from './job-record.js';
-import { jobScript } from './job-script.js';
+import { jobScript } from './record-change.js';
 import { searchedName, searchedTags, searchFacts } from './search-jobs.js';
 
 const createJobScript = jobScript(import.meta.url, './create-job.lua');

@@ -17,7 +17,7 @@ import {
 } from '@lorasmith/contracts';
 import type { StoreDeps } from '../keys.js';
 import { type PlannedWork, queueFacts } from '../queue/queue-entry.js';
-import type { JobWithInputs } from './job-script.js';
+import type { JobWithInputs } from './record-change.js';
 
 /**
  * The fields of a job's hash. Fields that a script reads are plain text; the others are JSON. A missing field is null. Scripts decode no text of users: half a

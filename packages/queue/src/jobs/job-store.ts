@@ -12,7 +12,7 @@ import { createEventNotices } from '../redis/event-notices.js';
 import { type SharedWork, whenDue } from '../redis/lease.js';
 import { guarded, onRedis, type Public } from '../redis/redis-errors.js';
 import { SweepStore } from '../sweeps/sweep-store.js';
-import { MachineBoard } from '../workers/machine-board.js';
+import { MachineBoard } from '../workers/worker-reports.js';
 import { EndedJobs } from './ended-jobs.js';
 import { AdapterBytes, InputJobs } from './job-admission.js';
 import { JobAttempts } from './job-attempts.js';

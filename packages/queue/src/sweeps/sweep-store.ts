@@ -21,22 +21,25 @@ import { EventStream, MAX_EVENTS, type ReadEventsOptions } from '../events/event
 import type { EndedJobs } from '../jobs/ended-jobs.js';
 import { idempotencyConflict } from '../jobs/job-admission.js';
 import { parsed, readInputs, stoppedAtRung } from '../jobs/job-record.js';
-import { jobScript } from '../jobs/job-script.js';
+import { jobScript } from '../jobs/record-change.js';
 import type { StoreDeps } from '../keys.js';
 import { bullIdOf, type JobQueue } from '../queue/job-queue.js';
 import type { EventNotices } from '../redis/event-notices.js';
 import { beginningOf, newest, pageOf } from '../redis/index-pages.js';
 import { luaScript } from '../redis/lua-script.js';
 import { repliesOf } from '../redis/redis-errors.js';
-import { type CreateSweepOptions, type NewVariant, sweepIdempotency, writeSweep } from './sweep-creation.js';
 import {
+  type CreateSweepOptions,
   endField,
+  type NewVariant,
   type RecordedRung,
   rungField,
   type SweepOutcome,
   type SweepRecord,
+  sweepIdempotency,
   sweepOfRecord,
   type WantedOfSweep,
+  writeSweep,
 } from './sweep-record.js';
 
 const wantSweepScript = luaScript(import.meta.url, './want-sweep.lua');

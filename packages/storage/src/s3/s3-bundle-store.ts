@@ -7,16 +7,16 @@ import { mapWithConcurrency } from '@lorasmith/concurrency';
 import { ProductError } from '@lorasmith/contracts';
 import { type Annotations, type NamedTexts, openAnnotations } from '../annotations.js';
 import type { BundleCache } from '../bundle-cache.js';
-import type { BundleEntry, Listing } from '../bundle-entry.js';
+import type { BundleEntry, Listing } from '../bundle-index.js';
 import { BundleIndex, type EntryNames } from '../bundle-index.js';
 import {
   type BundleFile,
+  type BundleLease,
   type BundleStore,
   type ByteRange,
   bundleNotFound,
   checkBundleFileName,
   checkBundleId,
-  type HeldBundle,
   isBundleId,
   type LocalFile,
   type Staging,
@@ -25,8 +25,15 @@ import {
 import { totalBytes } from '../digest-stream.js';
 import { checkJsonSize, isAbsent, MAX_JSON_BYTES } from '../local-files.js';
 import { fileNames, type LocalStagings, openLocalStagings } from '../local-staging.js';
-import { type BundleKeys, type BundleRecord, bundleKeys, readBundleRecord } from './bundle-record.js';
-import { downloadFiles, FILES_AT_ONCE, uploadFiles } from './bundle-transfer.js';
+import {
+  type BundleKeys,
+  type BundleRecord,
+  bundleKeys,
+  downloadFiles,
+  FILES_AT_ONCE,
+  readBundleRecord,
+  uploadFiles,
+} from './bundle-objects.js';
 import { KEYS_PER_REQUEST, listKeys, listParts, type S3Objects } from './s3-objects.js';
 
 export interface S3BundleStoreOptions {
@@ -154,7 +161,7 @@ class ObjectStore implements S3BundleStore {
     return (await this.#store(folder, names, id)) !== null;
   }
 
-  async hold(id: string): Promise<HeldBundle> {
+  async hold(id: string): Promise<BundleLease> {
     const found = await this.record(id);
     return await this.#cache.hold({
       ...this.#copyOf(found),

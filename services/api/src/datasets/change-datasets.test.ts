@@ -7,8 +7,7 @@ import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type ByteQuota, createByteQuota } from '../access/byte-quota.js';
 import type { AccessLimits } from '../access/limits.js';
-import { createDatasetChanges, type DatasetChangesOptions, type Uploader } from './change-datasets.js';
-import { DatasetCatalog } from './dataset-catalog.js';
+import { createDatasetChanges, DatasetCatalog, type DatasetChangesOptions, type Uploader } from './dataset-catalog.js';
 import { RowChecks } from './row-checks.js';
 import type { UploadSource } from './upload-source.js';
 

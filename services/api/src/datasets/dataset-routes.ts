@@ -16,8 +16,7 @@ import {
 import { type HttpApp, untilClosed, uploadBroken } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
-import type { DatasetChanges } from './change-datasets.js';
-import type { DatasetCatalog } from './dataset-catalog.js';
+import type { DatasetCatalog, DatasetChanges } from './dataset-catalog.js';
 import type { RowViews } from './row-views.js';
 import type { TokenPreparations } from './token-preparations.js';
 import { ColumnsParameter, columnsOf, RAW_CONTENT_TYPES, uploadSourceOf, withCurlHint } from './upload-source.js';

@@ -7,7 +7,7 @@ import type {
   CompletionLogprobs,
   FinishReason,
   GeneratedToken,
-  GenerationPiece,
+  GenerationChunk,
   GenerationRequest,
   TokenLogprob,
   Usage,
@@ -24,9 +24,9 @@ export interface AnswerHead {
   system_fingerprint?: string;
 }
 
-export type ChoicePiece = Extract<GenerationPiece, { type: 'text' | 'call' | 'finish' }>;
-export type StartPiece = Extract<GenerationPiece, { type: 'start' }>;
-export type EndPiece = Extract<GenerationPiece, { type: 'end' }>;
+export type ChoiceChunk = Extract<GenerationChunk, { type: 'text' | 'call' | 'finish' }>;
+export type StartPiece = Extract<GenerationChunk, { type: 'start' }>;
+export type EndChunk = Extract<GenerationChunk, { type: 'end' }>;
 
 /** The form of the answers of one call. */
 export interface AnswerForm<Whole, Chunk> {
@@ -34,19 +34,19 @@ export interface AnswerForm<Whole, Chunk> {
   begin(start: StartPiece): void;
   /** The first chunks of a stream. */
   first(): Chunk[];
-  chunkOf(piece: ChoicePiece): Chunk;
+  chunkOf(piece: ChoiceChunk): Chunk;
   /** The last chunk of a stream whose caller asks for the counts. */
-  usageChunk(end: EndPiece): Chunk;
+  usageChunk(end: EndChunk): Chunk;
   /** Any other chunk of such a stream. */
   withUsage(chunk: Chunk): Chunk;
-  whole(pieces: readonly ChoicePiece[], end: EndPiece): Whole;
+  whole(pieces: readonly ChoiceChunk[], end: EndChunk): Whole;
 }
 
 export function fingerprintOf({ precision }: StartPiece): string {
   return `fp_${precision}`;
 }
 
-export function usageOf(end: EndPiece): Static<typeof Usage> {
+export function usageOf(end: EndChunk): Static<typeof Usage> {
   const { prompt_tokens: prompt, completion_tokens: completion } = end;
   return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
 }
@@ -100,7 +100,7 @@ export function chatForm(
   };
 }
 
-function choiceOf(index: number, pieces: readonly GenerationPiece[], asksLogprobs: boolean): Choice {
+function choiceOf(index: number, pieces: readonly GenerationChunk[], asksLogprobs: boolean): Choice {
   const parts: string[] = [];
   const tokens: GeneratedToken[] = [];
   const calls: NonNullable<Choice['message']['tool_calls']> = [];
@@ -123,7 +123,7 @@ function choiceOf(index: number, pieces: readonly GenerationPiece[], asksLogprob
   };
 }
 
-function callOf({ name, arguments: values }: Extract<GenerationPiece, { type: 'call' }>) {
+function callOf({ name, arguments: values }: Extract<GenerationChunk, { type: 'call' }>) {
   return {
     id: `call_${randomBytes(12).toString('hex')}`,
     type: 'function' as const,

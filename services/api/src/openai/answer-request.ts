@@ -6,7 +6,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Authenticator, watchRevocation } from '../access/authenticate.js';
 import type { ConcurrencyQueue } from '../access/concurrency-limit.js';
 import { endWhenStalled } from '../access/concurrency-limit.js';
-import type { AnswerForm, ChoicePiece, EndPiece } from './answer-forms.js';
+import type { AnswerForm, ChoiceChunk, EndChunk } from './answer-forms.js';
 import { openaiErrorBody } from './openai-errors.js';
 
 export interface AnswerOptions {
@@ -93,7 +93,7 @@ async function wholeAnswer<Whole, Chunk>(
   pieces: ReturnType<GenerationClient['ask']>,
   form: AnswerForm<Whole, Chunk>,
 ): Promise<Whole> {
-  const choices: ChoicePiece[] = [];
+  const choices: ChoiceChunk[] = [];
   let logprobs = 0;
   try {
     for (;;) {
@@ -111,7 +111,7 @@ async function wholeAnswer<Whole, Chunk>(
 /** The rest of the answer as server-sent events. An error after the first piece is an event of its own, as in the OpenAI API. */
 async function* eventsOf<Whole, Chunk>(
   pieces: ReturnType<GenerationClient['ask']>,
-  first: ChoicePiece | EndPiece,
+  first: ChoiceChunk | EndChunk,
   options: {
     form: AnswerForm<Whole, Chunk>;
     includeUsage: boolean;
@@ -176,7 +176,7 @@ export function serviceStopping(): ProductError {
 async function nextPiece(
   pieces: ReturnType<GenerationClient['ask']>,
   form: Pick<AnswerForm<unknown, unknown>, 'begin'>,
-): Promise<ChoicePiece | EndPiece> {
+): Promise<ChoiceChunk | EndChunk> {
   const { value: piece, done } = await pieces.next();
   if (done) throw serviceStopping();
   if (piece.type === 'failed') throw failed(piece.failure);

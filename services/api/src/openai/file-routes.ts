@@ -13,8 +13,7 @@ import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { ConcurrencyLimit } from '../access/concurrency-limit.js';
 import { endWhenStalled } from '../access/concurrency-limit.js';
-import type { DatasetChanges } from '../datasets/change-datasets.js';
-import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
+import type { DatasetCatalog, DatasetChanges } from '../datasets/dataset-catalog.js';
 import {
   ColumnsParameter,
   checkedName,

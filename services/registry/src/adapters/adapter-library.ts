@@ -23,7 +23,7 @@ import {
   orderOf,
 } from '@lorasmith/contracts';
 import { type Caller, mayUse, visibleOwner } from '@lorasmith/service-kit';
-import { type BundleStore, type Digest, digestFile, type HeldBundle, ListedRecords } from '@lorasmith/storage';
+import { type BundleLease, type BundleStore, type Digest, digestFile, ListedRecords } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
 
 export interface AdapterLibraryDependencies {
@@ -184,7 +184,7 @@ export class AdapterLibrary {
   }
 }
 
-async function digestOf(lease: HeldBundle, id: string, name: string): Promise<Digest> {
+async function digestOf(lease: BundleLease, id: string, name: string): Promise<Digest> {
   try {
     return await digestFile(lease.path(name));
   } catch (cause) {

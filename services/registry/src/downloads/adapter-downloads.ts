@@ -8,8 +8,15 @@ import type { DerivedForm } from '../merging/derived-form.js';
 import type { MergedModels } from '../merging/merged-models.js';
 import type { DownloadEvent } from '../registry-metrics.js';
 import type { Download } from './answer-download.js';
-import { type BundleContent, type DownloadContent, fileContent, tarContent } from './download-content.js';
-import { FileAnswerStream, locateParts, openParts } from './download-parts.js';
+import {
+  type BundleContent,
+  type DownloadContent,
+  FileAnswerStream,
+  fileContent,
+  locateParts,
+  openParts,
+  tarContent,
+} from './download-content.js';
 
 export interface AdapterDownloadsOptions {
   library: Pick<AdapterLibrary, 'check'>;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { locateParts, openParts } from './download-parts.js';
+import { locateParts, openParts } from './download-content.js';
 
 let root: string;
 let store: LocalBundleStore;

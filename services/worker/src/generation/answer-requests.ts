@@ -125,7 +125,7 @@ async function answer(
             { ...prepared, inTrainer: lease.base },
             {
               signal,
-              onPiece(piece) {
+              onChunk(piece) {
                 if (isFirst && piece.type !== 'start') {
                   metrics.began((performance.now() - startMs) / 1000);
                   isFirst = false;

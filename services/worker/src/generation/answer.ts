@@ -1,4 +1,4 @@
-import { type GenerationPiece, type GenerationRequest, ProductError } from '@lorasmith/contracts';
+import { type GenerationChunk, type GenerationRequest, ProductError } from '@lorasmith/contracts';
 import { GrammarTooLargeError, SchemaError } from '@lorasmith/json-grammar';
 import { conversationOf, type ModelFolder, type ModelText, stopTokenIds } from '@lorasmith/model-folder';
 import {
@@ -26,7 +26,7 @@ export interface PreparedRequest {
 export interface AnswerOptions extends PreparedRequest {
   request: GenerationRequest;
   signal: AbortSignal;
-  onPiece: (piece: GenerationPiece) => void;
+  onChunk: (piece: GenerationChunk) => void;
 }
 
 /** The answer to one request while it is generated. */
@@ -114,7 +114,7 @@ export class Answer {
 
   /** The texts of a prompt, which begin with the prompt itself if the request wants it. */
   #choicesOf(prompt: PromptTokens, index: number): ChoiceText[] {
-    const { request, context, text, calls, onPiece } = this.#options;
+    const { request, context, text, calls, onChunk } = this.#options;
     const { tokenizer } = text;
     const choices = Array.from({ length: request.n }, (_, choice) => {
       const number = index * request.n + choice;
@@ -126,7 +126,7 @@ export class Answer {
         tokenTexts,
         stop: request.stop,
         calls: calls?.ofChoice() ?? null,
-        onPiece,
+        onChunk,
       });
     });
     if (!this.#isEcho) return choices;

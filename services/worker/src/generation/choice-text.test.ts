@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import type { GenerationPiece } from '@lorasmith/contracts';
+import type { GenerationChunk } from '@lorasmith/contracts';
 import { loadTokenizer, TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { ChoiceText, StopTexts, TokenTexts } from './choice-text.js';
@@ -73,19 +73,19 @@ describe('a choice', () => {
   });
 
   const choiceOf = (prompt: string, stop: string[] = [], calls: ChoiceCalls | null = null) => {
-    const pieces: GenerationPiece[] = [];
+    const pieces: GenerationChunk[] = [];
     const promptIds = tokenizer.encode(prompt);
     const tokenTexts = new TokenTexts(tokenizer);
-    const onPiece = (piece: GenerationPiece) => pieces.push(piece);
+    const onChunk = (piece: GenerationChunk) => pieces.push(piece);
     return {
-      text: new ChoiceText({ choice: 0, promptIds, tokenizer, tokenTexts, stop, calls, onPiece }),
+      text: new ChoiceText({ choice: 0, promptIds, tokenizer, tokenTexts, stop, calls, onChunk }),
       pieces,
       promptIds,
     };
   };
   const scored = (id: number) => ({ id, logprob: -1, top: [{ id, logprob: -1 }] });
-  const said = (pieces: GenerationPiece[]) => pieces.map((piece) => (piece.type === 'text' ? piece.text : '')).join('');
-  const tokensOf = (pieces: GenerationPiece[]) =>
+  const said = (pieces: GenerationChunk[]) => pieces.map((piece) => (piece.type === 'text' ? piece.text : '')).join('');
+  const tokensOf = (pieces: GenerationChunk[]) =>
     pieces.flatMap((piece) => (piece.type === 'text' ? piece.tokens : []));
 
   test('has each token where it starts in the text, those of the prompt first', () => {

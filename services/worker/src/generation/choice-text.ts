@@ -1,4 +1,4 @@
-import type { FinishReason, GeneratedToken, GenerationPiece, TokenLogprob } from '@lorasmith/contracts';
+import type { FinishReason, GeneratedToken, GenerationChunk, TokenLogprob } from '@lorasmith/contracts';
 import { TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import type { ScoredToken } from '@lorasmith/models';
 import { type AnswerPart, type ChoiceCalls, startAtEnd } from './tool-calls.js';
@@ -11,7 +11,7 @@ export interface ChoiceTextOptions {
   stop: readonly string[];
   /** Takes calls of tools out of the text; null: it has none. */
   calls: ChoiceCalls | null;
-  onPiece: (piece: GenerationPiece) => void;
+  onChunk: (piece: GenerationChunk) => void;
 }
 
 /** Tokens of a prompt in one chunk. */
@@ -110,22 +110,22 @@ export class ChoiceText {
 
   /** @param tokens are sent with the first text */
   #sendParts(parts: readonly AnswerPart[], tokens: GeneratedToken[] = []): void {
-    const { choice, onPiece } = this.#options;
+    const { choice, onChunk } = this.#options;
     let unsent = tokens;
     for (const part of parts) {
-      if (part.kind === 'call') onPiece({ type: 'call', choice, name: part.name, arguments: part.arguments });
+      if (part.kind === 'call') onChunk({ type: 'call', choice, name: part.name, arguments: part.arguments });
       else if (part.text !== '' || unsent.length > 0) {
-        onPiece({ type: 'text', choice, text: part.text, tokens: unsent });
+        onChunk({ type: 'text', choice, text: part.text, tokens: unsent });
         unsent = [];
       }
     }
-    if (unsent.length > 0) onPiece({ type: 'text', choice, text: '', tokens: unsent });
+    if (unsent.length > 0) onChunk({ type: 'text', choice, text: '', tokens: unsent });
   }
 
   #sendFinish(reason: FinishReason): void {
-    const { choice, calls, onPiece } = this.#options;
+    const { choice, calls, onChunk } = this.#options;
     if (calls !== null) this.#sendParts(calls.parser.end());
-    onPiece({ type: 'finish', choice, reason });
+    onChunk({ type: 'finish', choice, reason });
   }
 }
 

@@ -99,7 +99,7 @@ export class GenerationHost implements TextGenerator {
    * @returns the numbers of tokens; null once the signal is aborted
    * @throws ProductError for a request that cannot be answered, and what the engine throws
    */
-  async generate(order: GenerationOrder, { signal, onPiece }: AnswerCallbacks): Promise<TokenCounts | null> {
+  async generate(order: GenerationOrder, { signal, onChunk }: AnswerCallbacks): Promise<TokenCounts | null> {
     const { request } = order;
     const { whileTraining = (work) => work() } = this.#options;
     const releases: (() => void)[] = [];
@@ -108,10 +108,10 @@ export class GenerationHost implements TextGenerator {
     try {
       const prepared = await whileTraining(() => this.#prepare(order, releases));
       if (signal.aborted) return null;
-      onPiece({ type: 'start', precision: prepared.context.decoder.dtype });
+      onChunk({ type: 'start', precision: prepared.context.decoder.dtype });
       // Whoever got the chunk may have left with it.
       if (signal.aborted) return null;
-      return await this.#answer(new Answer({ request, ...prepared, signal, onPiece }));
+      return await this.#answer(new Answer({ request, ...prepared, signal, onChunk }));
     } catch (error) {
       if (error instanceof JobDeferred) throw busy(error);
       throw engineError(error, 'Try again when less is running.');

@@ -1,24 +1,57 @@
 import type {
   BaseQuantization,
+  Evaluation,
+  GenerationChunk,
   GenerationFailure,
-  GenerationPiece,
   GenerationRequest,
   GradingBatch,
   GradingOutcome,
+  JobFailure,
   JobId,
   JobSpec,
   MachineProfile,
   NewJobEvent,
+  TrainingOutcome,
   TrainingSettings,
   UploadedDataset,
 } from '@lorasmith/contracts';
 import type { ExampleStoreOptions, ValidationRows } from '@lorasmith/planning';
 // Types alone: the worker must not load the engine.
 import type { StopReason } from '@lorasmith/training';
-import type { ReportedOutcome } from './run-outcome.js';
+
+/**
+ * How a run ended. Each layer sees the ends that are possible there.
+ *
+ * - `stopped`: it was asked to, for this reason.
+ * - `recycled`: it stopped after a step, with a checkpoint, so that another trainer can continue it.
+ * - `displaced`: its trainer was killed for another of its runs, which did not stop.
+ * - `deferred`: it could not begin while the other runs of its trainer continued; nothing of it was done.
+ * - `at-rung`: it has reached the rung of its sweep, and is saved.
+ * - `paused`: on request, or because the pool takes fewer runs than it did. It continues from its checkpoint.
+ */
+export type RunOutcome =
+  | { kind: 'finished'; outcome: TrainingOutcome }
+  | { kind: 'failed'; failure: JobFailure }
+  | { kind: 'stopped'; reason: StopReason }
+  | { kind: 'recycled' }
+  | { kind: 'displaced' }
+  | { kind: 'deferred'; why: string }
+  | { kind: 'at-rung'; step: number; evaluation: Evaluation | null }
+  | { kind: 'paused' };
+
+type Without<Kind extends RunOutcome['kind']> = Exclude<RunOutcome, { kind: Kind }>;
+
+/** The outcomes of a run that a trainer reports. */
+export type ReportedOutcome = Without<'displaced' | 'paused'>;
+
+/** The end of a run in one trainer, which may have been killed. */
+export type TrainerOutcome = Without<'paused'>;
+
+/** The end of a run in the pool, which continues it in further trainers. */
+export type PoolOutcome = Without<'recycled' | 'displaced'>;
 
 /** The folders and files of one training. */
-export interface TrainingPaths {
+interface TrainingPaths {
   modelFolder: string;
   rowsFile: string;
   /** Shared by the attempts of a job; the training is resumed from the newest checkpoint in it. */
@@ -29,7 +62,7 @@ export interface TrainingPaths {
 }
 
 /** The share of a run in a trainer that several runs use. */
-export interface RunShare {
+interface RunShare {
   /** Runs of the same key share what the key gets. */
   key: string;
   keyWeight: number;
@@ -122,8 +155,8 @@ export type TrainerReply =
   | GenerationReply;
 
 /** Messages about an answer to a request for text. Nothing follows one of the last three. */
-export type GenerationReply =
-  | { type: 'piece'; run: number; piece: GenerationPiece }
+type GenerationReply =
+  | { type: 'piece'; run: number; piece: GenerationChunk }
   | { type: 'answered'; run: number; tokens: TokenCounts }
   | { type: 'cancelled'; run: number }
   | { type: 'answer-failed'; run: number; failure: GenerationFailure };

@@ -1,8 +1,7 @@
 import type { ErrorCode, JobFailure } from '@lorasmith/contracts';
 import type { PoolRun } from './admission.js';
 import type { SuspicionEvent } from './crash-suspicion.js';
-import type { TrainerOrder } from './messages.js';
-import type { PoolOutcome } from './run-outcome.js';
+import type { PoolOutcome, TrainerOrder } from './messages.js';
 import type { EndedRun, RunOptions, TrainerProcess } from './trainer-process.js';
 import type { SharedBase, TrainerSlot } from './warm-trainer.js';
 

@@ -10,8 +10,14 @@ import {
 } from '@lorasmith/contracts';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
-import type { GenerationOrder, TokenCounts, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
-import type { ReportedOutcome } from './run-outcome.js';
+import type {
+  GenerationOrder,
+  ReportedOutcome,
+  TokenCounts,
+  TrainerOrder,
+  TrainerReply,
+  TrainerRequest,
+} from './messages.js';
 import type { AnswerCallbacks, TrainerRunOptions } from './trainer-process.js';
 
 /** A run that is under way in this process. */
@@ -88,7 +94,7 @@ export function serveTrainer(
     try {
       const tokens = await generate?.(order, {
         signal: cancelling.signal,
-        onPiece: (piece) => channel.send({ type: 'piece', run: number, piece }),
+        onChunk: (piece) => channel.send({ type: 'piece', run: number, piece }),
       });
       if (tokens == null) channel.send({ type: 'cancelled', run: number });
       else channel.send({ type: 'answered', run: number, tokens });

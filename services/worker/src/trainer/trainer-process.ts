@@ -1,8 +1,8 @@
 import { type Child, type ChildExit, type ChildProgram, explainExit, startChild } from '@lorasmith/child-processes';
 import type {
   ErrorCode,
+  GenerationChunk,
   GenerationFailure,
-  GenerationPiece,
   GradingBatch,
   GradingOutcome,
   JobFailure,
@@ -10,8 +10,14 @@ import type {
   NewJobEvent,
 } from '@lorasmith/contracts';
 import type { GradeByWebhook, StopReason } from '@lorasmith/training';
-import type { GenerationOrder, TokenCounts, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
-import type { TrainerOutcome } from './run-outcome.js';
+import type {
+  GenerationOrder,
+  TokenCounts,
+  TrainerOrder,
+  TrainerOutcome,
+  TrainerReply,
+  TrainerRequest,
+} from './messages.js';
 
 export interface TrainerLimits {
   /**
@@ -63,7 +69,7 @@ export interface AnswerCallbacks {
   /** Aborted when nobody wants the answer any more. */
   signal: AbortSignal;
   /** Receives the chunks of the choices. */
-  onPiece: (piece: GenerationPiece) => void;
+  onChunk: (piece: GenerationChunk) => void;
 }
 
 /** The end of an answer in a trainer. `cancelled`: it was not wanted any more. */
@@ -192,7 +198,7 @@ class ChildTrainer implements TrainerProcess {
     });
   }
 
-  generate(order: GenerationOrder, { signal, onPiece }: AnswerCallbacks): Promise<GenerationResult> {
+  generate(order: GenerationOrder, { signal, onChunk }: AnswerCallbacks): Promise<GenerationResult> {
     const child = this.#child;
     const number = ++this.#lastRun;
     return new Promise((resolve) => {
@@ -204,7 +210,7 @@ class ChildTrainer implements TrainerProcess {
         resolve(result);
       };
       const onReply = (reply: TrainerReply) => {
-        if (reply.type === 'piece') onPiece(reply.piece);
+        if (reply.type === 'piece') onChunk(reply.piece);
         else if (reply.type === 'answered') settle({ type: 'answered', tokens: reply.tokens });
         else if (reply.type === 'cancelled') settle({ type: 'cancelled' });
         else if (reply.type === 'answer-failed') settle({ type: 'failed', failure: reply.failure });
