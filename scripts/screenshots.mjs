@@ -13,7 +13,7 @@ import { startStack } from './stack/start-stack.mjs';
 const PICTURES = path.join(ROOT_DIR, 'docs/pictures');
 /** Pictures are in the repository, so they must stay small. */
 const MAX_BYTES = 200_000;
-/** How long a training may report nothing new. Before the first step the worker measures its machine and loads the model. */
+/** The time for which a training may report nothing new. Before the first step the worker measures its machine and loads the model. */
 const SILENCE_MS = 300_000;
 /** The time between two lines about a training. */
 const LINE_EVERY_MS = 5_000;

@@ -11,7 +11,7 @@ export interface CheckpointGate {
   environment: { CHECKPOINT_GATE: string };
   /** Holds every job at the checkpoint of this step. */
   holdAt(step: number): Promise<void>;
-  /** Whether a job has come to the gate. */
+  /** True if a job has come to the gate. */
   isHeld(): boolean;
   release(): Promise<void>;
 }

@@ -8,7 +8,7 @@ const ROOT = new URL('../', import.meta.url);
 
 /** Words that begin a phrase without a noun: "Of the group" does not say what of the group it is, nor does "What it has". */
 const WITHOUT_NOUN =
-  'After|As|At|Before|Between|Beyond|By|During|For|From|In|Instead|Into|Like|Of|On|Over|Per|Since|Through|To|Under|Until|With|Within|Without|What|Which|Who|Whose|That|Those';
+  'After|As|At|Before|Between|Beyond|By|During|For|From|In|Instead|Into|Like|Of|On|Over|Per|Since|Through|To|Under|Until|With|Within|Without|What|Which|Who|Whose|That|Those|Whether|How|Where';
 const BEGINNING = new RegExp(`/\\*\\*\\s*(?:\\*\\s*)?(?:${WITHOUT_NOUN})\\b[^\\n]*`, 'g');
 
 test('every docstring begins with the thing that it describes, and not with a preposition or a question', async () => {

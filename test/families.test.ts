@@ -261,7 +261,7 @@ function productOf(a: Float32Array, b: Float32Array, transposed: boolean): Float
   return product;
 }
 
-/** Where PEFT has the matrices of a module: those of gate_up_proj are within those of down_proj, if both are adapted. */
+/** PEFT's location of a module's matrices: those of gate_up_proj are within those of down_proj, if both are adapted. */
 function pathOf(module: string, modules: readonly string[]): string {
   const [, experts, parameter] = /^(.*\.experts)\.(gate_up_proj|down_proj)$/.exec(module) ?? [];
   if (experts === undefined) return module;

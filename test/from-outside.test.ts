@@ -23,7 +23,7 @@ const MODEL = 'tiny-llama';
 const ROWS = Array.from({ length: 16 }, (_, i) => `{"prompt":"Say ${i}.","completion":"It is ${i}."}\n`).join('');
 
 let folder: string;
-/** Where the client is installed. */
+/** The folder in which the client is installed. */
 let project: string;
 let stack: Awaited<ReturnType<typeof startStack>>;
 let client: ReturnType<typeof createClient>;

@@ -22,7 +22,7 @@ export interface HubServerRepo {
   /** The token that a reader must send; null: everybody may read it. */
   token: string | null;
   gated: boolean;
-  /** Whether large files are offered by Xet too. */
+  /** True if large files are offered by Xet too. */
   xet: boolean;
 }
 

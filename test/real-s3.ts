@@ -10,7 +10,7 @@ export interface RealS3 {
   settings: S3Settings;
   /** The environment variables by which services use it. */
   environment: Record<string, string>;
-  /** Where the server keeps the objects of the bucket as files, by their keys. */
+  /** The folder in which the server keeps the objects of the bucket as files, by their keys. */
   objectsDir: string;
   /** Stops the server. The objects remain. */
   pause(): Promise<void>;

@@ -34,7 +34,7 @@ export function oneOfEachStructure(families: readonly string[]): readonly string
   return HAS_ALL_CASES ? families : families.filter((name) => STRUCTURE_NAMES.has(name));
 }
 
-/** Whether suites of layers and trainings leave out cases: on the emulated card, but for `npm run test:emulated -- --all`. */
+/** True if suites of layers and trainings leave out cases: on the emulated card, but for `npm run test:emulated -- --all`. */
 export const HAS_FEW_CASES = process.env.ENGINE === 'cuda' && process.env.EMULATED_TESTS !== 'all';
 
 /** The kernels with which suites of layers and trainings run: without all cases those of a trainer. The suites of ops have both. */

@@ -156,7 +156,7 @@ export function adapterFor(groups, initial) {
   return new LoraAdapter(groups, { targets, dropout: 0, seed: 0, initial });
 }
 
-/** How many numbers LoRA trains in a layer of 4096 × 4096. */
+/** The numbers that LoRA trains in a layer of 4096 × 4096. */
 export function savings() {
   const weight = keep(scope(() => fill([4096, 4096], 0, 'bfloat16')));
   const linear = new DenseLinear(kernels, weight, null);

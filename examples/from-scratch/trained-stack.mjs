@@ -194,7 +194,7 @@ async function digestOf(folder) {
     .digest('hex');
 }
 
-/** Whether two models have the same tensors, so that one computes as fast as the other. */
+/** True if two models have the same tensors, so that one computes as fast as the other. */
 async function haveSameTensors(/** @type {string} */ one, /** @type {string} */ other) {
   const [shapes, others] = await Promise.all([one, other].map(shapesOf));
   return shapes === others;

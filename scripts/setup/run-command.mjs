@@ -6,7 +6,7 @@ import { SetupError } from './run-steps.mjs';
 /** Maximum output shown of a failed command: enough for a compiler error, without flooding a terminal. */
 const OUTPUT_TAIL_BYTES = 6_000;
 
-/** How often a silent command is reported as still running. */
+/** The interval at which a silent command is reported as still running. */
 const TICK_MS = 1_000;
 
 /**

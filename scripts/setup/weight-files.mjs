@@ -6,7 +6,7 @@ import { compileNative, NODE_HEADERS, placeFiles } from './native-build.mjs';
 import { describeFailure } from './run-steps.mjs';
 
 const SOURCE_DIR = path.join(ROOT_DIR, 'packages/weight-files/native');
-/** Where packages/weight-files loads its addon from. */
+/** The path from which packages/weight-files loads its addon. */
 const WEIGHT_FILES_BUILD_DIR = path.join(SOURCE_DIR, 'build');
 
 /** Products and sums are fused only where the source says so. */

@@ -8,7 +8,7 @@ import { SetupError } from '../setup/run-steps.mjs';
 /** Number of lines kept in memory, to be shown when the process dies. */
 const TAIL_LINES = 25;
 
-/** How long to wait for the remaining output of a process that has ended. */
+/** The time to wait for the remaining output of a process that has ended. */
 const LAST_WORDS_MS = 1_000;
 
 /** Maximum length of a shown log line. */

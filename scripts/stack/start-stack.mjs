@@ -9,7 +9,7 @@ import { checkRedisAnswers, lockDataDir, startEmbeddedRedis } from './redis.mjs'
 import { SERVICE_PROGRAMS, STOP_ORDER } from './service-programs.mjs';
 
 const READY_TIMEOUT_MS = 60_000;
-/** How often a service that answers, and lacks something, is asked again. */
+/** The interval at which a service that answers, and lacks something, is asked again. */
 const ASK_AGAIN_MS = 2_000;
 const REDIS_STOP_TIMEOUT_MS = 15_000;
 

@@ -3,7 +3,7 @@ import type { JobId } from '../../packages/contracts/src/index.js';
 import { createJobStore, type JobStore } from '../../packages/queue/src/index.js';
 import { aJobSpec } from '../../packages/queue/test/a-job-spec.js';
 
-/** How many jobs {@link writeManyJobs} writes. */
+/** The number of jobs that {@link writeManyJobs} writes. */
 export const MANY = 500;
 export const OLDEST = 'the oldest of all';
 export const SWEEP = 'ranks';
@@ -11,7 +11,7 @@ export const SWEEP = 'ranks';
 export const RANKS = [4, 8, 16];
 /** The rank of the variant that a rung has stopped. */
 export const STOPPED = 8;
-/** How many jobs are newer than the sweep. */
+/** The number of jobs that are newer than the sweep. */
 const AFTER_SWEEP = 5;
 const STEPS = 12;
 

@@ -32,7 +32,7 @@ export interface PageStack {
 const SERVICE_SECRET = 'the-secret-of-the-services-of-the-page';
 
 export interface PageStackOptions {
-  /** Whether jobs are trained. @defaultValue true */
+  /** True if jobs are trained. @defaultValue true */
   worker?: boolean;
   /** Further settings of the services. */
   env?: NodeJS.ProcessEnv;

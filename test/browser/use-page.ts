@@ -10,7 +10,7 @@ export let tab: WatchedPage;
 export let page: Page;
 
 export interface UsePageOptions {
-  /** Whether jobs are trained. @defaultValue true */
+  /** True if jobs are trained. @defaultValue true */
   worker?: boolean;
   /** Further settings of the services, read after the hooks that the file has registered before. */
   env?: () => NodeJS.ProcessEnv;

@@ -29,7 +29,7 @@ const PARTS = { api: 'api', registry: 'registry', puller: 'puller', worker: 'wor
 const OF_PLACE = ['REDIS_URL', 'REGISTRY_URL', 'DEVICE', 'API_PUBLISHED_HOST'];
 
 /**
- * How the pods of a chart, as it is by default, differ from the services of docker-compose.yml in variables and connections.
+ * The differences of a chart's pods, as it is by default, from the services of docker-compose.yml in variables and connections.
  *
  * @param {Record<string, ComposeService>} services
  * @param {Manifest[]} manifests

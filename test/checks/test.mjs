@@ -54,7 +54,7 @@ const SOURCES = [
 const TESTED_BRANCHES = ['origin/HEAD', 'origin/main', 'main'];
 
 /**
- * Whether sources of the CUDA engine differ from the main branch, in commits or in the working tree. A change on the main branch
+ * True if sources of the CUDA engine differ from the main branch, in commits or in the working tree. A change on the main branch
  * itself is left to continuous integration, and so is a copy without git.
  *
  * @returns {Promise<boolean>}

@@ -20,7 +20,7 @@ const CHECKS = [
 
 /** The runs of a test: without and with a key. They share the time. */
 const RUNS = 2;
-/** Where the time is limited, each operation gets so many in turn, until it is over. */
+/** Each operation of a limited time gets so many in turn, until it is over. */
 const ROUND_EXAMPLES = '10';
 
 /** Runs Schemathesis on the api. @returns its report; `requests` is its count of requests */

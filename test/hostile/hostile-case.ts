@@ -9,7 +9,7 @@ export interface HostileCase {
   name: string;
   /** The expected outcome. */
   outcome: string;
-  /** Whether the request is allowed without an API key. @defaultValue false */
+  /** True if the request is allowed without an API key. @defaultValue false */
   open?: boolean;
   send(stack: HostileStack): Promise<string>;
 }

@@ -32,7 +32,7 @@ export interface HostileStack {
   job: string;
   /** The content of the adapter's two files before the import. */
   peft: { config: Record<string, unknown>; weights: Buffer };
-  /** How a service that should still run has ended; null if all run. */
+  /** The end of a service that should still run; null if all run. */
   crashed(): string | null;
   stop(): Promise<void>;
 }

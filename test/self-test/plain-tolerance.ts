@@ -2,7 +2,7 @@ import type { CaseTolerance } from '../../packages/tensor/src/numeric-cases/inde
 import type { ComputedCase } from '../../packages/training/src/self-test.js';
 
 /**
- * How much more attention in bfloat16 of TensorFlow's own ops may differ than two fused ones (ATTENTION in numeric-case.ts). They also round
+ * The factor by which attention in bfloat16 of TensorFlow's own ops may differ more than two fused ones (ATTENTION in numeric-case.ts). They also round
  * each score before softmax, the gradient of each weight, the weight in a score's gradient, and a block's gradients by keys and
  * values. Weights are largest where scores are, at two standard deviations and more, so that the first of these moves them by √5 × 0.0017:
  * thirteen roundings of 0.0017 for five, √13 / √5 = 1.6 times as much.

@@ -11,7 +11,7 @@ export type Service = 'api' | 'registry' | 'worker';
 /** Simulates a host: one compiled service with its own data folder and models folder. */
 export interface Host {
   dataDir: string;
-  /** Where the service listens; empty for a worker. */
+  /** The address that the service listens on; empty for a worker. */
   url: string;
   /** The last lines of its log. */
   log(): string;

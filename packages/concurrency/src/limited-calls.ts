@@ -8,7 +8,7 @@ export class Semaphore {
     this.#permits = permits;
   }
 
-  /** How many calls wait. */
+  /** The number of calls that wait. */
   get waiting(): number {
     return this.#waiting.size;
   }

@@ -72,7 +72,7 @@ const published = {
 };
 const imported = { kind: Type.Literal('imported') };
 
-/** How an adapter was made: by a training job, from a checkpoint, or by an import. */
+/** The origin of an adapter: by a training job, from a checkpoint, or by an import. */
 const Origin = Type.Union(
   [Type.Object(trained, closed), Type.Object(published, closed), Type.Object(imported, closed)],
   { $id: 'AdapterOrigin' },

@@ -73,7 +73,7 @@ export const DatasetQuery = Type.Object(
 export type DatasetQuery = Static<typeof DatasetQuery>;
 
 /**
- * Where the tokens of a dataset for a base model stand.
+ * The state of a dataset's tokens for a base model.
  *
  * - `none`: they are not stored. The first job makes them.
  * - `waiting`, `preparing`: they are prepared after an upload with `base_model`.

@@ -16,7 +16,7 @@ export const GenerationRequest = Type.Object(
           tools: Nullable(Tools),
           /** Names of tools: the answer is a call of one of them. Null: it is what the model writes. */
           must_call: Nullable(Type.Array(Type.String(), { minItems: 1 })),
-          /** Whether the answer ends after its first call. */
+          /** True if the answer ends after its first call. */
           one_call: Type.Boolean(),
         },
         closed,
@@ -25,7 +25,7 @@ export const GenerationRequest = Type.Object(
         {
           kind: Type.Literal('text'),
           prompts: Type.Array(Type.Union([Type.String(), Type.Array(Type.Integer({ minimum: 0 }))])),
-          /** Whether the answer starts with the prompt. */
+          /** True if the answer starts with the prompt. */
           echo: Type.Boolean(),
         },
         closed,
@@ -47,7 +47,7 @@ export const GenerationRequest = Type.Object(
     repetition_penalty: Type.Number({ exclusiveMinimum: 0 }),
     seed: Type.Integer(),
     stop: Type.Array(Type.String({ minLength: 1 })),
-    /** How many alternatives of each token are reported; null: no log-probabilities at all. */
+    /** The number of alternatives reported of each token; null: no log-probabilities at all. */
     logprobs: Nullable(Type.Integer({ minimum: 0 })),
   },
   closed,
@@ -64,7 +64,7 @@ export interface TokenLogprob {
 }
 
 export interface GeneratedToken extends TokenLogprob {
-  /** Where it starts in the text of its choice, in characters (Unicode code points). */
+  /** Its start in the text of its choice, in characters (Unicode code points). */
   offset: number;
   /** The most likely tokens at this place. */
   top: TokenLogprob[];

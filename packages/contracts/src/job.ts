@@ -155,7 +155,7 @@ const earlyStoppingOptions = {
 };
 
 export const BASE_QUANTIZATIONS = ['none', 'nf4'] as const;
-/** How the frozen weights of a base model are quantized when they are read. */
+/** The quantization of a base model's frozen weights when they are read. */
 export type BaseQuantization = (typeof BASE_QUANTIZATIONS)[number];
 
 export const TrainingSettings = Type.Object(

@@ -17,7 +17,7 @@ export const HubRevision = Type.String({
 
 const HubCommit = Type.String({ pattern: '^[0-9a-f]{40}$', description: 'The commit whose files these are.' });
 
-/** Where a base model comes from. */
+/** The source of a base model. */
 export const ModelOrigin = Type.Object(
   { repo: HubRepository, revision: HubRevision, commit: HubCommit },
   { $id: 'ModelOrigin', ...closed },

@@ -53,7 +53,7 @@ export type BaseModel = Static<typeof BaseModel>;
 const problem = Type.Object({ code: Type.String(), message: Type.String() }, closed);
 const token = Nullable(Type.String());
 
-/** How a language model reads text, from its files. */
+/** A language model's way to read text, from its files. */
 const ModelTextFacts = Type.Object(
   {
     vocab_size: Type.Integer({ minimum: 1 }),

@@ -37,7 +37,7 @@ export interface Paged<Item> {
 }
 
 export interface Counted<Item> extends Paged<Item> {
-  /** How many match the filters, on all pages. */
+  /** The number that match the filters, on all pages. */
   total: number;
 }
 

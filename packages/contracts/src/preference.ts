@@ -14,12 +14,12 @@ export type LabelLossName = (typeof LABEL_LOSSES)[number];
 export const PREFERENCE_LOSSES = [...PAIR_LOSSES, ...LABEL_LOSSES] as const;
 export type PreferenceLoss = (typeof PREFERENCE_LOSSES)[number];
 
-/** Whether a loss compares with a reference. */
+/** True if a loss compares with a reference. */
 export function hasReference(loss: PreferenceLoss): boolean {
   return isLabelLoss(loss) || (REFERENCE_LOSSES as readonly string[]).includes(loss);
 }
 
-/** Whether a loss is of answers with a label, not of pairs. */
+/** True if a loss is of answers with a label, not of pairs. */
 export function isLabelLoss(loss: PreferenceLoss): loss is LabelLossName {
   return (LABEL_LOSSES as readonly string[]).includes(loss);
 }

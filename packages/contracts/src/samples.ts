@@ -112,7 +112,7 @@ export type Sample = Static<typeof Sample>;
 
 const meanScore = (description: string) => Type.Number({ minimum: 0, maximum: 1, description });
 
-/** How answers to held-out rows compare with what the rows say: means over the rows. */
+/** Answers to held-out rows compared with what the rows say: means over the rows. */
 export const AnswerScores = Type.Object(
   {
     rows: Type.Integer({ minimum: 1, description: 'Held-out rows that were answered.' }),

@@ -6,7 +6,7 @@ import { explained, type HubSubject, isTemporary } from './hub-errors.js';
 import type { HubSettings } from './hub-fetch.js';
 import { type HubFile, type HubRepository, pause } from './hub-repository.js';
 
-/** Where files are received. */
+/** The folder where files are received. */
 export interface DownloadFolder {
   /** The path of a file that is incomplete or not checked. */
   partOf(name: string): string;

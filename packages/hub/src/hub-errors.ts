@@ -31,7 +31,7 @@ export function hubAddress({ kind, repo }: Pick<HubSubject, 'kind' | 'repo'>, { 
   return `${endpoint}/${WORDS[kind].path}${repo}`;
 }
 
-/** Whether the same request may succeed a moment later. */
+/** True if the same request may succeed a moment later. */
 export function isTemporary(error: unknown): boolean {
   if (error instanceof ProductError || error instanceof HubProtocolError) return false;
   if (error instanceof HubAnswerError) return error.status >= 500 || error.status === 429 || error.status === 408;

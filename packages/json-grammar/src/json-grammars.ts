@@ -10,7 +10,7 @@ export interface JsonConstraint {
   allowed(): Uint32Array;
   /** @throws GrammarTooLargeError */
   accept(id: number): void;
-  /** Whether the text can only end here. */
+  /** True if the text can only end here. */
   readonly isComplete: boolean;
 }
 

@@ -4,7 +4,7 @@ import { NOTHING, type Term, Terms } from './terms.js';
 
 /** A schema that is not supported, or not satisfiable. */
 export class SchemaError extends Error {
-  /** Where in the schema, from its root: `properties.a.pattern`. Empty for the root. */
+  /** The path in the schema, from its root: `properties.a.pattern`. Empty for the root. */
   readonly path: string;
 
   constructor(path: readonly string[], message: string) {

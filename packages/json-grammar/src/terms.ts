@@ -55,7 +55,7 @@ export class Terms {
   #tableCount = 0;
   #work = 0;
 
-  /** Whether half of what it may hold is in use. */
+  /** True if half of what it may hold is in use. */
   get isHalfFull(): boolean {
     return this.#nodes.length > MAX_TERMS / 2 || this.#tableCount > MAX_TABLES / 2 || this.#work > MAX_WORK / 2;
   }
@@ -69,12 +69,12 @@ export class Terms {
     return this.#nodes[term]!;
   }
 
-  /** Whether the empty string is in the set. */
+  /** True if the empty string is in the set. */
   isNullable(term: Term): boolean {
     return this.#nullable[term]!;
   }
 
-  /** Whether a token may reach the deepest nesting, which depends on all that waits behind it. */
+  /** True if a token may reach the deepest nesting, which depends on all that waits behind it. */
   isNearDeepest(term: Term): boolean {
     return this.#chain[term]! > MAX_CHAIN - CHAIN_OF_TOKEN;
   }

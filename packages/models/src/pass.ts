@@ -12,7 +12,7 @@ export type DropoutSeed = readonly [seed: number, pass: number];
 
 /** The effect of an adapter at one group of linear layers. */
 export interface GroupAdapter<Kept extends Saved = Saved> {
-  /** Whether a backward pass has something to learn here. */
+  /** True if a backward pass has something to learn here. */
   readonly trained: boolean;
   /** Set for low-rank adapters. One op then computes several of them, and `forward` and `backward` below are not called. */
   readonly lowRank?: LowRankAdapter;
@@ -68,7 +68,7 @@ export interface Pass {
    * alone.
    */
   readonly adapters: readonly ActingAdapter[];
-  /** Whether a backward pass will follow. */
+  /** True if a backward pass will follow. */
   readonly record: boolean;
   /**
    * Number of layers, from the lowest trained one on, of which only the input is kept: the backward pass computes the rest again.
@@ -80,7 +80,7 @@ export interface Pass {
 
 export const ALL_LAYERS = Number.POSITIVE_INFINITY;
 
-/** Whether a backward pass has something to learn at a group. */
+/** True if a backward pass has something to learn at a group. */
 export function isTrained(group: LinearGroup, adapters: readonly ActingAdapter[]): boolean {
   return adapters.some(({ adapter }) => adapter.at(group)?.trained ?? false);
 }

@@ -37,7 +37,7 @@ const EXPERTS = 3;
 const QWEN = { ...SMALL_MIXTURE, moe_intermediate_size: 320, num_experts: EXPERTS };
 const GPT_OSS = { ...SMALL_MIXTURE, model_type: 'gpt_oss', intermediate_size: 96, num_local_experts: EXPERTS };
 
-/** How the files have the experts. */
+/** The layout of the experts in the files. */
 const FORMS = {
   'each by itself': { config: QWEN, hasTensor: eachByItself },
   fused: { config: QWEN, hasTensor: () => true },

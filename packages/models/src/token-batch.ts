@@ -35,7 +35,7 @@ export type RowsAlike = (length: number, other: number) => boolean;
 export function tokenBatchOf(rows: readonly TokenRow[], alike: RowsAlike = () => false): TokenBatch {
   const order = [...rows.keys()].sort((a, b) => rows[b]!.ids.length - rows[a]!.ids.length);
   const beginnings = beginningsOf(rows, alike);
-  /** Where a row would begin if all its tokens were its own. */
+  /** The position at which a row would begin if all its tokens were its own. */
   const starts = new Int32Array(rows.length);
   let tokens = 0;
   for (const index of order) {

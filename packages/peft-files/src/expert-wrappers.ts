@@ -6,7 +6,7 @@ import type { PeftSizes } from './peft-adapter.js';
 /** PEFT's name of what a wrapper wraps. */
 const WRAPPED = '.base_layer';
 
-/** Whether an entry of `target_parameters` may select a parameter of experts: it is such a name, or ends one. */
+/** True if an entry of `target_parameters` may select a parameter of experts: it is such a name, or ends one. */
 export function maySelectExperts(target: string): boolean {
   return isExpertParameter(target) || EXPERT_PARAMETERS.some((parameter) => parameter === target);
 }

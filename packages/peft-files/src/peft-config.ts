@@ -86,7 +86,7 @@ export interface PeftConfigToWrite {
   targetModules: readonly string[];
   targetParameters: readonly string[];
   baseModelName: string;
-  /** Whether the base weights are stored as `[in, out]`. */
+  /** True if the base weights are stored as `[in, out]`. */
   fanInFanOut: boolean;
   taskType: 'CAUSAL_LM' | null;
 }

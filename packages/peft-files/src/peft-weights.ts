@@ -15,7 +15,7 @@ function peftKeys(path: string): { a: string; b: string } {
 
 /** A module of a file. */
 export interface PeftShape extends PeftSizes {
-  /** Where its matrices are: its name, or of a parameter of experts the path of its wrapper. */
+  /** The location of its matrices: its name, or of a parameter of experts the path of its wrapper. */
   path: string;
 }
 
@@ -147,7 +147,7 @@ export function tensorsOf(modules: ReadonlyMap<string, PeftModule>): TensorToWri
   return [...modules].flatMap(([name, module]) => tensorsOfModule(pathOf(name, modules), module));
 }
 
-/** Where the matrices of a module are in a file with these modules. */
+/** The location of a module's matrices in a file with these modules. */
 function pathOf(name: string, modules: ReadonlyMap<string, PeftModule>): string {
   if (!isExpertParameter(name)) return name;
   const nested = expertParametersOf(moduleOf(name)).filter((parameter) => modules.has(parameter));

@@ -24,7 +24,7 @@ export function perExpert(adapter: PeftAdapter, { alternating }: RowsOfGateUp): 
   return { ...adapter, modules: new Map(modules) };
 }
 
-/** How the rows of gate and up lie in a parameter of experts. */
+/** The layout of gate and up rows in a parameter of experts. */
 export interface RowsOfGateUp {
   /** Each row of gate has its row of up behind it, as in gpt-oss; else the first half of the rows is of gate. */
   alternating: boolean;

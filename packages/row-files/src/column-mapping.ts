@@ -13,7 +13,7 @@ const ROW_COLUMNS: ReadonlySet<string> = new Set([
   ...SHAREGPT_COLUMNS,
 ]);
 
-/** Whether rows may have a column with this name. */
+/** True if rows may have a column with this name. */
 export function isRowColumn(name: string): boolean {
   return ROW_COLUMNS.has(name);
 }

@@ -23,7 +23,7 @@ export const lingeringLimits = {
 };
 
 const LIMITS = { ms: MAX_MS, silenceMs: MAX_SILENCE_MS, bytes: MAX_BYTES, connections: MAX_LINGERING };
-/** How often the limits are checked. Times are counted in checks: those of a busy process do not count against its client. */
+/** The interval between checks of the limits. Times are counted in checks: those of a busy process do not count against its client. */
 const CHECK_MS = 250;
 /** A closing server gives connections this time: those that linger, and a request that arrives while it starts to close. */
 const GRACE_MS = 500;
@@ -65,7 +65,7 @@ export function lingerOnClose(server: Server, limits = LIMITS): () => void {
   };
 }
 
-/** Whether the client still sends the body of its request. */
+/** True if the client still sends the body of its request. */
 export function isStillSent({ headers, complete }: IncomingMessage): boolean {
   const { 'content-length': length = '0', 'transfer-encoding': encoding } = headers;
   return !complete && (length !== '0' || encoding !== undefined);

@@ -29,7 +29,7 @@ interface FrameworkError extends Error {
 /** Default; an error can have its own value. */
 const RETRY_AFTER_SECONDS: Partial<Record<number, number>> = { 429: 30, 503: 2 };
 
-/** How an error looks in an answer. */
+/** The form of an error in an answer. */
 export interface ErrorForm {
   statusOf(error: ProductError): number;
   bodyOf(error: ProductError, requestId: string): object;

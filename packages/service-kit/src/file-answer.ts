@@ -33,7 +33,7 @@ export function folderTokenHeaders(token: string | null): Record<string, string>
   return { [TOKEN_HEADER]: token ?? '' };
 }
 
-/** Whether the sender of a request reads the data folder with this token; null: there is none. */
+/** True if the sender of a request reads the data folder with this token; null: there is none. */
 export function sharesFolder(headers: IncomingHttpHeaders, token: string | null): boolean {
   return token !== null && headers[TOKEN_HEADER] === token;
 }

@@ -46,7 +46,7 @@ export interface HttpAppOptions {
   answerUnrouted?: typeof answerError;
 }
 
-/** How often Node checks for slow senders: headers must arrive within its 60 s, a request within `requestTimeoutMs`. */
+/** The interval of Node's checks for slow senders: headers must arrive within its 60 s, a request within `requestTimeoutMs`. */
 const SLOW_SENDER_CHECK_MS = 5_000;
 
 /** A client's own request id appears in logs and answers, so only simple characters are accepted. */

@@ -10,7 +10,7 @@ export interface RedisConnectionOptions {
   url: string;
   /** Certificates to trust, in PEM format. @defaultValue Node's own */
   ca?: string | null;
-  /** Whether `url` is a node of a cluster. @defaultValue false */
+  /** True if `url` is a node of a cluster. @defaultValue false */
   cluster?: boolean;
   /**
    * Behaviour of a command while Redis is unavailable. `fail-fast`: it fails at once, or once Redis has been silent for 5 s;

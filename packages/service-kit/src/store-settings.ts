@@ -2,7 +2,7 @@ import { ProductError } from '@lorasmith/contracts';
 import { Type } from 'typebox';
 import { type Config, setting } from './settings.js';
 
-/** Where datasets, adapters, checkpoints and base models are stored; the same for every service. */
+/** The store of datasets, adapters, checkpoints and base models; the same for every service. */
 export const storeSettings = {
   backend: setting({
     variable: 'STORE',

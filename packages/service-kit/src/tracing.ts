@@ -1,4 +1,3 @@
-import type { Logger } from 'pino';
 import type { HttpApp } from './http-app.js';
 
 /** The headers of W3C Trace Context that name a span: `traceparent`, and `tracestate` where there is one. */
@@ -31,17 +30,3 @@ export const NO_TRACING: Tracing = {
   traceRequests: () => {},
   close: async () => {},
 };
-
-export interface TracingOptions {
-  /** Base address of an OTLP/HTTP collector; null: no tracing. */
-  endpoint: string | null;
-  service: string;
-  logger: Logger;
-}
-
-/** Tracing with OpenTelemetry. Its packages are loaded only if there is a collector. */
-export async function openTracing({ endpoint, ...options }: TracingOptions): Promise<Tracing> {
-  if (endpoint === null) return NO_TRACING;
-  const { openOtlpTracing } = await import('./otlp-tracing.js');
-  return openOtlpTracing({ endpoint, ...options });
-}

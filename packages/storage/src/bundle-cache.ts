@@ -7,7 +7,7 @@ import { totalBytes } from './digest-stream.js';
 import { isAbsent, isOccupied } from './local-files.js';
 import { type LocalStagings, openLocalStagings, syncTree } from './local-staging.js';
 
-/** How often a process renews the lease of a bundle that it holds. */
+/** The interval at which a process renews the lease of a bundle that it holds. */
 const LEASE_RENEWAL_MS = 60_000;
 /** The time without a renewal after which a process is considered dead. */
 const LEASE_LASTS_MS = 300_000;
@@ -206,7 +206,7 @@ async function removeCopy(folder: string, stagings: LocalStagings, key: string):
   await rm(doomed, { recursive: true, force: true });
 }
 
-/** Where the same bytes have been fetched again meanwhile, the leases become those of that copy. */
+/** Leases move to the newer copy where the same bytes have been fetched again meanwhile. */
 async function putBack(doomed: string, location: string): Promise<void> {
   for (;;) {
     try {

@@ -1,5 +1,6 @@
 import { beforeEach, expect, test } from 'vitest';
-import { BundleIndex, type EntryNames, newEntryName } from './bundle-index.js';
+import { newEntryName } from './bundle-entry.js';
+import { BundleIndex, type EntryNames } from './bundle-index.js';
 
 let folders: Map<string, Set<string>>;
 let index: BundleIndex;

@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import { ProductError } from '@lorasmith/contracts';
 import type { Annotations } from './annotations.js';
-import type { BundleEntry, EntryPosition, Listing } from './bundle-index.js';
+import type { BundleEntry, EntryPosition, Listing } from './bundle-entry.js';
 import type { Digest } from './digest-stream.js';
 
 /** A file of a bundle. */
@@ -44,7 +44,7 @@ export interface LocalFile {
 
 /** Headers about the file in the answer to a temporary address. */
 export interface TemporaryUrlOptions {
-  /** How long a download may start there. */
+  /** The time in which a download may start there. */
   seconds: number;
   contentType: string;
   /** ASCII without quotes. */
@@ -112,7 +112,7 @@ export interface BundleStore {
   /** The file is open once the promise resolves, so it can be read completely even if the bundle is deleted meanwhile. @throws ProductError `not_found` */
   read(id: string, name: string, range?: ByteRange): Promise<Readable>;
   /**
-   * Where the file is on this host, without opening it: it may be deleted at any time.
+   * The path of the file on this host, without opening it: it may be deleted at any time.
    * @returns null when it is only on other hosts
    * @throws ProductError `not_found`
    */

@@ -1,6 +1,6 @@
 export type { Annotated, Annotations } from './annotations.js';
 export * from './bundle-cache.js';
-export type { BundleEntry, EntryPosition, Listing } from './bundle-index.js';
+export type { BundleEntry, EntryPosition, Listing } from './bundle-entry.js';
 export type {
   BundleFile,
   BundleLease,

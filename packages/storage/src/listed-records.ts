@@ -1,6 +1,6 @@
 import { mapWithConcurrency, SharedRounds } from '@lorasmith/concurrency';
 import { compareValues, ProductError, type SortedValue } from '@lorasmith/contracts';
-import { type BundleEntry, compareEntries, type EntryPosition, type Listing } from './bundle-index.js';
+import { type BundleEntry, compareEntries, type EntryPosition, type Listing } from './bundle-entry.js';
 import type { BundleStore } from './bundle-store.js';
 
 /** The part of a bundle's record that lists need. */

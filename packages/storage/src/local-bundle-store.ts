@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { ProductError } from '@lorasmith/contracts';
 import { type Annotations, type NamedTexts, openAnnotations } from './annotations.js';
-import type { BundleEntry, Listing } from './bundle-index.js';
+import type { BundleEntry, Listing } from './bundle-entry.js';
 import { BundleIndex, type EntryNames } from './bundle-index.js';
 import {
   type BundleFile,

@@ -15,7 +15,7 @@ export interface StoreOptions {
 
 /** The stores of all kinds of bundles. */
 export interface Stores {
-  /** Whether other hosts see the same bundles. */
+  /** True if other hosts see the same bundles. */
   readonly shared: boolean;
   open(kind: string): Promise<BundleStore>;
   /** The S3 store and its local copies; null for a local store. */

@@ -2,8 +2,8 @@ import { mkdir, readdir, readFile, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { buffer, text } from 'node:stream/consumers';
 import { describe, expect, test } from 'vitest';
+import { compareEntries } from '../src/bundle-entry.js';
 import type { BundleIndex } from '../src/bundle-index.js';
-import { compareEntries } from '../src/bundle-index.js';
 import type { BundleStore, Listing } from '../src/index.js';
 
 export interface StoreUnderTest {

@@ -30,12 +30,12 @@ export const erf = unary('Erf');
 /** Softmax over the last axis. */
 export const softmax = unary('Softmax');
 
-/** Where `a > b`, as booleans. */
+/** `a > b` for each number, as booleans. */
 export function greater(a: Tensor, b: Tensor): Tensor {
   return execute('Greater', [elementType(a)], [a, b]);
 }
 
-/** Where `a >= b`, as booleans. */
+/** `a >= b` for each number, as booleans. */
 export function greaterEqual(a: Tensor, b: Tensor): Tensor {
   return execute('GreaterEqual', [elementType(a)], [a, b]);
 }

@@ -34,7 +34,7 @@ export interface Engine {
   /** The version of TensorFlow's C library. */
   version: string;
   kind: EngineKind;
-  /** Where ops run. */
+  /** The device that ops run on. */
   device: 'cpu' | 'gpu';
   /** The CUDA engine's addon and the card; null on other engines. */
   cuda: (CudaEngine & { card: CudaDevice }) | null;

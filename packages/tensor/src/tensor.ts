@@ -39,7 +39,7 @@ export class Tensor {
   readonly id: number;
   readonly shape: readonly number[];
   readonly dtype: DType;
-  /** How many handles have this id: the last one frees the memory. */
+  /** The number of handles that have this id: the last one frees the memory. */
   readonly #handles: { count: number };
   #disposed = false;
 
@@ -65,7 +65,7 @@ export class Tensor {
     return this.#disposed;
   }
 
-  /** Whether the memory is still there: for this handle, or for an {@link alias} of it. */
+  /** True if the memory is still there: for this handle, or for an {@link alias} of it. */
   get isLive(): boolean {
     return this.#handles.count > 0;
   }

@@ -18,7 +18,7 @@ import { PassScheduler } from './shared-pass/pass-scheduler.js';
 const CASES = new URL('../../../test/fixtures/families/', import.meta.url).pathname;
 
 /**
- * How a batch is cut must not change what is learned from it, in any family: float32, 1e-5. Rows are in several groups
+ * The cut of a batch must not change what is learned from it, in any family: float32, 1e-5. Rows are in several groups
  * of similar length, and longer than windows and original positions.
  */
 describe.each(familiesByKernels(readdirSync(CASES)))('$name, with $kernels kernels', ({ name, kernels: source }) => {

@@ -22,7 +22,7 @@ import { NextToken } from './objectives/next-token/next-token.js';
 
 interface Row {
   input_ids: number[];
-  /** Where the completion starts. */
+  /** The position at which the completion starts. */
   prompt_tokens: number;
   completion_tokens: number;
   completion_nll_sum: number;

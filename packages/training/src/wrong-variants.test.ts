@@ -25,7 +25,7 @@ import { ReferenceBatch, readTensors } from './check-reference/reference-case.js
 const kernels = chooseKernels('raw');
 
 const CASES = new URL('../../../test/fixtures/families/', import.meta.url).pathname;
-/** How many tolerances a wrong variant must be off, so that it is not the rounding that is noticed. */
+/** The number of tolerances that a wrong variant must be off, so that it is not the rounding that is noticed. */
 const CLEARLY = 10;
 
 type Change = (architecture: DecoderArchitecture) => DecoderArchitecture;

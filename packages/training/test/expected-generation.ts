@@ -6,7 +6,7 @@ import { greatestDifference } from '../../../test/numeric/greatest-difference.js
 
 /** A greedy text of transformers, as test/fixtures/make-generations.py writes it. */
 export interface ExpectedGeneration {
-  /** Whether the trained adapter acts. */
+  /** True if the trained adapter acts. */
   adapter: boolean;
   prompt: number[];
   /** Log-probabilities of the tokens after the first. */

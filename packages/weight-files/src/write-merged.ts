@@ -7,7 +7,7 @@ export interface WeightUpdate {
   dtype: 'F32' | 'F16' | 'BF16';
   /** Shape of the weight: `[outFeatures, inFeatures]`, or the other way round where it is stored transposed. */
   shape: readonly [number, number];
-  /** Whether the weight is stored as `[inFeatures, outFeatures]`, as in GPT-2. */
+  /** True if the weight is stored as `[inFeatures, outFeatures]`, as in GPT-2. */
   transposed: boolean;
   /** `[rank, inFeatures]` */
   a: Float32Array;
@@ -31,7 +31,7 @@ export interface IndexRange {
   count: number;
 }
 
-/** How a tensor is written in another type, or with its rows or columns in another order, than it is stored. */
+/** A tensor's change when it is written: another type, or another order of rows or columns. */
 export interface TensorConversion {
   from: StoredDtype;
   to: WrittenType;

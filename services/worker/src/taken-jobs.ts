@@ -32,7 +32,7 @@ interface RunningJob {
 /** The jobs that this worker has taken, each until its attempt is over and the queue knows the result. */
 export class TakenJobs {
   readonly #options: TakenJobsOptions;
-  /** By their ids in BullMQ. */
+  /** The jobs by their ids in BullMQ. */
   readonly #jobs = new Map<string, RunningJob>();
   #isRenewing = false;
 

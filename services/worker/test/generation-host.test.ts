@@ -31,9 +31,9 @@ let model: string;
 let cache: BaseModelCache;
 let host: GenerationHost;
 let reserved: number;
-/** Whether no more memory can be reserved. */
+/** True if no more memory can be reserved. */
 let isFull = false;
-/** Whether answers that have begun get no further. */
+/** True if answers that have begun get no further. */
 let isPaused = false;
 let wake: () => void;
 

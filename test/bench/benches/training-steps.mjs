@@ -80,7 +80,7 @@ export async function growth() {
   return measuredSizes;
 }
 
-/** Where the time of a step goes, with TensorFlow's own ops and with the fused ones. */
+/** The time of a step by op, with TensorFlow's own ops and with the fused ones. */
 export async function profile() {
   const size = { precision: 'bfloat16', rows: 8, length: 225, repeats };
   const before = await measured('profile', { ...size, kernels: 'raw' });

@@ -54,7 +54,7 @@ export async function baseGguf(folder, file) {
 
 /** The tolerance of a log-probability between two sides that compute in float32. */
 export const FLOAT32 = 0.002;
-/** Where one side computes, or has merged weights, in bfloat16. */
+/** Bounds for one side that computes, or has merged weights, in bfloat16. */
 export const BFLOAT16 = 0.25;
 
 /** Prints and keeps the results, and counts those that do not match. */

@@ -48,7 +48,7 @@ const REFUSES = {
 const dtypeOf = (name) => (/^qwen3_(5|next)/.test(name) ? 'bfloat16' : 'float32');
 /** It reads PEFT's layout of an adapter of experts where it has them in one tensor, and elsewhere matrices of each. @param {string} name */
 const layoutOf = (name) => (/^(gpt_oss|qwen3_5)/.test(name) ? 'peft' : 'per-expert');
-/** Where vLLM is known to compute something else than transformers, and why. @type {Record<string, string>} */
+/** Cases in which vLLM is known to compute something else than transformers, and why. @type {Record<string, string>} */
 const DIFFERS = {
   ernie4_5: 'vLLM reads no use_bias, so it has none of the biases',
   gemma4: 'vLLM has no adapter of keys that are values, too',

@@ -28,7 +28,7 @@ const log = (/** @type {string} */ line) => {
   console.log(line);
   written.push(line);
 };
-/** How the worker ended an attempt: a retry counts, and a job that is released has lost none. */
+/** The worker's end of an attempt: a retry counts, and a job that is released has lost none. */
 const hasOutcome = (/** @type {string} */ id, /** @type {string} */ outcome) =>
   written.some((line) => line.includes(`"job":"${id}"`) && line.includes(`"outcome":"${outcome}"`));
 /** @type {string[]} */

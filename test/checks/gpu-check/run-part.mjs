@@ -21,7 +21,7 @@ import path from 'node:path';
 
 /** A worker's, without a card that it can trust. */
 const NO_GPU_EXIT_CODE = 69;
-/** How long a part that is out of time gets to stop its own processes. */
+/** The time that a part gets that is out of time to stop its own processes. */
 const STOP_MS = 5_000;
 
 /**

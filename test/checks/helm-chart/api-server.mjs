@@ -22,7 +22,7 @@ import { availablePort } from '../../../scripts/stack/ports.mjs';
  * @property {string[]} warnings
  */
 
-/** How long etcd and the api server may take to be ready on a busy machine. */
+/** The time that etcd and the api server may take to be ready on a busy machine. */
 const START_MS = 180_000;
 
 /** A kube-apiserver with an etcd, and nothing that would act on what it stores. */

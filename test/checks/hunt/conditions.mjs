@@ -17,7 +17,7 @@ const BUSY = 'for (const hunt = process.ppid; process.ppid === hunt; );';
 const TSC = path.join(ROOT_DIR, 'node_modules/typescript/bin/tsc');
 
 /**
- * How a run differs from a plain one.
+ * The difference of a run from a plain one.
  *
  * @typedef {object} Setting
  * @property {string[]} [prefix] a command, such as `nice -n 19`, that starts the command behind it

@@ -8,7 +8,7 @@ import { findTensorflowLibrary } from '../../../scripts/setup/tensorflow-library
 const RACE_FLAGS = ['-fsanitize=thread', '--param=tsan-instrument-func-entry-exit=0', '-fno-threadsafe-statics'];
 
 /**
- * How the kernels are compiled and tested.
+ * The way in which the kernels are compiled and tested.
  *
  * @typedef {object} Variant
  * @property {string[]} flags of the compiler, for kernels

@@ -4,7 +4,7 @@ import { NATIVE_DIR } from '../../../scripts/setup/native-build.mjs';
 import { ATTENTION_ERRORS } from './attention-errors.mjs';
 import { PRODUCT_ERRORS } from './product-errors.mjs';
 
-/** Where the sources of kernels are: {@link NATIVE_DIR} has CPU code, too. */
+/** The folder of the sources of kernels: {@link NATIVE_DIR} has CPU code, too. */
 const FOLDERS = ['cuda/kernels', 'ops'];
 
 /** The files of kernels by their names, relative to {@link NATIVE_DIR}. @returns {Promise<Map<string, string>>} */

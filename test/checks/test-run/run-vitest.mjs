@@ -124,7 +124,7 @@ function tooLong(times, slowness) {
     );
 }
 
-/** How many times slower than the reference this machine computes now; at least 1. */
+/** The slowness of this machine now, in times of the reference; at least 1. */
 function slowness() {
   return Math.max(1, yardstick() / REFERENCE_MS);
 }

@@ -59,7 +59,7 @@ export async function when(
   });
 }
 
-/** Whether its attempt has reached a trainer, and a step was done by this or an earlier one, whose progress the record keeps. */
+/** True if its attempt has reached a trainer, and a step was done by this or an earlier one, whose progress the record keeps. */
 export const isTraining = ({ status, progress }: Job) => status === 'running' && (progress?.step ?? 0) >= 1;
 
 /**

@@ -41,11 +41,11 @@ export interface Strike {
   when: 'before' | 'after';
   /** A regular expression of the file's path; of a rename, the new one. */
   path: string;
-  /** How many operations pass before it. @defaultValue 0 */
+  /** The number of operations that pass before it. @defaultValue 0 */
   skip?: number;
   /** @defaultValue SIGKILL */
   signal?: NodeJS.Signals;
-  /** Whether every process is struck that comes there. @defaultValue false: only the first */
+  /** True if every process is struck that comes there. @defaultValue false: only the first */
   isRepeated?: boolean;
 }
 
@@ -81,7 +81,7 @@ export interface WorkerOfStand {
   env?: NodeJS.ProcessEnv;
   /** The port of a proxy of Redis. @defaultValue Redis itself */
   redisPort?: number;
-  /** Whether to wait until the worker takes jobs. @defaultValue true */
+  /** True if the start waits until the worker takes jobs. @defaultValue true */
   awaitReady?: boolean;
 }
 

@@ -8,7 +8,7 @@ import { openSafetensors } from '../../../packages/weight-files/src/index.js';
 
 /** Checks continuously what is visible in the data folder and through the api. */
 export interface Watch {
-  /** How often everything was checked. */
+  /** The number of checks of everything. */
   rounds(): number;
   /** @returns what was visible and must not be, one line each */
   end(): Promise<string[]>;

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 
-/** Whether this system has `prlimit`, which limits another process. */
+/** True if this system has `prlimit`, which limits another process. */
 export async function canLimitMemory(): Promise<boolean> {
   return await promisify(execFile)('prlimit', ['--version']).then(
     () => true,

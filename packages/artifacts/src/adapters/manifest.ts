@@ -132,7 +132,7 @@ function checkedManifest(manifest: unknown, id: string, { isNamed = true } = {})
   return manifest;
 }
 
-/** Whether the file is missing, too large or not JSON; any other error is one of the store. */
+/** True if the file is missing, too large or not JSON; any other error is one of the store. */
 function isUnreadable(error: unknown): boolean {
   return error instanceof ProductError && (error.code === 'not_found' || error.code === 'internal_error');
 }

@@ -57,7 +57,7 @@ export interface CheckpointProgress {
   adapter: CheckpointAdapter;
 }
 
-/** How evaluations went so far. */
+/** The course of the evaluations so far. */
 export interface EvaluationProgress {
   /** The lowest loss of all, and where it was. */
   best: { step: number; evaluation: Evaluation } | null;

@@ -7,7 +7,7 @@ export interface ChosenFiles {
   small: HubFile[];
   /** A single file of weights, or all that may belong to the index. */
   weights: HubFile[];
-  /** Whether the index in `small` says which of `weights` are needed. */
+  /** True if the index in `small` says which of `weights` are needed. */
   indexed: boolean;
 }
 

@@ -12,7 +12,7 @@ export interface ModelDestination {
   /** The folder for files of unfinished pulls. */
   stagingDir: string;
   exists(name: string): Promise<boolean>;
-  /** Whether the model exists because this pull has published it, and died before it could say so. */
+  /** True if the model exists because this pull has published it, and died before it could say so. */
   isPulled(pull: ModelPull): Promise<boolean>;
   /**
    * Checks a complete model as for a job, and publishes it at once.

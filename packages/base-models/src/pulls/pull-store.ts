@@ -44,7 +44,7 @@ export interface PullStore {
   release(id: ModelPullId, puller: string): Promise<void>;
 }
 
-/** How long an {@link PullStore.announce} counts. */
+/** The time that an {@link PullStore.announce} counts. */
 const PRESENCE_MS = 15_000;
 
 const createScript = luaScript(import.meta.url, './create-pull.lua');

@@ -131,7 +131,7 @@ interface ArchitectureMetadata {
 /**
  * The settings of a decoder as llama.cpp reads them (convert_hf_to_gguf.py, and `load_hparams` of each of its models).
  *
- * Where llama.cpp attends to all tokens but the model to a window, the length of a text (`context_length`) is limited to the window:
+ * If llama.cpp attends to all tokens but the model to a window, the length of a text (`context_length`) is limited to the window:
  * up to there, both are the same.
  *
  * @throws ProductError model_not_supported, for a setting that llama.cpp does not have

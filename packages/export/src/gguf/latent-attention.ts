@@ -49,7 +49,7 @@ export function latentIn(architecture: DecoderArchitecture): LatentAttention {
 }
 
 /**
- * How much YaRN multiplies the scores, as a share of its usual magnitude (`mscale_all_dim`); 0: not at all. Files have a tenth of it
+ * The factor of YaRN on the scores, as a share of its usual magnitude (`mscale_all_dim`); 0: not at all. Files have a tenth of it
  * (`DeepseekV2Model.set_gguf_parameters`). A number of config.json has few digits.
  */
 function scoreShare(architecture: DecoderArchitecture): number {

@@ -219,7 +219,7 @@ function checkSentencePiece(tokenizer: JsonObject, model: string): void {
 }
 
 /**
- * Where a SentencePiece tokenizer puts a space: before every part of a text between special tokens, before the text alone, or
+ * The places where a SentencePiece tokenizer puts a space: before every part of a text between special tokens, before the text alone, or
  * nowhere. Null for any other normalization.
  */
 export function spacePrefix(tokenizer: JsonObject): 'every-part' | 'first-part' | 'none' | null {

@@ -124,7 +124,7 @@ const models: Record<string, Record<string, Converted>> = await readJson(join(fi
 const adapters: Record<string, Converted> = await readJson(join(fixtures, 'adapters.json'));
 const vocabularies = await readJson(join(fixtures, 'tokenizers.json'));
 
-/** Where we say more, or something else, than the converter; each for a reason. */
+/** Keys where we say more, or something else, than the converter; each for a reason. */
 const OTHERWISE: Record<string, string[]> = {
   // The window is the longest text, because llama.cpp has none.
   'mistral-window': ['llama.context_length'],

@@ -27,7 +27,7 @@ export interface Stream {
   x: Tensor;
   /** `[tokens, hidden]` in the model's dtype, still to be added; null before the first block */
   branch: Tensor | null;
-  /** Whether x is freed with the stream; otherwise a block has saved it. */
+  /** True if x is freed with the stream; otherwise a block has saved it. */
   ownsX: boolean;
 }
 
@@ -55,9 +55,9 @@ export interface BlockContext {
   /** The adapters on the tokens that enter the block. */
   adapters: readonly ActingAdapter[];
   record: boolean;
-  /** How tokens see each other: within the rows of a batch, or what generation has cached. */
+  /** The attention between tokens: within the rows of a batch, or what generation has cached. */
   attend: Attend;
-  /** How linear attention goes through the tokens. */
+  /** The recurrence of linear attention over the tokens. */
   recurrence: Recurrence;
   /** The keys and values that layers read of earlier ones. */
   sharedKeysAndValues: SharedKeysAndValues;
@@ -77,7 +77,7 @@ export interface Sublayer<Kept extends Saved = Saved> {
   readonly groups: readonly LinearGroup[];
   /** The type of x and the output. */
   readonly computeDtype: FloatDType;
-  /** Whether an output depends on other tokens. Only such a sublayer is given `wanted`. */
+  /** True if an output depends on other tokens. Only such a sublayer is given `wanted`. */
   readonly mixesTokens: boolean;
   /**
    * @param x `[tokens, hidden]`, normed; taken over

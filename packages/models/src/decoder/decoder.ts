@@ -67,7 +67,7 @@ export interface SavedDecoder {
   inverseRms: Tensor;
 }
 
-/** How the tokens of a pass see each other. */
+/** The attention between the tokens of a pass. */
 export type TokenMixing = Pick<BlockContext, 'attend' | 'recurrence'>;
 
 /** A decoder-only language model with frozen weights. */
@@ -116,7 +116,7 @@ export class Decoder {
     return this.rotaries.some((rotary) => rotary.isReadAgain(before, after));
   }
 
-  /** Whether texts of both lengths have the same rotary angles. */
+  /** True if texts of both lengths have the same rotary angles. */
   hasSameRope(one: number, other: number): boolean {
     return this.rotaries.every((rotary) => rotary.spanClass(one) === rotary.spanClass(other));
   }

@@ -3,7 +3,7 @@ import { type RotaryAngles, tensorOf } from '@lorasmith/tensor';
 
 type ScalingOf<Type extends RopeScaling['type']> = Extract<RopeScaling, { type: Type }>;
 
-/** How the pairs of dimensions of a head turn. */
+/** The rotation of a head's pairs of dimensions. */
 interface Rotation {
   /** Angle per position of each pair that turns. */
   frequencies: Float64Array;
@@ -159,7 +159,7 @@ export class Rotary {
   }
 
   /**
-   * Whether a text that grows from `before` to `after` tokens is read again from its start: longrope turns all positions by
+   * True if a text that grows from `before` to `after` tokens is read again from its start: longrope turns all positions by
    * other angles once a text is longer than the original context, as transformers does for Phi-3. With dynamic scaling, the
    * keys of earlier tokens stay as they are, as in transformers.
    */

@@ -72,7 +72,7 @@ export class SharedKeysAndValues {
   }
 }
 
-/** Where the keys and values of a layer come from that its projections do not give. */
+/** The source of the keys and values of a layer that its projections do not give. */
 export class KeyValueSource {
   readonly #layer: number;
   /** The layer whose keys and values it reads. */
@@ -96,7 +96,7 @@ export class KeyValueSource {
     this.#keys = keyValueHeads * headDim;
   }
 
-  /** Whether the layer makes keys and values. */
+  /** True if the layer makes keys and values. */
   get isOwn(): boolean {
     return this.owner === this.#layer;
   }

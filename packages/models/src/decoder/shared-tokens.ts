@@ -151,7 +151,7 @@ export type RecurrentState = {
   state: Tensor;
 };
 
-/** How linear attention goes through a stream: each row from its start, or on from where generation has left it. */
+/** The recurrence of linear attention over a stream: each row from its start, or on from where generation has left it. */
 export interface Recurrence {
   readonly rows: TokenRows;
   /** The tokens that rows share; null: the rows are the stream. */

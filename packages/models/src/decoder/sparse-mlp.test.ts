@@ -31,9 +31,9 @@ interface Settings {
   perToken: number;
   renormalized: boolean;
   isShared: boolean;
-  /** Whether router and experts have biases and the unit is clamped, as in gpt-oss. @defaultValue false */
+  /** True if router and experts have biases and the unit is clamped, as in gpt-oss. @defaultValue false */
   isClamped?: boolean;
-  /** Whether router and experts read other numbers than the input, and experts have factors. @defaultValue false */
+  /** True if router and experts read other numbers than the input, and experts have factors. @defaultValue false */
   isScaled?: boolean;
 }
 

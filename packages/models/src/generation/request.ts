@@ -1,7 +1,7 @@
 import type { TokenLogprob } from '@lorasmith/tensor';
 import type { ModelAdapter } from '../pass.js';
 
-/** How the next token is chosen from the model's distribution: see the kernel `sampleTokens`. */
+/** The choice of the next token from the model's distribution: see the kernel `sampleTokens`. */
 export interface Sampling {
   /** 0: always the most probable token. */
   temperature: number;
@@ -30,7 +30,7 @@ export interface TokenConstraint {
   allowed(): Uint32Array;
   /** Takes the token that came, which was allowed and is no stop token. */
   accept(id: number): void;
-  /** Whether the text can only end here. */
+  /** True if the text can only end here. */
   readonly isComplete: boolean;
 }
 

@@ -64,7 +64,7 @@ export class Text {
     this.#constraint?.accept(id);
   }
 
-  /** Whether no token may follow. */
+  /** True if no token may follow. */
   get isComplete(): boolean {
     return this.#constraint?.isComplete ?? false;
   }
@@ -115,27 +115,27 @@ export class Text {
     return { ids: own, cached, tokens, isPrompt, pages, adapter: running.request.adapter, states, span: ids.length };
   }
 
-  /** Whether the prediction after a token is used. */
+  /** True if the prediction after a token is used. */
   wants(position: number): boolean {
     if (position === this.ids.length - 1) return true;
     return this.#isScored(position);
   }
 
-  /** Whether it predicts a token of the prompt whose log-probability is wanted. */
+  /** True if it predicts a token of the prompt whose log-probability is wanted. */
   #isScored(position: number): boolean {
     const { promptLogprobs = null } = this.running.request;
     const isInPrompt = position < this.promptTokens - 1 && position >= this.promptScored;
     return promptLogprobs !== null && this.choice === 0 && isInPrompt;
   }
 
-  /** How many of the most probable tokens after this one are wanted with their log-probabilities; null: not even one. */
+  /** The number of most probable tokens after this one that are wanted with their log-probabilities; null: not even one. */
   #logprobsAt(position: number): number | null {
     const { logprobs = null, promptLogprobs = null } = this.running.request;
     return position < this.promptTokens - 1 ? promptLogprobs : logprobs;
   }
 
   /**
-   * How the token after this one is chosen; one of the prompt is only scored.
+   * The choice of the token after this one; one of the prompt is only scored.
    * @throws Error of the text's constraint
    */
   choiceAt(position: number): TokenChoice {

@@ -55,7 +55,7 @@ export class LoraGroup implements GroupAdapter<SavedLora>, LowRankAdapter {
     this.#index = options.index;
   }
 
-  /** How many parameters the group has: A `[Σ rank, in]`, then each layer's B `[out, rank]`. */
+  /** The number of the group's parameters: A `[Σ rank, in]`, then each layer's B `[out, rank]`. */
   get parameterCount(): number {
     return parametersOf(this.#layout);
   }
@@ -67,7 +67,7 @@ export class LoraGroup implements GroupAdapter<SavedLora>, LowRankAdapter {
     this.#parameters = parameters;
   }
 
-  /** Whether both compute with the same matrices, bit for bit. */
+  /** True if both compute with the same matrices, bit for bit. */
   hasWeightsOf(other: LoraGroup): boolean {
     return scope(() => {
       const [own, others] = [this.#makeWeights(), other.#makeWeights()];
@@ -138,7 +138,7 @@ export class LoraGroup implements GroupAdapter<SavedLora>, LowRankAdapter {
     this.#gradient = null;
   }
 
-  /** Whether a backward pass has reached this group since the last {@link takeGradient}. */
+  /** True if a backward pass has reached this group since the last {@link takeGradient}. */
   get isReached(): boolean {
     return this.#gradient !== null;
   }

@@ -22,7 +22,7 @@ export interface QueueState<Waiting extends InLine = InLine> {
   /** The time in milliseconds. */
   now: number;
   waiting: readonly Waiting[];
-  /** By API key; '' for jobs without one. */
+  /** The usage by API key; '' for jobs without one. */
   usage: ReadonlyMap<string, KeyUsage>;
 }
 

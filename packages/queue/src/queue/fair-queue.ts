@@ -25,7 +25,7 @@ export interface QueueSnapshot {
   /** The time in milliseconds. */
   now: number;
   waiting: WaitingJob[];
-  /** By API key; '' for jobs without one. */
+  /** The usage by API key; '' for jobs without one. */
   usage: Map<string, KeyUsage>;
   /** The jobs for which workers have paused others, and which worker. */
   targets: Map<JobId, string>;

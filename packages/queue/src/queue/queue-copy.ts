@@ -47,7 +47,7 @@ export class QueueCopy {
   #positions: [events: string, changes: string] | null = null;
   #readAllAt = 0;
   #entries = new Map<JobId, QueueEntry>();
-  /** By their ids in BullMQ. */
+  /** The leased jobs by their ids in BullMQ. */
   #leased = new Map<string, JobId>();
   #waiting: WaitingJob[] = [];
   /** A job waits several times when it was resumed before a worker removed it from BullMQ as it was before. */

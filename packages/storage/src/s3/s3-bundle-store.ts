@@ -7,7 +7,7 @@ import { mapWithConcurrency } from '@lorasmith/concurrency';
 import { ProductError } from '@lorasmith/contracts';
 import { type Annotations, type NamedTexts, openAnnotations } from '../annotations.js';
 import type { BundleCache } from '../bundle-cache.js';
-import type { BundleEntry, Listing } from '../bundle-index.js';
+import type { BundleEntry, Listing } from '../bundle-entry.js';
 import { BundleIndex, type EntryNames } from '../bundle-index.js';
 import {
   type BundleFile,

@@ -105,7 +105,7 @@ const attributesOf = (qkv: Tensor, settings: AttentionSettings): OpAttribute[] =
 ];
 
 export interface HeadSizeChoice {
-  /** Whether heads of this size are computed by TensorFlow's own ops. */
+  /** True if heads of this size are computed by TensorFlow's own ops. */
   isPlain: (headDim: number) => boolean;
   /** Attention for heads of the other sizes. */
   fused: (rows: AttentionRows) => BatchAttention;

@@ -22,7 +22,7 @@ const flags = processorFlags();
 
 let loaded: InstructionSet | null = null;
 
-/** Whether the processor has the instructions that a fused library needs. */
+/** True if the processor has the instructions that a fused library needs. */
 export function processorRuns(instructionSet: InstructionSet): boolean {
   return INSTRUCTION_SETS[instructionSet].every((flag) => flags.has(flag));
 }

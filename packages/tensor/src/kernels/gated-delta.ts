@@ -32,9 +32,9 @@ export interface DeltaInputs {
 export interface DeltaOptions {
   /** `[rows, valueHeads, keySize, valueSize]` float32, the states before each row; null: zeros */
   before: Tensor | null;
-  /** Whether states are kept for a backward pass. */
+  /** True if states are kept for a backward pass. */
   record: boolean;
-  /** Whether the states after each row are wanted. */
+  /** True if the states after each row are wanted. */
   keepLast: boolean;
 }
 

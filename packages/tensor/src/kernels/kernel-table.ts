@@ -82,7 +82,7 @@ interface Implementation<Kernel> {
   engines: readonly EngineKind[] | null;
   /** null: computes in any. */
   dtypes: readonly DType[] | null;
-  /** Whether a fused library has it; null: it needs none, being made of TensorFlow's own ops. */
+  /** True if a fused library has it; null: it needs none, being made of TensorFlow's own ops. */
   inLibrary: ((instructionSet: InstructionSet) => boolean) | null;
 }
 
@@ -275,7 +275,7 @@ export class KernelSet {
   }
 
   /**
-   * Whether each row of a stream is computed by itself: its result is the same bits whatever rows are beside it, and on any number of
+   * True if each row of a stream is computed by itself: its result is the same bits whatever rows are beside it, and on any number of
    * cores. TensorFlow's products choose how they sum by the number of rows.
    */
   rowsAreIndependent(dtype: FloatDType): boolean {

@@ -39,14 +39,14 @@ export function cacheSizeBytes({ layers, pages, dtype }: Omit<CacheShape, 'windo
 
 /** A text in one step: some tokens that follow those of it that the cache has. */
 export interface CachedText {
-  /** Where the text's keys and values are, in its order; enough for the tokens of the step, too. Texts can share whole pages. */
+  /** The pages of the text's keys and values, in its order; enough for the tokens of the step, too. Texts can share whole pages. */
   pages: readonly number[];
   /** Tokens of the text in the cache before this step. */
   cached: number;
   /** Tokens of the text in this step. */
   tokens: number;
   /**
-   * Whether they are of what the text began with. On a GPU these have the kernel for many tokens, and those that come one by one
+   * True if they are of what the text began with. On a GPU these have the kernel for many tokens, and those that come one by one
    * another, so that a token's numbers do not depend on how many of its text are read in a step.
    */
   isPrompt: boolean;

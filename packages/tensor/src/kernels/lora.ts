@@ -27,7 +27,7 @@ export interface AdaptedRows {
 }
 
 /**
- * Where the parameters of a group of adapted layers lie in the vector of all: their A `[Σ rank, in]`, one below the other,
+ * The location of a group's parameters in the vector of all: their A `[Σ rank, in]`, one below the other,
  * then each layer's B `[out, rank]`.
  */
 export interface LoraLayout {
@@ -52,7 +52,7 @@ export function totalRankOf({ adapted }: LoraLayout): number {
   return adapted.reduce((sum, { rank }) => sum + rank, 0);
 }
 
-/** How many parameters the group has. */
+/** The number of the group's parameters. */
 export function parametersOf(layout: LoraLayout): number {
   const ofA = totalRankOf(layout) * layout.inFeatures;
   return layout.adapted.reduce((sum, { rank, outFeatures }) => sum + outFeatures * rank, ofA);

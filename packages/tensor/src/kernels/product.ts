@@ -4,7 +4,7 @@ import { scope, type Tensor } from '../tensor.js';
 
 // What the ops compute: see matrix.ts.
 
-/** Whether the fused product has something to sum. Its result for a row does not depend on how many there are. */
+/** True if the fused product has something to sum. Its result for a row does not depend on how many there are. */
 function isFusable(a: Tensor, b: Tensor): boolean {
   return a.size > 0 && b.size > 0;
 }

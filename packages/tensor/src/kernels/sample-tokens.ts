@@ -2,7 +2,7 @@ import { elementType, execute, intAttribute } from '../execute.js';
 import { scope, type Tensor } from '../tensor.js';
 import { cast, tensorOf, toFloat32Array, toInt32Array } from '../transfer.js';
 
-/** How the next token of one text is chosen: see {@link Kernels.sampleTokens}. */
+/** The choice of one text's next token: see {@link Kernels.sampleTokens}. */
 export interface TokenChoice {
   /** The token that is there already and only scored; null: one is chosen. */
   given: number | null;

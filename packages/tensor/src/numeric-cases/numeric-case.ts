@@ -13,7 +13,7 @@ export interface CaseSubject {
 }
 
 /**
- * How far two results may differ. `elements`: each number by `relative` of itself plus `absolute` of the root mean square of
+ * The tolerance between two results. `elements`: each number by `relative` of itself plus `absolute` of the root mean square of
  * its tensor, or of its row of `rowSize` numbers where that is larger. `vector`: the difference of the tensors, as vectors, by
  * `relative` of the length of the expected one.
  */
@@ -35,7 +35,7 @@ export interface NumericCase {
 }
 
 /**
- * How far two results of a test may differ: each number by `relative` of the largest number of its tensor, or of 0.001 where that is
+ * The tolerance between two results of a test: each number by `relative` of the largest number of its tensor, or of 0.001 where that is
  * larger; or in no bit.
  */
 export type TestTolerance = CaseTolerance | { kind: 'largest'; relative: number } | { kind: 'bits' };

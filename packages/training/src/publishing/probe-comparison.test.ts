@@ -65,7 +65,7 @@ test.each<[string, DType[]]>([
 test('errors of weights are the same share of a column for all tokens, those of sums are not', () => {
   const adapter = adapterWith(0);
   const base = outputOf(adapter);
-  /** How far the share of an error differs between two tokens, beside the share. */
+  /** The difference of an error's share between two tokens. */
   const changes = (weights: DType[]) => {
     const shares = minus(outputOf(perturbed(adapter, weights)), base).map((error, i) => error / base[i]!);
     return rms(minus(shares.subarray(0, OUT), shares.subarray(OUT, 2 * OUT))) / rms(shares);

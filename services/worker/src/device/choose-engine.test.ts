@@ -25,7 +25,7 @@ interface Situation extends Partial<Pick<ChooseEngineOptions, 'device' | 'engine
   retest?: string | null;
   /** The self-test has no result, for this reason. */
   untested?: string;
-  /** Whether TensorFlow's GPU build is installed, and sees the card. */
+  /** True if TensorFlow's GPU build is installed, and sees the card. */
   tensorflow?: boolean;
   held?: string[];
 }

@@ -20,7 +20,7 @@ import type { ExampleStoreOptions, ValidationRows } from '@lorasmith/planning';
 import type { StopReason } from '@lorasmith/training';
 
 /**
- * How a run ended. Each layer sees the ends that are possible there.
+ * The end of a run. Each layer sees the ends that are possible there.
  *
  * - `stopped`: it was asked to, for this reason.
  * - `recycled`: it stopped after a step, with a checkpoint, so that another trainer can continue it.
