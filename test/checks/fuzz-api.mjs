@@ -7,7 +7,7 @@
 import { parseArgs } from 'node:util';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
 import { runApiFuzzer } from './fuzz/run-api-fuzzer.mjs';
-import { countsLine } from './test-run/test-counts.mjs';
+import { printEnd } from './test-run/run-vitest.mjs';
 
 const options = /** @type {const} */ ({
   examples: { type: 'string' },
@@ -18,7 +18,7 @@ const options = /** @type {const} */ ({
 await runAsCommand(async () => {
   const { values } = parseArgs({ options });
   await setUp({ demoModel: false });
-  const { passed, counts } = await runApiFuzzer(values, process.env);
-  console.log(countsLine(counts));
-  return passed ? 0 : 1;
+  const run = await runApiFuzzer(values, process.env);
+  printEnd(run);
+  return run.passed ? 0 : 1;
 });

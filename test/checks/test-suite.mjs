@@ -2,8 +2,7 @@
 // line is the count.
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
 import { installS3Server } from '../../scripts/stack/s3-server.mjs';
-import { runEmulatedTests, runVitest } from './test-run/run-vitest.mjs';
-import { countsLine } from './test-run/test-counts.mjs';
+import { printEnd, runEmulatedTests, runVitest } from './test-run/run-vitest.mjs';
 
 const [suite = '', ...args] = process.argv.slice(2);
 const { env } = process;
@@ -39,10 +38,10 @@ const SUITES = {
 };
 
 await runAsCommand(async () => {
-  const run = SUITES[suite];
-  if (run === undefined)
+  const start = SUITES[suite];
+  if (start === undefined)
     throw new Error(`there is no suite ${suite}; the suites are ${Object.keys(SUITES).join(', ')}`);
-  const { passed, counts, times } = await run();
-  console.log(`${times}\n${countsLine(counts)}`);
-  return passed ? 0 : 1;
+  const run = await start();
+  printEnd(run);
+  return run.passed ? 0 : 1;
 });

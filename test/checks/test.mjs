@@ -11,7 +11,7 @@ import { runAsCommand, setUp } from '../../scripts/setup.mjs';
 import { runApiFuzzer } from './fuzz/run-api-fuzzer.mjs';
 import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mjs';
 import { runChecks } from './test-run/checks.mjs';
-import { runEmulatedTests, runVitest } from './test-run/run-vitest.mjs';
+import { printEnd, runEmulatedTests, runVitest } from './test-run/run-vitest.mjs';
 import { countsLine, sumOfCounts } from './test-run/test-counts.mjs';
 
 /** The seconds that each part took. */
@@ -96,9 +96,9 @@ await runAsCommand(async () => {
 async function runChosen(chosen) {
   const browser = chosen.some((argument) => OF_THE_PAGE.test(argument));
   const { modelsDir } = await setUp({ browser, instructionSets: process.env.ALL_CASES === '1' ? 'all' : 'own' });
-  const { passed, counts, times } = await runVitest(chosen, environment(modelsDir));
-  console.log(`${times}\n${countsLine(counts)}`);
-  return passed ? 0 : 1;
+  const run = await runVitest(chosen, environment(modelsDir));
+  printEnd(run);
+  return run.passed ? 0 : 1;
 }
 
 /** @param {Set<string>} options @returns {Promise<number>} the exit code */
@@ -143,7 +143,12 @@ async function runAll(options) {
     );
   }
   const runs = [tests, emulated, faults, fuzz].filter((run) => run !== null);
-  console.log(`\n${runs.flatMap((run) => run.times).join('\n')}`);
+  console.log(
+    `\n${runs
+      .map((run) => run.times)
+      .filter(Boolean)
+      .join('\n')}`,
+  );
   const counts = sumOfCounts(runs.map((run) => run.counts));
   if (failures.length > 0) console.log(`\n${[`Failed: ${failures.join(', ')}`, ...counts.failures].join('\n')}`);
   console.log(times.text());

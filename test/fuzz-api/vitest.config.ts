@@ -5,7 +5,6 @@ export default defineConfig({
   resolve: { conditions: ['source'] },
   ssr: { resolve: { conditions: ['source'], externalConditions: ['source'] } },
   test: {
-    setupFiles: 'test/processor-time.ts',
     include: ['test/fuzz-api/**/*.test.ts'],
     pool: 'forks',
     maxWorkers: 1,

@@ -1,8 +1,7 @@
 import type { AdapterManifest, AdapterProbe, ProbeCase, TokenProbe } from '@lorasmith/contracts';
 import { describe, expect, it } from 'vitest';
 import { type Answer, json, type ReceivedRequest, serve } from '../test/http-server.js';
-import type { NextTokenAnswer } from './probe-server.js';
-import { judgeProbe, probeServer } from './probe-server.js';
+import { judgeProbe, type NextTokenAnswer, probeServer } from './probe-server.js';
 
 const ID = 'ad_0123456789abcdef01234567';
 const PROBE: TokenProbe = {

@@ -356,7 +356,7 @@ export function cudaEnvironment({ env, isEmulated }) {
  * @param {{ env: NodeJS.ProcessEnv, isEmulated: boolean, engine: 'cuda' | 'cpu' }} options
  * @returns {NodeJS.ProcessEnv}
  */
-export function stackEnvironment({ env, isEmulated, engine }) {
+function stackEnvironment({ env, isEmulated, engine }) {
   const { ENGINE: _, ...base } = cudaEnvironment({ env, isEmulated });
   if (engine === 'cpu') return { ...base, DEVICE: 'cpu' };
   return { ...base, DEVICE: 'gpu', GPU_ENGINE: 'cuda', ...(isEmulated ? { GPU_SELF_TEST: 'small' } : {}) };

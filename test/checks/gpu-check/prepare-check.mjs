@@ -153,7 +153,7 @@ async function casesIn(folder) {
  *
  * @type {Record<'8B' | '1B' | 'mixture', ModelShape>}
  */
-export const LARGE_SHAPES = {
+const LARGE_SHAPES = {
   '8B': {
     hidden_size: 4096,
     intermediate_size: 14_336,
@@ -190,7 +190,7 @@ export const LARGE_SHAPES = {
 };
 
 /** Small shapes for an emulated card. Rows of weights are whole blocks of 64 numbers, so that they can be quantized. @type {Record<'llama' | 'mixture', ModelShape>} */
-export const SMALL_SHAPES = {
+const SMALL_SHAPES = {
   llama: {
     hidden_size: 64,
     intermediate_size: 128,

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ROOT_DIR } from '../../../scripts/setup/locations.mjs';
-import { readTestCounts } from './test-counts.mjs';
+import { countsLine, readTestCounts } from './test-counts.mjs';
 
 /** The counts of a run that ended without a report. @type {import('./test-counts.mjs').TestCounts} */
 const NO_REPORT = { passed: 0, failed: 1, skipped: 0, failures: ['vitest ended without a report'] };
@@ -48,6 +48,12 @@ export async function runVitest(args, env) {
   } finally {
     await rm(reportDir, { recursive: true, force: true });
   }
+}
+
+/** Prints the processor times and, as the last line, the counts. @param {Awaited<ReturnType<typeof runVitest>>} run */
+export function printEnd({ times, counts }) {
+  if (times !== '') console.log(times);
+  console.log(countsLine(counts));
 }
 
 /**

@@ -2,9 +2,9 @@ import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import { systemErrorCode } from '@lorasmith/storage';
-import type { CheckpointState } from './checkpoint-file.js';
 import {
   type CheckpointDescription,
+  type CheckpointState,
   describeCheckpoint,
   readCheckpoint as readFile,
   writeCheckpoint,

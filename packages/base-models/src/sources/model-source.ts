@@ -158,7 +158,7 @@ const MAX_HEADER_BYTES = 100_000_000;
 const EXPECTED_HEADER_BYTES = 2 ** 20;
 
 /** Approximate size on disk of a model without the values of its weights. */
-export function bytesWithoutWeights({ files }: BundleRecord): number {
+function bytesWithoutWeights({ files }: BundleRecord): number {
   const sizes = files.map(({ name, bytes }) => (isWeightFile(name) ? Math.min(bytes, EXPECTED_HEADER_BYTES) : bytes));
   return sizes.reduce((sum, size) => sum + size, 0);
 }
@@ -169,7 +169,7 @@ export function bytesWithoutWeights({ files }: BundleRecord): number {
  *
  * @throws ProductError `internal_error` for a file that has changed; `model_file_corrupt`
  */
-export async function fetchWithoutWeights(store: S3BundleStore, record: BundleRecord, staging: Staging): Promise<void> {
+async function fetchWithoutWeights(store: S3BundleStore, record: BundleRecord, staging: Staging): Promise<void> {
   for (const { name, bytes, sha256 } of record.files) {
     if (isWeightFile(name)) {
       await fetchHeader(store, record.id, { name, bytes }, staging);
@@ -227,7 +227,7 @@ export function isWeightFile(name: string): boolean {
 const WANTED = /^[A-Za-z0-9_][A-Za-z0-9_-]*$|^[A-Za-z0-9_][A-Za-z0-9._-]*\.(safetensors|json|txt|jinja|model|md)$/;
 
 /** The names of the files that are stored, sorted. Links to files count as files. */
-export async function modelFileNames(folder: string): Promise<string[]> {
+async function modelFileNames(folder: string): Promise<string[]> {
   const names: string[] = [];
   for (const name of await readdir(folder)) {
     if (WANTED.test(name) && (await stat(path.join(folder, name))).isFile()) names.push(name);

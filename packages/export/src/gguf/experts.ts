@@ -136,14 +136,14 @@ export function sparseParts(own: SparseMlp, { names }: DecoderArchitecture): Lay
 
 /** The router of experts that are parallel to an MLP, their norms and that MLP's, the weights of the router's norm, and the scales of experts. */
 export function parallelParts(_: ParallelMlp, architecture: DecoderArchitecture): LayerPart[] {
-  const beside = parallelMlpNames(architecture);
+  const parallel = parallelMlpNames(architecture);
   return [
     { path: architecture.names.experts!.router, name: 'ffn_gate_inp' },
-    { path: beside.norm, name: 'pre_ffw_norm_2', isNorm: true },
-    { path: beside.branchNorm, name: 'post_ffw_norm_2', isNorm: true },
-    { path: beside.mlpBranchNorm, name: 'post_ffw_norm_1', isNorm: true },
-    { path: beside.routerScale, name: 'ffn_gate_inp.scale', isTensor: true },
-    { path: beside.expertScales, name: 'ffn_down_exps.scale', isTensor: true },
+    { path: parallel.norm, name: 'pre_ffw_norm_2', isNorm: true },
+    { path: parallel.branchNorm, name: 'post_ffw_norm_2', isNorm: true },
+    { path: parallel.mlpBranchNorm, name: 'post_ffw_norm_1', isNorm: true },
+    { path: parallel.routerScale, name: 'ffn_gate_inp.scale', isTensor: true },
+    { path: parallel.expertScales, name: 'ffn_down_exps.scale', isTensor: true },
   ];
 }
 

@@ -1,7 +1,6 @@
 import { ACTIVE_STATUSES, type JobFailure, type JobId } from '@lorasmith/contracts';
 import { readInputs } from '../jobs/job-record.js';
-import type { JobWithInputs } from '../jobs/record-change.js';
-import { cancelled, changeRecord, failed } from '../jobs/record-change.js';
+import { cancelled, changeRecord, failed, type JobWithInputs } from '../jobs/record-change.js';
 import type { StoreDeps } from '../keys.js';
 import { bullIdOf, type JobQueue } from './job-queue.js';
 

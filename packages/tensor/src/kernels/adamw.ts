@@ -176,7 +176,7 @@ export function momentOfBytes(bytes: Uint8Array): Tensor {
  * The numbers of a moment in 8 bits.
  * @returns `[count]` float32
  */
-export function decodedMoment(moment: Tensor, which: keyof typeof VALUES, count: number): Tensor {
+function decodedMoment(moment: Tensor, which: keyof typeof VALUES, count: number): Tensor {
   const bytes = bytesOfMoment(moment);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const numbers = new Float32Array(count);
@@ -192,7 +192,7 @@ export function decodedMoment(moment: Tensor, which: keyof typeof VALUES, count:
  * @param moment `[count]` float32
  * @returns `[momentBytes(count)]` uint8
  */
-export function encodedMoment(moment: Tensor, which: keyof typeof VALUES): Tensor {
+function encodedMoment(moment: Tensor, which: keyof typeof VALUES): Tensor {
   const numbers = toFloat32Array(moment);
   const bytes = new Uint8Array(momentBytes(numbers.length));
   const view = new DataView(bytes.buffer);

@@ -19,7 +19,7 @@ export interface MarginWeight {
 /** The most ranks of a group, each rounded up to {@link RANK_MULTIPLE}, that a margin has place for. */
 export const MARGIN = 64;
 /** kLoraRankMultiple of native/ops/lora/lora_matrix.h */
-export const RANK_MULTIPLE = 8;
+const RANK_MULTIPLE = 8;
 
 /** @param weight `[out, in]`, which stays the caller's */
 export function withMargin(weight: Tensor): MarginWeight {

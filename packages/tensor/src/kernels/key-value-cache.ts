@@ -24,7 +24,7 @@ export interface CacheShape {
 }
 
 /** The fused op computes in whole vectors. */
-export function paddedHeadDim(headDim: number): number {
+function paddedHeadDim(headDim: number): number {
   return Math.ceil(headDim / 32) * 32;
 }
 

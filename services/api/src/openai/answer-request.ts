@@ -4,8 +4,7 @@ import type { GenerationClient } from '@lorasmith/queue';
 import { linkSignals, logError, onceClosed, productErrorOf } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Authenticator, watchRevocation } from '../access/authenticate.js';
-import type { ConcurrencyQueue } from '../access/concurrency-limit.js';
-import { endWhenStalled } from '../access/concurrency-limit.js';
+import { type ConcurrencyQueue, endWhenStalled } from '../access/concurrency-limit.js';
 import type { AnswerForm, ChoiceChunk, EndChunk } from './answer-forms.js';
 import { openaiErrorBody } from './openai-errors.js';
 

@@ -11,8 +11,7 @@ import {
 import { type HttpApp, onceClosed, untilClosed, uploadBroken } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import type { ConcurrencyLimit } from '../access/concurrency-limit.js';
-import { endWhenStalled } from '../access/concurrency-limit.js';
+import { type ConcurrencyLimit, endWhenStalled } from '../access/concurrency-limit.js';
 import type { DatasetCatalog, DatasetChanges } from '../datasets/dataset-catalog.js';
 import {
   ColumnsParameter,

@@ -11,8 +11,7 @@ import {
 import type { Tokenizer } from '@lorasmith/model-folder';
 import type { CodedFault } from '../../fault-list.js';
 import { REMARK_WARNINGS } from '../next-token/encode-row.js';
-import type { RowView } from '../next-token/length-limit.js';
-import { type FittedRow, LengthLimit, tokensOf } from '../next-token/length-limit.js';
+import { type FittedRow, LengthLimit, type RowView, tokensOf } from '../next-token/length-limit.js';
 import { createPromptEncoder, lengthsOf, lengthWarnings, tokensDependOn } from '../next-token/next-token.js';
 import { codesOfSequence, trainedOf } from '../next-token/token-examples.js';
 import {
