@@ -9,9 +9,8 @@ import { SetupError } from '../../scripts/setup/run-steps.mjs';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
 import { interruption } from '../../scripts/stack/interruption.mjs';
 import { kernelChoice } from './gpu-check/kernel-choice.mjs';
-import { countingLaunches, readLaunches } from './gpu-check/launches.mjs';
 import { Report } from './gpu-check/report.mjs';
-import { runPart } from './gpu-check/run-part.mjs';
+import { countingLaunches, readLaunches, runPart } from './gpu-check/run-part.mjs';
 
 /** The time of all parts together; set-up, which needs no card, is not counted. */
 const TIME_MINUTES = 25;
@@ -60,9 +59,8 @@ await runAsCommand(async () => {
   for (const folder of ['logs', 'parts', 'data']) await mkdir(path.join(out, folder), { recursive: true });
   const { emulated: isEmulated, model, python } = values;
   const { modelsDir } = await setUp({ cuda: isEmulated ? 'emulated' : 'gpu' });
-  // Only now: they import compiled packages.
-  const { prepareCheck } = await import('./gpu-check/prepare-check.mjs');
-  const { identityOf } = await import('./gpu-check/identity.mjs');
+  // Only now: it imports compiled packages.
+  const { prepareCheck, identityOf } = await import('./gpu-check/prepare-check.mjs');
   const check = await prepareCheck({
     ...{ out, modelsDir, isEmulated, env: process.env },
     randomModelsDir: fromUser(values['models-dir'] ?? out),

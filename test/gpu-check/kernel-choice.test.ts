@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 // The specifiers are computed because the files are JavaScript without declarations.
 const scripts = (name: string) => import(new URL(`../checks/gpu-check/${name}`, import.meta.url).href);
 const { kernelArguments, kernelChoice, kernelsOf } = await scripts('kernel-choice.mjs');
-const { readLaunches, neverLaunched } = await scripts('launches.mjs');
+const { readLaunches, neverLaunched } = await scripts('run-part.mjs');
 const { publishedLines } = await scripts('../../bench/cards.mjs');
 
 const wrong = { name: 'a case', subject: { kind: 'kernel', name: 'lora:bfloat16' }, fault: 'differs' };

@@ -10,7 +10,7 @@ const { runPart } = await scripts('run-part.mjs');
 const { Report } = await scripts('report.mjs');
 const { textRows, parseSizes } = await scripts('text-rows.mjs');
 
-const RESULT = new URL('../checks/gpu-check/part-result.mjs', import.meta.url).href;
+const RESULT = new URL('../checks/gpu-check/run-part.mjs', import.meta.url).href;
 
 let out: string;
 beforeEach(async () => {

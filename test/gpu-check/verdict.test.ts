@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 
 // The specifier is computed because the file is JavaScript without declarations.
-const { verdict } = await import(new URL('../checks/gpu-check/verdict.mjs', import.meta.url).href);
+const { verdict } = await import(new URL('../checks/gpu-check/findings.mjs', import.meta.url).href);
 
 const PARTS = [
   'card',

@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gigabytes } from '../../bench/tables.mjs';
-import { writePartResult } from './part-result.mjs';
+import { writePartResult } from './run-part.mjs';
 
 const FIELDS = [
   ...['name', 'driver_version', 'memory.total', 'memory.used', 'compute_cap', 'pci.bus_id', 'pcie.link.gen.current'],

@@ -4,7 +4,7 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { answersOf, countRight, readRows } from '../../../examples/dates/answers.mjs';
-import { writePartResult } from './part-result.mjs';
+import { writePartResult } from './run-part.mjs';
 import { demoJob, followJob, uploadRows, withStack } from './service-job.mjs';
 
 const { values } = parseArgs({

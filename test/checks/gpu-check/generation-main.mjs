@@ -7,7 +7,7 @@ import { Generation, loadDecoder } from '../../../packages/models/dist/index.js'
 import { chooseKernels, engine } from '../../../packages/training/dist/index.js';
 import { table } from '../../bench/tables.mjs';
 import { KERNEL_OPTIONS, kernelsOf } from './kernel-choice.mjs';
-import { writePartResult } from './part-result.mjs';
+import { writePartResult } from './run-part.mjs';
 
 const { values } = parseArgs({
   options: {

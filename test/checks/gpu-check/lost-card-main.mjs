@@ -5,7 +5,7 @@ import { execFile } from 'node:child_process';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
-import { writePartResult } from './part-result.mjs';
+import { writePartResult } from './run-part.mjs';
 import { demoJob, followJob, uploadRows, withStack } from './service-job.mjs';
 
 const { values } = parseArgs({

@@ -9,7 +9,7 @@ import {
   linesOfReference,
   linesOfSelfTest,
   linesOfTraining,
-} from './part-lines.mjs';
+} from './report.mjs';
 
 /**
  * The facts that parts need.

@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { BaseModelCache, chooseKernels, engine } from '../../../packages/training/dist/index.js';
 import { KERNEL_OPTIONS, kernelsOf } from './kernel-choice.mjs';
 import { measuredMachine, measureJobs } from './measure-jobs.mjs';
-import { writePartResult } from './part-result.mjs';
+import { writePartResult } from './run-part.mjs';
 import { chatRows, pairRows, parseSizes, promptRows, textRows } from './text-rows.mjs';
 
 const { values } = parseArgs({

@@ -13,7 +13,7 @@ import {
   toFloat32Array,
   transpose,
 } from '../../../packages/tensor/dist/index.js';
-import { writePartResult } from './part-result.mjs';
+import { writePartResult } from './run-part.mjs';
 
 /** @typedef {import('../../../packages/tensor/dist/index.js').Tensor} Tensor */
 /** @typedef {import('../../../packages/tensor/dist/index.js').DType} DType */

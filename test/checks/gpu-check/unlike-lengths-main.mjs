@@ -11,8 +11,8 @@ import { BaseModelCache, chooseKernels, engine } from '../../../packages/trainin
 import { gigabytes, percent, table } from '../../bench/tables.mjs';
 import { KERNEL_OPTIONS, kernelsOf } from './kernel-choice.mjs';
 import { meanCounts, measuredMachine, measureJobs, runOptions } from './measure-jobs.mjs';
-import { countsTable } from './part-lines.mjs';
-import { writePartResult } from './part-result.mjs';
+import { countsTable } from './report.mjs';
+import { writePartResult } from './run-part.mjs';
 import { textRows } from './text-rows.mjs';
 
 const { values } = parseArgs({
