@@ -12,7 +12,7 @@ import {
 import { createApiMetrics } from '../services/api/src/api-metrics.js';
 import { countDownloads, countMerges, observeMergedModels } from '../services/registry/src/registry-metrics.js';
 import { createGenerationMetrics, createWorkerMetrics, observeMachine } from '../services/worker/src/worker-metrics.js';
-import { checkMonitoring, dashboardQueries, findPromtool } from './checks/monitoring/promtool.mjs';
+import { checkMonitoring, dashboardQueries, findPromtool } from './checks/check-alerts.mjs';
 
 // The dashboard and the alerts must query only metrics that the services export. promtool checks their syntax if it is
 // installed.

@@ -4,10 +4,46 @@
 // --examples  requests for each operation and phase; default 650, which takes about 20 minutes
 // --minutes   time for both runs together, instead: all operations get a few requests each, again and again until it is over
 // --seed      default 1
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
+import { cacheDir, ROOT_DIR } from '../../scripts/setup/locations.mjs';
+import { pythonEnvironment } from '../../scripts/setup/python-environment.mjs';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
-import { runApiFuzzer } from './fuzz/run-api-fuzzer.mjs';
-import { printEnd } from './test-run/run-vitest.mjs';
+import { printEnd, runVitest } from './test-run/run-vitest.mjs';
+
+/**
+ * Fuzzes the api of real services, without and with a key.
+ *
+ * @param {{ examples?: string | undefined, minutes?: string | undefined, seed?: string | undefined }} limits as those of
+ *   `npm run fuzz:api`
+ * @param {NodeJS.ProcessEnv} env
+ */
+export async function runApiFuzzer({ examples, minutes, seed }, env) {
+  const settings = {
+    FUZZ_PROGRAM: await schemathesisProgram(cacheDir(env)),
+    ...(examples && { FUZZ_EXAMPLES: examples }),
+    ...(minutes && { FUZZ_MINUTES: minutes }),
+    ...(seed && { FUZZ_SEED: seed }),
+  };
+  return await runVitest(['--config', 'test/fuzz-api/vitest.config.ts'], { ...env, ...settings });
+}
+
+const REQUIREMENTS = path.join(ROOT_DIR, 'test/checks/fuzz/requirements.txt');
+
+/**
+ * Installs Schemathesis, an API fuzzer, once.
+ *
+ * @param {string} cache
+ * @returns {Promise<string>} its program
+ * @throws {import('../../scripts/setup/run-steps.mjs').SetupError}
+ */
+async function schemathesisProgram(cache) {
+  return path.join(
+    await pythonEnvironment({ cache, name: 'schemathesis', requirements: REQUIREMENTS }),
+    'schemathesis',
+  );
+}
 
 const options = /** @type {const} */ ({
   examples: { type: 'string' },
@@ -15,10 +51,12 @@ const options = /** @type {const} */ ({
   seed: { type: 'string' },
 });
 
-await runAsCommand(async () => {
-  const { values } = parseArgs({ options });
-  await setUp({ demoModel: false });
-  const run = await runApiFuzzer(values, process.env);
-  printEnd(run);
-  return run.passed ? 0 : 1;
-});
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  await runAsCommand(async () => {
+    const { values } = parseArgs({ options });
+    await setUp({ demoModel: false });
+    const run = await runApiFuzzer(values, process.env);
+    printEnd(run);
+    return run.passed ? 0 : 1;
+  });
+}

@@ -12,8 +12,7 @@ import { runCommand } from '../../scripts/setup/run-command.mjs';
 import { SetupError } from '../../scripts/setup/run-steps.mjs';
 import { runAsCommand } from '../../scripts/setup.mjs';
 import { interruption } from '../../scripts/stack/interruption.mjs';
-import { NODE_RELEASES, nodeFolder } from './test-run/node-binaries.mjs';
-import { AS_OTHER_USER, giveAway, makeHome } from './test-run/other-user.mjs';
+import { AS_OTHER_USER, giveAway, makeHome, NODE_RELEASES, nodeFolder } from './hunt/conditions.mjs';
 
 const TAIL_LINES = 30;
 const { env } = process;

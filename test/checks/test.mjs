@@ -8,11 +8,10 @@
 import { cacheDir } from '../../scripts/setup/locations.mjs';
 import { git } from '../../scripts/setup/run-command.mjs';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
-import { runApiFuzzer } from './fuzz/run-api-fuzzer.mjs';
-import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mjs';
-import { runChecks } from './test-run/checks.mjs';
-import { printEnd, runEmulatedTests, runVitest } from './test-run/run-vitest.mjs';
-import { countsLine, sumOfCounts } from './test-run/test-counts.mjs';
+import { auditDependencies, reportAudit } from './audit.mjs';
+import { runChecks } from './check.mjs';
+import { runApiFuzzer } from './fuzz-api.mjs';
+import { countsLine, printEnd, runEmulatedTests, runVitest, sumOfCounts } from './test-run/run-vitest.mjs';
 
 /** The seconds that each part took. */
 class PartTimes {

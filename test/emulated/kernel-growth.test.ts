@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { growthFaults, measureGrowth } from '../checks/kernel-growth/kernel-growth.mjs';
+import { growthFaults, measureGrowth } from '../checks/kernel-growth.mjs';
 
 // `npm run test:growth` prints the work of each kernel.
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { runKernelTests, VARIANTS } from '../checks/kernel-tests/kernel-test-program.mjs';
+import { runKernelTests, VARIANTS } from '../checks/kernel-tests.mjs';
 
 // The kernels alone, against plain loops in double precision: packages/tensor/native/cuda/test. `npm run test:kernels` shows
 // each test.

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
+import { tryMutants } from '../checks/kernel-mutants.mjs';
 import { allMutants } from '../checks/kernel-tests/mutants.mjs';
-import { tryMutants } from '../checks/kernel-tests/try-mutants.mjs';
 
 const COMPILES_AND_RUNS_MS = 600_000;
 

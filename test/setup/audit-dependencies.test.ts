@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, test } from 'vitest';
 import { cacheDir } from '../../scripts/setup/locations.mjs';
-import { auditDependencies, reportAudit } from '../checks/test-run/audit-dependencies.mjs';
+import { auditDependencies, reportAudit } from '../checks/audit.mjs';
 
 /** Runs the real pnpm against a registry with this answer. */
 async function auditWith(status: number, body: object) {

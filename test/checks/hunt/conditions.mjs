@@ -1,15 +1,17 @@
 import { spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { chown, cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cacheDir, ROOT_DIR } from '../../../scripts/setup/locations.mjs';
+import { cacheDir, ROOT_DIR, toolEnvironment } from '../../../scripts/setup/locations.mjs';
+import { publishFolder } from '../../../scripts/setup/publish-folder.mjs';
 import { findOnPath } from '../../../scripts/setup/redis-server.mjs';
 import { runCommand } from '../../../scripts/setup/run-command.mjs';
-import { NODE_RELEASES, nodeFolder } from '../test-run/node-binaries.mjs';
-import { AS_OTHER_USER, giveAway, makeHome } from '../test-run/other-user.mjs';
+
+/** A release of each version of Node that the product supports. */
+export const NODE_RELEASES = ['20.20.2', '22.23.3', '24.21.0', '26.12.1'];
 
 const FSYNC_DELAY_MS = 300;
 /** Ends with the hunt, even a killed one. */
@@ -203,4 +205,54 @@ async function cloneOfOtherUser() {
   await runCommand(command, args, { cwd: root, env: { ...process.env, ...env } });
   const end = () => rm(folder, { recursive: true, force: true });
   return { prefix: AS_OTHER_USER, root, env: { ...env, MODELS_DIR: path.join(root, 'models') }, end };
+}
+
+/** The folder with the program `node` of a release, which comes from npm. @param {string} release @param {NodeJS.ProcessEnv} env */
+export async function nodeFolder(release, env) {
+  const name = `node-linux-${process.arch}`;
+  const folder = path.join(cacheDir(env), `node-${release}`);
+  await publishFolder(folder, async (partial) => {
+    await writeFile(path.join(partial, 'package.json'), JSON.stringify({ private: true }));
+    await runCommand('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', `${name}@${release}`], {
+      cwd: partial,
+      env: toolEnvironment(env),
+    });
+  });
+  return path.join(folder, 'node_modules', name, 'bin');
+}
+
+/** The id of the user that the tests run as instead of root: `nobody` on every system. */
+const OTHER_USER = 65_534;
+
+/** A command that starts the command behind it as that user. Only root can. */
+export const AS_OTHER_USER = ['setpriv', `--reuid=${OTHER_USER}`, `--regid=${OTHER_USER}`, '--clear-groups'];
+
+/** Gives a folder with all that is in it to that user. @param {string} folder */
+export async function giveAway(folder) {
+  await chown(folder, OTHER_USER, OTHER_USER);
+  for (const entry of await readdir(folder, { withFileTypes: true, recursive: true })) {
+    if (!entry.isSymbolicLink()) await chown(path.join(entry.parentPath, entry.name), OTHER_USER, OTHER_USER);
+  }
+}
+
+/**
+ * Makes a home and a folder for temporary files.
+ *
+ * @param {string} folder in which they are made
+ * @returns the variables that make them those of a user; undefined: the variable is not set
+ */
+export async function makeHome(folder) {
+  const home = path.join(folder, 'home');
+  const temporary = path.join(folder, 'tmp');
+  for (const made of [home, temporary]) await mkdir(made);
+  // What npm set for this process, such as the cache of its user.
+  const ofNpm = Object.keys(process.env).filter((name) => /^npm_/i.test(name));
+  return {
+    ...Object.fromEntries(ofNpm.map((name) => [name, undefined])),
+    HOME: home,
+    TMPDIR: temporary,
+    LORASMITH_CACHE_DIR: path.join(home, '.cache/lorasmith'),
+    XDG_CACHE_HOME: undefined,
+    MODELS_DIR: undefined,
+  };
 }

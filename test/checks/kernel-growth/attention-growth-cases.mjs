@@ -1,13 +1,13 @@
 import * as t from '../../../packages/tensor/dist/index.js';
 import { chooseKernels } from '../../../packages/tensor/dist/kernels/kernel-table.js';
 import { seededTensor } from '../../../packages/tensor/dist/numeric-cases/numeric-case.js';
-import { byTokens } from './kernel-growth.mjs';
+import { byTokens } from '../kernel-growth.mjs';
 
 // Attention to all tokens before, in a window, with a cache, and linear: cases of growth-cases.mjs.
 
 const kernels = chooseKernels('fused');
 
-/** @typedef {import('./kernel-growth.mjs').GrowthCase} GrowthCase */
+/** @typedef {import('../kernel-growth.mjs').GrowthCase} GrowthCase */
 /** @typedef {import('../../../packages/tensor/dist/index.js').FloatDType} FloatDType */
 
 /** @param {number} headDim @param {number | null} window */

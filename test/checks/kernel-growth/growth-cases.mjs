@@ -8,6 +8,7 @@ import {
   seededTensor,
 } from '../../../packages/tensor/dist/numeric-cases/numeric-case.js';
 import { seededPacked } from '../../../packages/tensor/dist/numeric-cases/quantized-cases.js';
+import { byTokens } from '../kernel-growth.mjs';
 import {
   attentionCases,
   cacheCases,
@@ -15,14 +16,13 @@ import {
   shortRowsCase,
   textsCase,
 } from './attention-growth-cases.mjs';
-import { byTokens } from './kernel-growth.mjs';
 
 const kernels = chooseKernels('fused');
 
 // Every kernel of the CUDA engine, in an input whose size is doubled. A new kernel: call its op in a case of its subject, or add a case.
 // `npm run test:growth -- PARTS…` runs the cases whose names have one of the parts.
 
-/** @typedef {import('./kernel-growth.mjs').GrowthCase} GrowthCase */
+/** @typedef {import('../kernel-growth.mjs').GrowthCase} GrowthCase */
 /** @typedef {import('../../../packages/tensor/dist/index.js').FloatDType} FloatDType */
 /** @typedef {import('../../../packages/tensor/dist/index.js').Tensor} Tensor */
 

@@ -11,7 +11,7 @@ writeFileSync(workFile, '');
 const file = openSync(workFile, 'r');
 let read = 0;
 
-/** @param {import('./kernel-growth.mjs').GrowthCase} one @param {number} size @returns {Record<string, number>} by kernel */
+/** @param {import('../kernel-growth.mjs').GrowthCase} one @param {number} size @returns {Record<string, number>} by kernel */
 function workOf(one, size) {
   tensor.scope(() => one.run(size));
   cuda?.synchronize();

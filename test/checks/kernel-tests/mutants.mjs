@@ -30,7 +30,7 @@ async function kernelFiles() {
  * @property {string} kernel the .cu file that is compiled with it, without the ending
  * @property {string} source its path, relative to {@link NATIVE_DIR}
  * @property {string[]} tests parts of their names
- * @property {keyof typeof import('./kernel-test-program.mjs').VARIANTS} variant
+ * @property {keyof typeof import('../kernel-tests.mjs').VARIANTS} variant
  * @property {string | null} unnoticed why nothing notices it, where that is known
  * @property {boolean} inSample whether `npm test` tries it
  */

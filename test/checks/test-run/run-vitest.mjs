@@ -1,15 +1,15 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { stripVTControlCharacters } from 'node:util';
 import { ROOT_DIR } from '../../../scripts/setup/locations.mjs';
-import { countsLine, readTestCounts } from './test-counts.mjs';
 
-/** The counts of a run that ended without a report. @type {import('./test-counts.mjs').TestCounts} */
+/** The counts of a run that ended without a report. @type {TestCounts} */
 const NO_REPORT = { passed: 0, failed: 1, skipped: 0, failures: ['vitest ended without a report'] };
 
 const VITEST = path.join(ROOT_DIR, 'node_modules/vitest/vitest.mjs');
@@ -20,7 +20,7 @@ const VITEST = path.join(ROOT_DIR, 'node_modules/vitest/vitest.mjs');
  *
  * @param {string[]} args after `vitest run`
  * @param {NodeJS.ProcessEnv} env
- * @returns {Promise<{ passed: boolean, counts: import('./test-counts.mjs').TestCounts, times: string }>} `times`: the table of processor
+ * @returns {Promise<{ passed: boolean, counts: TestCounts, times: string }>} `times`: the table of processor
  *   times, empty for a single file. A run without a report counts as one failed test.
  */
 export async function runVitest(args, env) {
@@ -31,7 +31,7 @@ export async function runVitest(args, env) {
       '--reporter=default',
       '--reporter=json',
       `--outputFile.json=${reportFile}`,
-      `--reporter=${fileURLToPath(new URL('errors-reporter.mjs', import.meta.url))}`,
+      `--reporter=${fileURLToPath(import.meta.url)}`,
     ];
     const timesFile = path.join(reportDir, 'times.jsonl');
     const before = slowness();
@@ -154,4 +154,100 @@ export async function runEmulatedTests(args, env) {
   const extent = args.includes('--all') ? 'all' : args.includes('--kernels') ? 'kernels' : 'usual';
   const chosen = args.filter((argument) => !['--all', '--kernels'].includes(argument));
   return await runVitest(['--config', 'test/emulated/vitest.config.ts', ...chosen], { ...env, EMULATED_TESTS: extent });
+}
+
+/**
+ * @typedef {{ passed: number, failed: number, skipped: number, failures: string[] }} TestCounts `failures`: the name of each test
+ *   that failed and its message
+ */
+
+/** Lines of a failure's message that are printed again at the end. */
+const MESSAGE_LINES = 12;
+
+/**
+ * Reads vitest's JSON report, and what failed outside of tests from beside it.
+ *
+ * @param {string} reportFile
+ * @returns {Promise<TestCounts>} a test file that could not be loaded, and therefore reports no tests, counts as one failed test
+ */
+export async function readTestCounts(reportFile) {
+  const report = JSON.parse(await readFile(reportFile, 'utf8'));
+  /** @type {string[]} */
+  const failures = [];
+  for (const file of report.testResults) {
+    const name = path.relative(ROOT_DIR, file.name);
+    const tests = /** @type {{ status: string, fullName: string, failureMessages: string[] }[]} */ (
+      file.assertionResults
+    );
+    const failed = tests.filter(({ status }) => status === 'failed');
+    for (const test of failed) failures.push(failure(`${name} > ${test.fullName}`, test.failureMessages.join('\n')));
+    if (file.status === 'failed' && failed.length === 0) failures.push(failure(name, file.message));
+  }
+  const errorsFile = path.join(path.dirname(reportFile), ERRORS_FILE);
+  if (existsSync(errorsFile)) {
+    const errors = JSON.parse(await readFile(errorsFile, 'utf8'));
+    for (const { message } of errors) failures.push(failure('outside of the tests', message));
+  }
+  return {
+    passed: report.numPassedTests,
+    failed: failures.length,
+    skipped: report.numPendingTests + report.numTodoTests,
+    failures,
+  };
+}
+
+/** @param {string} name @param {string} message @returns {string} the name, and the beginning of the message below it */
+function failure(name, message) {
+  const lines = stripVTControlCharacters(message).trim().split('\n').slice(0, MESSAGE_LINES);
+  return [name, ...lines.map((line) => `    ${line}`)].join('\n');
+}
+
+/** @param {TestCounts} counts @returns {string} one line, such as `12 passed, 0 failed` */
+export function countsLine({ passed, failed, skipped }) {
+  return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
+}
+
+/** @param {TestCounts[]} all @returns {TestCounts} */
+export function sumOfCounts(all) {
+  /** @type {TestCounts} */
+  const total = { passed: 0, failed: 0, skipped: 0, failures: [] };
+  for (const { passed, failed, skipped, failures } of all) {
+    total.passed += passed;
+    total.failed += failed;
+    total.skipped += skipped;
+    total.failures.push(...failures);
+  }
+  return total;
+}
+
+/** A file beside vitest's JSON report, which lacks what failed outside of tests: `{ message }[]`. */
+const ERRORS_FILE = 'unhandled-errors.json';
+
+/**
+ * Writes {@link ERRORS_FILE}. A reporter of vitest.
+ */
+export default class ErrorsReporter {
+  /** @type {string | undefined} */
+  #folder;
+
+  /** @param {import('vitest/node').Vitest} vitest */
+  onInit({ config: { outputFile } }) {
+    if (typeof outputFile === 'object' && outputFile.json !== undefined) this.#folder = path.dirname(outputFile.json);
+  }
+
+  /**
+   * @param {readonly import('vitest/node').TestModule[]} modules
+   * @param {readonly import('vitest/node').SerializedError[]} errors outside of tests, such as a rejected promise that nobody awaits, or a
+   *   process that died: then its files have not ended
+   */
+  onTestRunEnd(modules, errors) {
+    if (this.#folder !== undefined && errors.length > 0) {
+      const notEnded = modules.filter((module) => ['pending', 'queued'].includes(module.state()));
+      const described = [
+        ...errors.map(({ message, stack }) => ({ message: stack ?? message })),
+        ...notEnded.map(({ moduleId }) => ({ message: `did not end: ${path.relative(ROOT_DIR, moduleId)}` })),
+      ];
+      writeFileSync(path.join(this.#folder, ERRORS_FILE), JSON.stringify(described));
+    }
+  }
 }
