@@ -13,10 +13,9 @@ import { runAsCommand } from '../../scripts/setup.mjs';
 import { interruption } from '../../scripts/stack/interruption.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
 import { familyCases } from '../family-models.mjs';
+import { pythonOf, Report } from './check-loaders/answers.mjs';
 import { checkDemo } from './check-loaders/demo-check.mjs';
 import { addFamily, checkFamily } from './check-loaders/family-check.mjs';
-import { Report } from './check-loaders/report.mjs';
-import { pythonOf } from './check-loaders/venvs.mjs';
 import { addWideFamilies, checkInVllm } from './check-loaders/vllm-check.mjs';
 
 const { values: flags } = parseArgs({
@@ -107,7 +106,7 @@ async function untilMeasured(client, signal) {
 
 /**
  * A peer that cannot be installed is a failure, and the others are checked.
- * @param {import('./check-loaders/venvs.mjs').Peer} name @param {Report} report @param {AbortSignal} signal
+ * @param {import('./check-loaders/answers.mjs').Peer} name @param {Report} report @param {AbortSignal} signal
  */
 async function peer(name, report, signal) {
   if (flags.without?.includes(name)) return null;

@@ -10,13 +10,13 @@ import { describeFailure } from '../../scripts/setup/run-steps.mjs';
 import { interruption } from '../../scripts/stack/interruption.mjs';
 import { availablePort } from '../../scripts/stack/ports.mjs';
 import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
-import { createComposeStack } from './compose-smoke/compose-stack.mjs';
-import { checkDocker, docker } from './compose-smoke/docker.mjs';
-import { checkEmulatedGpu, checkGpuRefusal } from './compose-smoke/gpu-worker.mjs';
+import { checkDocker, createComposeStack, docker } from './compose-smoke/docker.mjs';
 import { checkImage, checkRebuild } from './compose-smoke/image-checks.mjs';
 import {
   checkBackup,
   checkContainers,
+  checkEmulatedGpu,
+  checkGpuRefusal,
   checkHandOver,
   checkMetricsKey,
   checkModelPull,

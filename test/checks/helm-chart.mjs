@@ -11,13 +11,12 @@ import { parse, parseAllDocuments } from 'yaml';
 import { packFolder } from '../../scripts/release/archives.mjs';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { interruption } from '../../scripts/stack/interruption.mjs';
-import { ApiServer } from './helm-chart/api-server.mjs';
-import { goModule, kedaModule, kedaProgram, kubernetesPrograms, Skipped } from './helm-chart/go-programs.mjs';
+import { ApiServer, goModule, kedaModule, kedaProgram, kubernetesPrograms, Skipped } from './helm-chart/kubernetes.mjs';
 import { askAsKeda, runHelmTest } from './helm-chart/real-stack.mjs';
 import { inFiles, WRONG_TOGETHER, wrongValues } from './helm-chart/wrong-values.mjs';
 
 /**
- * @typedef {import('./helm-chart/api-server.mjs').Manifest} Manifest
+ * @typedef {import('./helm-chart/kubernetes.mjs').Manifest} Manifest
  * @typedef {object} ComposeService
  * @property {Record<string, string>} [environment]
  * @property {string[] | Record<string, unknown>} networks
@@ -313,7 +312,7 @@ async function check(helm, bin) {
   }
 }
 
-/** @param {Promise<import('./helm-chart/api-server.mjs').Answer>} answer */
+/** @param {Promise<import('./helm-chart/kubernetes.mjs').Answer>} answer */
 async function created(answer) {
   const { status, body } = await answer;
   if (status >= 300) throw new Error(body.message ?? JSON.stringify(body));

@@ -90,7 +90,7 @@ function growthsOf({ name, doubled, size, squares, once, twice }) {
 }
 
 /** @param {Growth} growth */
-export const growthOf = ({ once, twice }) => twice / once;
+const growthOf = ({ once, twice }) => twice / once;
 
 /**
  * @param {MeasuredGrowth} measured

@@ -45,8 +45,7 @@ const SOURCES = [
   'services/worker/src/self-test',
   'scripts/setup',
   'test/emulated',
-  'test/checks/kernel-growth',
-  'test/checks/kernel-tests',
+  'test/checks/kernel-*',
 ];
 
 /** Branches that continuous integration has tested, in the order in which they are looked for. */

@@ -6,8 +6,17 @@ import { probeServer } from '../../../packages/client/dist/index.js';
 import { DEMO_MODEL_NAME } from '../../../scripts/setup/demo-model.mjs';
 import { ROOT_DIR } from '../../../scripts/setup/locations.mjs';
 import { availablePort } from '../../../scripts/stack/ports.mjs';
-import { BFLOAT16, baseGguf, downloadFolders, FLOAT32, ownAnswers, TOKENS } from './report.mjs';
-import { manyAnswersOf, PEER_ENVIRONMENT, reasonIn } from './venvs.mjs';
+import {
+  BFLOAT16,
+  baseGguf,
+  downloadFolders,
+  FLOAT32,
+  manyAnswersOf,
+  ownAnswers,
+  PEER_ENVIRONMENT,
+  reasonIn,
+  TOKENS,
+} from './answers.mjs';
 
 const PROMPTS = ['On 3 May 2019, the', 'Write the date in ISO format: May the thirtieth, 1900', 'Once upon a time'];
 /** Enough steps that the adapter answers otherwise than the base. In float32, in which the service then answers too. */
@@ -20,7 +29,7 @@ const JOB = {
 
 /**
  * The demo model with an adapter that is trained here: answers in float32, and `lora probe` against servers.
- * @param {{ client: any, folder: string, peers: import('./venvs.mjs').Peers, report: import('./report.mjs').Report,
+ * @param {{ client: any, folder: string, peers: import('./answers.mjs').Peers, report: import('./answers.mjs').Report,
  *   signal: AbortSignal }} options
  */
 export async function checkDemo({ client, folder, peers, report, signal }) {

@@ -1,15 +1,23 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { CHARACTERS, FAMILIES_DIR, writeFamilyModel } from '../../family-models.mjs';
-import { BFLOAT16, baseGguf, downloadFolders, FLOAT32, ownAnswers, TOKENS } from './report.mjs';
-import { answersOf, manyAnswersOf } from './venvs.mjs';
+import {
+  answersOf,
+  BFLOAT16,
+  baseGguf,
+  downloadFolders,
+  FLOAT32,
+  manyAnswersOf,
+  ownAnswers,
+  TOKENS,
+} from './answers.mjs';
 
-/** @import { Answers } from './report.mjs' */
+/** @import { Answers } from './answers.mjs' */
 
 /**
  * A tiny model with an adapter that PEFT trained, in PEFT, transformers and llama.cpp.
- * @param {{ name: string, prompts: string[], client: any, folder: string, peers: import('./venvs.mjs').Peers,
- *   report: import('./report.mjs').Report, signal: AbortSignal }} options
+ * @param {{ name: string, prompts: string[], client: any, folder: string, peers: import('./answers.mjs').Peers,
+ *   report: import('./answers.mjs').Report, signal: AbortSignal }} options
  */
 export async function checkFamily({ name, prompts, client, folder, peers, report, signal }) {
   const base = path.join(folder, 'models', name);

@@ -1,9 +1,8 @@
 import path from 'node:path';
 import { FAMILIES_DIR } from '../../family-models.mjs';
-import { BFLOAT16, downloadFolders, FLOAT32, ownAnswers, TOKENS } from './report.mjs';
-import { manyAnswersOf } from './venvs.mjs';
+import { BFLOAT16, downloadFolders, FLOAT32, manyAnswersOf, ownAnswers, TOKENS } from './answers.mjs';
 
-/** @import { Answers } from './report.mjs' */
+/** @import { Answers } from './answers.mjs' */
 
 const SUFFIX = '-for-vllm';
 /** Settings that vLLM does not have or asks for, and what they are replaced with, so that it loads each family. @type {Record<string, object>} */
@@ -66,8 +65,8 @@ const DIFFERS = {
 
 /**
  * Makes the models of the families again with heads that vLLM has, in the folder of models, each with an adapter.
- * @param {{ names: string[], prompts: Map<string, string[]>, folder: string, peers: import('./venvs.mjs').Peers,
- *   report: import('./report.mjs').Report, signal: AbortSignal }} options
+ * @param {{ names: string[], prompts: Map<string, string[]>, folder: string, peers: import('./answers.mjs').Peers,
+ *   report: import('./answers.mjs').Report, signal: AbortSignal }} options
  */
 export async function addWideFamilies({ names, prompts, folder, peers, report, signal }) {
   if (peers.vllm === null || peers.transformers === null) return [];
@@ -94,7 +93,7 @@ export async function addWideFamilies({ names, prompts, folder, peers, report, s
 /**
  * These models with adapters in PEFT and vLLM, both in float32 where vLLM has it, in one process each.
  * @param {{ families: Awaited<ReturnType<typeof addWideFamilies>>, client: any, folder: string,
- *   peers: import('./venvs.mjs').Peers, report: import('./report.mjs').Report, signal: AbortSignal }} options
+ *   peers: import('./answers.mjs').Peers, report: import('./answers.mjs').Report, signal: AbortSignal }} options
  */
 export async function checkInVllm({ families, client, folder, peers, report, signal }) {
   if (peers.vllm === null) return;

@@ -3,8 +3,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ROOT_DIR } from '../../../scripts/setup/locations.mjs';
 import { noStepTwice, startsOf } from './api-calls.mjs';
-import { docker, documentedCommands, runCommands } from './docker.mjs';
-import { HARDENED } from './gpu-worker.mjs';
+import { BUILD_ENVIRONMENT, docker, documentedCommands, runCommands } from './docker.mjs';
 
 /** Services that connect to the outside: the api is published and calls webhooks, the puller asks the hub. */
 const REACH_OUT = ['api', 'puller'];
@@ -13,7 +12,7 @@ const REACH_OUT = ['api', 'puller'];
  * Checks every running container: none runs as root; only the api has an open port, on the loopback interface; only the puller
  * can write to the models folder, and only it has the token of the hub.
  *
- * @param {import('./compose-stack.mjs').ComposeStack} stack
+ * @param {import('./docker.mjs').ComposeStack} stack
  * @returns {Promise<string>} a line for the report
  * @throws {Error} naming the container and its fault
  */
@@ -61,7 +60,7 @@ export async function checkContainers(stack) {
 /**
  * Backs up the stack, removes its volumes and restores them, with the commands of docs/operations.md.
  *
- * @param {import('./compose-stack.mjs').ComposeStack} stack
+ * @param {import('./docker.mjs').ComposeStack} stack
  * @param {{ folder: string, everything: () => Promise<string>, signal: AbortSignal }} options `folder`: an empty folder
  *   for the backup; `everything`: the data that must be unchanged after it
  * @returns {Promise<string>} a line for the report
@@ -89,7 +88,7 @@ export async function checkBackup(stack, { folder, everything, signal }) {
  * Checks the access of the Prometheus of docker/compose.monitoring.yml to the metrics: with its empty key file while there
  * are no API keys, and with the key that the commands of docs/operations.md create.
  *
- * @param {import('./compose-stack.mjs').ComposeStack} stack
+ * @param {import('./docker.mjs').ComposeStack} stack
  * @param {{ folder: string, signal: AbortSignal }} options
  * @returns {Promise<string>} a line for the report
  */
@@ -112,7 +111,7 @@ export async function checkMetricsKey(stack, { folder, signal }) {
  * Stops the container of the worker that trains, as `docker stop` and a drained node do, and checks that the other worker continues its job:
  * within the time that Compose leaves it, no step twice, the same bytes of the adapter as without a stop.
  *
- * @param {import('./compose-stack.mjs').ComposeStack} stack with two workers
+ * @param {import('./docker.mjs').ComposeStack} stack with two workers
  * @param {ReturnType<typeof import('./api-calls.mjs').createApiCalls>} api
  * @param {Record<string, unknown> & { training: { max_steps: number } }} job
  * @returns {Promise<string>} a line for the report
@@ -161,7 +160,7 @@ export const HUB_SETTINGS = { HF_ENDPOINT: `http://${HOST}:${PORT}`, HF_TOKEN: T
  * Pulls a gated base model into the models folder, from a hub in a container on the network that the puller shares with the
  * outside.
  *
- * @param {import('./compose-stack.mjs').ComposeStack} stack
+ * @param {import('./docker.mjs').ComposeStack} stack
  * @param {ReturnType<typeof import('./api-calls.mjs').createApiCalls>} api
  * @returns {Promise<{ name: string, report: string }>} `name`: of the base model
  * @throws {Error} when the pull fails, or the api does not list the model as one from this hub
@@ -170,7 +169,7 @@ export async function checkModelPull(stack, api) {
   const container = `${stack.project}-hub`;
   const options = ['--detach', '--name', container, '--volume', `${ROOT_DIR}:/lorasmith:ro`, ...HARDENED];
   const network = ['--network', `${stack.project}_outside`, '--hostname', HOST, '--network-alias', HOST];
-  const program = ['node', '/lorasmith/checks/compose-smoke/local-hub.mjs'];
+  const program = ['node', '/lorasmith/test/checks/compose-smoke/local-hub.mjs'];
   const hub = [HOST, String(PORT), REPO, TOKEN];
   await docker(['run', ...options, ...network, stack.image('api'), ...program, ...hub]);
   try {
@@ -188,4 +187,101 @@ export async function checkModelPull(stack, api) {
   } finally {
     await docker(['rm', '--force', container], { expectFailure: true });
   }
+}
+
+const HEALTHY_TIMEOUT_MS = 300_000;
+
+/** The restrictions of a container in the compose file. */
+const HARDENED = ['--read-only', '--tmpfs', '/tmp', '--cap-drop', 'ALL'];
+
+/**
+ * Runs a worker's image in the stack, without a GPU of the host, while a job is trained. The stack's own worker is stopped.
+ *
+ * @param {import('./docker.mjs').ComposeStack} stack
+ * @param {{ image: string, name: string, env?: Record<string, string> }} options `name`: of the container and the worker
+ * @param {() => Promise<string>} train trains a job and resolves with the name of its worker
+ * @returns {Promise<string>} the container's log
+ * @throws {Error} when it does not become healthy, or another worker trained the job
+ */
+async function trainWithImage(stack, { image, name, env = {} }, train) {
+  const settings = Object.entries({ REDIS_URL: 'redis://redis:6379', ...env }).flatMap(([variable, value]) => [
+    '--env',
+    `${variable}=${value}`,
+  ]);
+  const volumes = ['--volume', `${stack.project}_data:/data`, '--volume', `${stack.modelsDir}:/models:ro`];
+  const network = ['--network', `${stack.project}_inside`, '--hostname', name];
+  await stack.compose(['stop', 'worker']);
+  await docker(['run', '--detach', '--name', name, ...network, ...HARDENED, ...settings, ...volumes, image]);
+  try {
+    const deadline = Date.now() + HEALTHY_TIMEOUT_MS;
+    for (;;) {
+      const { stdout } = await docker(['inspect', '--format', '{{.State.Health.Status}}', name]);
+      if (stdout.trim() === 'healthy') break;
+      if (stdout.trim() === 'unhealthy' || Date.now() > deadline) {
+        throw new Error(`${name} is ${stdout.trim()}:\n${(await docker(['logs', name])).output}`);
+      }
+      await sleep(1_000);
+    }
+    const trainedBy = await train();
+    const { output } = await docker(['logs', name]);
+    if (trainedBy !== name) throw new Error(`the job was trained by ${trainedBy}:\n${output}`);
+    return output;
+  } finally {
+    await docker(['rm', '--force', name], { expectFailure: true });
+  }
+}
+
+const EXIT_NO_GPU = 69;
+
+/**
+ * Checks an image of the GPU worker on a host without a GPU: it names what is missing, and trains with DEVICE=cpu.
+ *
+ * @param {import('./docker.mjs').ComposeStack} stack
+ * @param {'cuda' | 'tensorflow'} gpu the engine that distinguishes the image
+ * @param {() => Promise<string>} train trains a job and resolves with the name of its worker
+ * @returns {Promise<string>} lines for the report
+ */
+export async function checkGpuRefusal(stack, gpu, train) {
+  const image = stack.image(gpu === 'cuda' ? 'worker-gpu' : 'worker-gpu-tensorflow');
+  const alone = ['--network', 'none', '--tmpfs', '/data:uid=1000,gid=1000'];
+  const { code, output } = await docker(['run', '--rm', ...alone, ...HARDENED, image], { expectFailure: true });
+  if (code !== EXIT_NO_GPU || !output.includes('driver:')) {
+    throw new Error(`without a GPU the worker exited with ${code}, not ${EXIT_NO_GPU}:\n${output}`);
+  }
+  if (output.includes('library:')) throw new Error(`the image lacks a CUDA library:\n${output}`);
+
+  await trainWithImage(stack, { image, name: `${stack.project}-gpu-image-on-cpu`, env: { DEVICE: 'cpu' } }, train);
+
+  const composed = await stack.compose(['run', '--rm', '--no-deps', 'worker'], { gpu, expectFailure: true });
+  if (composed.code === 0) throw new Error('docker compose started a GPU worker on a host without a GPU');
+  const indent = (/** @type {string} */ text) =>
+    text
+      .trim()
+      .split('\n')
+      .map((line) => `      ${line}`)
+      .join('\n');
+  return `exit code ${code}; with DEVICE=cpu it trains a job\n${indent(output)}\n      docker compose, which passes on the GPU: ${composed.output.trim().split('\n').at(-1)}`;
+}
+
+const TARGET = 'worker-gpu-emulated';
+
+/**
+ * Checks that the GPU worker's image finds everything that it needs on a card: in a copy of it, emulations take the place of the
+ * driver's library, where the container toolkit adds that, and of cuBLASLt.
+ *
+ * @param {import('./docker.mjs').ComposeStack} stack
+ * @param {{ signal: AbortSignal, train: () => Promise<string> }} options `train`: trains a job and resolves with the name of
+ *   its worker
+ * @returns {Promise<string>} lines for the report
+ */
+export async function checkEmulatedGpu(stack, { signal, train }) {
+  const image = stack.image(TARGET);
+  const args = ['build', '--quiet', '--file', 'docker/Dockerfile', '--target', TARGET, '--tag', image, '.'];
+  await docker(args, { cwd: ROOT_DIR, env: { ...process.env, ...BUILD_ENVIRONMENT }, signal });
+  // The self-test at full size takes too long on an emulated card.
+  const env = { GPU_SELF_TEST: 'small' };
+  const log = await trainWithImage(stack, { image, name: `${stack.project}-emulated-gpu`, env }, train);
+  const aboutTheEngine = log.split('\n').filter((line) => /self-test on this GPU|training on the GPU/.test(line));
+  if (!aboutTheEngine.some((line) => line.includes('cuda'))) throw new Error(`it did not use the CUDA engine:\n${log}`);
+  return aboutTheEngine.map((line) => line.slice(0, 300)).join('\n    ');
 }

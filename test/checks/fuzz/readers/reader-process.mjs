@@ -1,8 +1,13 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
+import { register } from 'node:module';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { ROOT_DIR } from '../../../../scripts/setup/locations.mjs';
 
-const PROGRAM = fileURLToPath(new URL('read-in-process.mjs', import.meta.url));
+const PROGRAM = fileURLToPath(import.meta.url);
 /** Memory that grows with the inputs ends with the process. */
 const INPUTS_OF_PROCESS = 2_000;
 /** The bounds that the product has for such a process, smaller. */
@@ -26,7 +31,7 @@ export class ReaderProcess {
   #child;
   #inputs = 0;
 
-  /** @param {string} reader its name in read-in-process.mjs */
+  /** @param {string} reader its name in {@link READERS} */
   constructor(reader) {
     this.#reader = reader;
   }
@@ -90,4 +95,59 @@ function copyCounts(from, holder) {
       for (const [index, times] of runs.entries()) known.b[branch][index] = times;
     }
   }
+}
+
+/** The most that is read of the rows of an input. */
+const MAX_BYTES = 10_000_000;
+const LIMITS = { columns: 'all', maxRows: 10_000 };
+
+/** @type {Record<string, (folder: string) => Promise<(input: Buffer) => Promise<void>>>} */
+const READERS = {
+  async parquet(folder) {
+    const { linesOfParquet } = await import(path.join(ROOT_DIR, 'packages/row-files/dist/parquet-lines.js'));
+    const location = path.join(folder, 'x.parquet');
+    return async (input) => {
+      await writeFile(location, input);
+      const file = await open(location);
+      try {
+        let bytes = 0;
+        for await (const line of linesOfParquet(file, LIMITS)) {
+          const row = JSON.parse(line.toString());
+          if (line.at(-1) !== 0x0a || typeof row !== 'object' || row === null) throw new Error('a line is no row');
+          bytes += line.length;
+          if (bytes > MAX_BYTES) return;
+        }
+      } finally {
+        await file.close();
+      }
+    };
+  },
+};
+
+/** @param {(input: Buffer) => Promise<void>} read @param {Buffer} input */
+async function answer(read, input) {
+  const files = /** @type {Record<string, any>} */ (/** @type {any} */ (globalThis).__coverage__ ?? {});
+  for (const { s, b } of Object.values(files)) {
+    for (const key of Object.keys(s)) s[key] = 0;
+    for (const runs of Object.values(b)) runs.fill(0);
+  }
+  let [refused, fault] = [false, ''];
+  try {
+    await read(input);
+  } catch (error) {
+    refused = error instanceof Error && error.constructor.name === 'ProductError';
+    fault = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  }
+  const coverage = Object.fromEntries(Object.entries(files).map(([file, { s, b }]) => [file, { s, b }]));
+  process.send?.({ coverage, refused, fault });
+}
+
+// The child, which reads each input that its parent sends with one reader.
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  register('./instrument-hooks.mjs', import.meta.url);
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-fuzz-'));
+  const read = await /** @type {NonNullable<typeof READERS[string]>} */ (READERS[process.argv[2] ?? ''])(folder);
+  process.on('disconnect', () => void rm(folder, { recursive: true, force: true }).then(() => process.exit()));
+  process.send?.({});
+  process.on('message', (/** @type {Uint8Array} */ input) => void answer(read, Buffer.from(input)));
 }
