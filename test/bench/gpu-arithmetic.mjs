@@ -5,9 +5,8 @@
 import * as modelFolder from '../../packages/model-folder/dist/index.js';
 import * as planning from '../../packages/planning/dist/index.js';
 import { memoryOnCard, modelOf, PUBLISHED_SHAPES } from '../../scripts/docs/model-on-card.mjs';
-import { attentionCycles, attentionTables } from './attention-arithmetic.mjs';
 import { BYTES, H100, L4, NF4_BYTES, PUBLISHED_RATES, REACHED, RTX_4090 } from './cards.mjs';
-import { mixtureTables } from './mixture-arithmetic.mjs';
+import { attentionCycles, attentionTables, mixtureTables } from './layer-arithmetic.mjs';
 import { gigabytes, table } from './tables.mjs';
 
 const LARGEST = modelOf(modelFolder, '8B', PUBLISHED_SHAPES['Llama 3.1 8B']);

@@ -5,21 +5,16 @@ import { cpus, totalmem } from 'node:os';
 import path from 'node:path';
 import { onInterruption } from '../../scripts/stack/interruption.mjs';
 import { around } from './benches/around.mjs';
-import { estimate } from './benches/estimate.mjs';
-import { experts } from './benches/experts.mjs';
-import { fairness } from './benches/fairness.mjs';
+import { estimate, experts } from './benches/estimate.mjs';
 import { fleet } from './benches/fleet.mjs';
 import { jobs } from './benches/jobs.mjs';
+import { fairness, neighbour } from './benches/keys.mjs';
 import { lists } from './benches/lists.mjs';
-import { loading } from './benches/loading.mjs';
-import { neighbour } from './benches/neighbour.mjs';
-import { preferences, rewards } from './benches/objectives.mjs';
-import { quantized } from './benches/quantized.mjs';
 import { sweeps } from './benches/sweeps.mjs';
 import { delta, growth, profile, share } from './benches/training-steps.mjs';
-import { optimizers, speed } from './benches/trainings.mjs';
-import { say, withProgress } from './measured.mjs';
-import { model, options } from './options.mjs';
+import { optimizers, preferences, rewards, speed } from './benches/trainings.mjs';
+import { loading, quantized } from './benches/weights.mjs';
+import { model, options, say, withProgress } from './harness.mjs';
 import { gigabytes } from './tables.mjs';
 
 /** The parts that run without --only. */

@@ -1,8 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { measured, peer, say } from '../measured.mjs';
-import { model, options, quick, ROOT } from '../options.mjs';
+import { measured, model, options, peer, quick, ROOT, say } from '../harness.mjs';
 import { around as aroundTraining, copyWithDigest, writeChats } from '../parts/around.mjs';
 import { SHAPES, writeRandomModel } from '../random-model.mjs';
 import { readBenchRows } from '../rows.mjs';

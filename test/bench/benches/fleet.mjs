@@ -10,10 +10,9 @@ import { startProcess } from '../../../scripts/stack/managed-process.mjs';
 import { SERVICE_PROGRAMS } from '../../../scripts/stack/service-programs.mjs';
 import { startStack } from '../../../scripts/stack/start-stack.mjs';
 import { SECONDS_PER_STEP, TOKENS_PER_STEP } from '../fleet/stub-trainer.mjs';
-import { childAnswer, latencyOf, say } from '../measured.mjs';
-import { model, quick, ROOT } from '../options.mjs';
+import { childAnswer, latencyOf, model, quick, ROOT, say } from '../harness.mjs';
 import { createBenchKey, linkFolder } from '../parts/around.mjs';
-import { figuresOf, processesWith } from '../soak/process-figures.mjs';
+import { figuresOf, processesWith } from '../process-figures.mjs';
 import { gigabytes, percent, table } from '../tables.mjs';
 
 /** Many workers with trainers that compute nothing, beside a real Redis, api and registry. */
@@ -106,7 +105,7 @@ export async function fleet() {
  * @property {{ succeeded: number, attempts: number }} outcome
  *
  * @typedef {{ cpuShare: number, memoryBytes: number }} Usage `cpuShare`: cores
- * @typedef {import('../measured.mjs').Latency} Latency
+ * @typedef {import('../harness.mjs').Latency} Latency
  */
 
 const HOUR_STEPS = 3_600;

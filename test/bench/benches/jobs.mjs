@@ -4,8 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { trainerEnvironment } from '../../../services/worker/dist/trainer/trainer-program.js';
-import { childAnswer, say } from '../measured.mjs';
-import { checkouts, model, quick } from '../options.mjs';
+import { checkouts, childAnswer, model, quick, say } from '../harness.mjs';
 import { startBenchStack, timedJob } from '../parts/around.mjs';
 import { gigabytes, table } from '../tables.mjs';
 

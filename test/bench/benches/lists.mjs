@@ -7,8 +7,7 @@ import path from 'node:path';
 import { openStores } from '../../../packages/storage/dist/index.js';
 import { cacheDir } from '../../../scripts/setup/locations.mjs';
 import { findS3Server, startS3Server } from '../../../scripts/stack/s3-server.mjs';
-import { childAnswer, say } from '../measured.mjs';
-import { options, quick, ROOT } from '../options.mjs';
+import { childAnswer, options, quick, ROOT, say } from '../harness.mjs';
 import { table } from '../tables.mjs';
 
 /** Lists and quotas of many adapters in a bucket, of this checkout and, with --before, of another one. */

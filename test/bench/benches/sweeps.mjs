@@ -1,8 +1,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { measured, say } from '../measured.mjs';
-import { model, quick, ROOT, repeats } from '../options.mjs';
+import { measured, model, quick, ROOT, repeats, say } from '../harness.mjs';
 import { startBenchStack, timedJob } from '../parts/around.mjs';
 import { table } from '../tables.mjs';
 

@@ -1,5 +1,4 @@
-import { measured, say } from '../measured.mjs';
-import { model, quick, repeats } from '../options.mjs';
+import { measured, model, quick, repeats, say } from '../harness.mjs';
 import { gigabytes, percent, table } from '../tables.mjs';
 
 /** The share of the rate of matrix products that a training step reaches, in each precision. */
