@@ -32,7 +32,7 @@ export const SHAPES = /** @satisfies {Record<string, Shape>} */ ({
   '3b': { layers: 28, hidden: 3072, intermediate: 8192, heads: 24, keyValueHeads: 8, vocabulary: 49_152 },
 });
 /** 1.05 billion parameters; four periods of the layers of Qwen3.5. @type {Shape} */
-export const DELTA = {
+const DELTA = {
   layers: 16,
   hidden: 2048,
   intermediate: 6144,
@@ -42,7 +42,7 @@ export const DELTA = {
   vocabulary: 49_152,
 };
 /** 1.02 billion parameters in the structure of Qwen3 with experts; `intermediate` is that of an expert. @type {Shape} */
-export const MIXTURE = {
+const MIXTURE = {
   layers: 12,
   hidden: 1024,
   intermediate: 384,

@@ -250,7 +250,7 @@ function randomNumbers(seed) {
  * @param {{ folder: string, modelsDir: string, workers: string[] }} options
  * @returns {Promise<SoakStand>}
  */
-export async function startSoakStand({ folder, modelsDir, workers }) {
+async function startSoakStand({ folder, modelsDir, workers }) {
   const dataDir = path.join(folder, 'data');
   const mark = `LORASMITH_SOAK=${randomBytes(8).toString('hex')}`;
   const { REDIS_URL: _, ...inherited } = process.env;

@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
 import { OF_THE_REPOSITORY } from '../usual-files.mjs';
-import { formatCheckOfNative } from './native-format.mjs';
+import { formatCheckOfNative } from './format.mjs';
 import { runVitest } from './test-run/run-vitest.mjs';
 
 /**
@@ -22,8 +22,8 @@ const inNode = (file, ...args) => ({
   args: [path.join(ROOT_DIR, 'node_modules', file), ...args],
 });
 
-/** A program of the repository. @param {string} file */
-const inRoot = (file) => ({ program: process.execPath, args: [path.join(ROOT_DIR, file)] });
+/** A program of the repository. @param {string} file @param {string[]} args */
+const inRoot = (file, ...args) => ({ program: process.execPath, args: [path.join(ROOT_DIR, file), ...args] });
 
 /** The checks of the complete repository that need no test. @type {Check[]} */
 const CHECKS = [
@@ -39,7 +39,7 @@ const CHECKS = [
     ],
   },
   { name: 'format of C++', commands: async () => [await formatCheckOfNative(process.env)] },
-  { name: 'format of JSON', commands: async () => [inRoot('test/checks/json-format.mjs')] },
+  { name: 'format of JSON', commands: async () => [inRoot('test/checks/format.mjs', 'json')] },
 ];
 
 /**

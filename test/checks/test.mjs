@@ -4,10 +4,12 @@
 // --faults adds the fault suite, the emulated card with its layers and trainings, mutants of the kernels, lint with types, and the cases
 // of which npm test has the first alone (ALL_CASES=1, test/usual-cases.ts). --audit checks the dependencies for known vulnerabilities.
 // --fuzz fuzzes the API for two minutes. Continuous integration uses all three.
+// npm run test:fast | test:faults | test:emulated | test:s3 [-- FILES…]: one suite, or its FILES (--suite NAME).
 
 import { cacheDir } from '../../scripts/setup/locations.mjs';
 import { git } from '../../scripts/setup/run-command.mjs';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
+import { installS3Server } from '../../scripts/stack/s3-server.mjs';
 import { auditDependencies, reportAudit } from './audit.mjs';
 import { runChecks } from './check.mjs';
 import { runApiFuzzer } from './fuzz-api.mjs';
@@ -84,11 +86,52 @@ const FUZZ_MINUTES = '2';
 /** Paths of tests that need Chromium. */
 const OF_THE_PAGE = /browser|page|^test$/;
 
+/** The suites, each with set-up for it alone. @type {Record<string, (args: string[]) => ReturnType<typeof runVitest>>} */
+const SUITES = {
+  /** The tests beside the sources of all that needs no engine, no service and no Redis. */
+  async fast(args) {
+    const { modelsDir } = await setUp({ redis: false });
+    return await runVitest(['--project', 'fast', ...args], { ...process.env, MODELS_DIR: modelsDir });
+  },
+  /** The fault suite. */
+  async faults(args) {
+    const { modelsDir } = await setUp({ demoModel: false, cuda: 'emulated' });
+    const own = { TF_CPP_MIN_LOG_LEVEL: '2', ...process.env, MODELS_DIR: modelsDir };
+    return await runVitest(['--config', 'test/faults/vitest.config.ts', ...args], own);
+  },
+  /** The engine's suites on the CUDA engine with an emulated card. --all: the slow ones, too; --kernels: without layers and trainings. */
+  async emulated(args) {
+    const instructionSets = args.includes('--all') ? 'all' : 'own';
+    const { modelsDir } = await setUp({ cuda: 'emulated', redis: false, instructionSets });
+    return await runEmulatedTests(args, { ...process.env, MODELS_DIR: modelsDir });
+  },
+  /** The tests with a real S3 server. The first run compiles the server from its Go module. */
+  async s3(args) {
+    const { modelsDir } = await setUp();
+    await installS3Server(process.env);
+    return await runVitest(['--config', 'test/several-hosts/vitest.config.ts', ...args], {
+      ...process.env,
+      MODELS_DIR: modelsDir,
+    });
+  },
+};
+
 await runAsCommand(async () => {
   const args = process.argv.slice(2);
+  if (args[0] === '--suite') return await runSuite(args[1] ?? '', args.slice(2));
   const chosen = args.filter((argument) => !OPTIONS.includes(argument));
   return chosen.length > 0 ? await runChosen(chosen) : await runAll(new Set(args));
 });
+
+/** @param {string} suite @param {string[]} args arguments of vitest @returns {Promise<number>} the exit code */
+async function runSuite(suite, args) {
+  const start = SUITES[suite];
+  if (start === undefined)
+    throw new Error(`there is no suite ${suite}; the suites are ${Object.keys(SUITES).join(', ')}`);
+  const run = await start(args);
+  printEnd(run);
+  return run.passed ? 0 : 1;
+}
 
 /** @param {string[]} chosen arguments of vitest @returns {Promise<number>} the exit code */
 async function runChosen(chosen) {

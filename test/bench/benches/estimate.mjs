@@ -129,7 +129,7 @@ function inBfloat16(jobs) {
 }
 
 /** @param {any[]} rows each the result of train.mjs, with the job's name */
-export function estimateTable(rows) {
+function estimateTable(rows) {
   const columns = [
     'memory expected',
     'memory',
@@ -160,7 +160,7 @@ export function estimateTable(rows) {
  *
  * @param {object} job @param {number} rounds odd
  */
-export async function medianRound(job, rounds) {
+async function medianRound(job, rounds) {
   const engine = { kind: 'cpu', card: null, self_test: null };
   const results = [];
   for (let round = 0; round < rounds; round++) {
