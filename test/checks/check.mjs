@@ -7,7 +7,7 @@ import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
 import { OF_THE_REPOSITORY } from '../usual-files.mjs';
 import { formatCheckOfNative } from './format.mjs';
-import { runVitest } from './test-run/run-vitest.mjs';
+import { runVitest } from './run-vitest.mjs';
 
 /**
  * @typedef {object} Check

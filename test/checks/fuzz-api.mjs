@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util';
 import { cacheDir, ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { pythonEnvironment } from '../../scripts/setup/python-environment.mjs';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
-import { printEnd, runVitest } from './test-run/run-vitest.mjs';
+import { printEnd, runVitest } from './run-vitest.mjs';
 
 /**
  * Fuzzes the api of real services, without and with a key.

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
-import { runProgram } from './test-run/run-vitest.mjs';
+import { runProgram } from './run-vitest.mjs';
 
 const PROGRAM = fileURLToPath(new URL('fuzz/readers/fuzz-reader.mjs', import.meta.url));
 const READERS = [

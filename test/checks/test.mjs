@@ -13,7 +13,7 @@ import { installS3Server } from '../../scripts/stack/s3-server.mjs';
 import { auditDependencies, reportAudit } from './audit.mjs';
 import { runChecks } from './check.mjs';
 import { runApiFuzzer } from './fuzz-api.mjs';
-import { countsLine, printEnd, runEmulatedTests, runVitest, sumOfCounts } from './test-run/run-vitest.mjs';
+import { countsLine, printEnd, runEmulatedTests, runVitest, sumOfCounts } from './run-vitest.mjs';
 
 /** The seconds that each part took. */
 class PartTimes {

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, test } from 'vitest';
-import { countsLine, readTestCounts, sumOfCounts } from '../checks/test-run/run-vitest.mjs';
+import { countsLine, readTestCounts, sumOfCounts } from '../checks/run-vitest.mjs';
 
 test('what failed is counted and named, with the beginning of its message, a file that could not be loaded and an error outside of tests too', async () => {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-counts-'));

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { mapWithConcurrency } from '@lorasmith/concurrency';
 import { expect, test } from 'vitest';
-import { countRequests } from '../../../test/bench/lists/measure-lists.mjs';
+import { countRequests } from '../../../test/bench/measure-lists.mjs';
 import { startRealS3 } from '../../../test/real-s3.js';
 import { openBundleCache } from '../src/bundle-cache.js';
 import { BundleIndex } from '../src/bundle-index.js';

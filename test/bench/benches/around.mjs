@@ -47,8 +47,10 @@ export async function around() {
     const copy = await copyWithDigest({ from: largeModel, to: path.join(scratch, 'copy') });
     await rm(path.join(scratch, 'copy'), { recursive: true });
     const hasPeer = options['peer-python'] !== undefined;
-    const peft = hasPeer ? await peer('peft_merge.py', [largeModel, adapter, path.join(scratch, 'merged')]) : null;
-    const tokenized = hasPeer ? await peer('tokenize_baseline.py', [model, chats]) : null;
+    const peft = hasPeer
+      ? await peer('around_baseline.py', ['merge', largeModel, adapter, path.join(scratch, 'merged')])
+      : null;
+    const tokenized = hasPeer ? await peer('around_baseline.py', ['tokenize', model, chats]) : null;
     sayAround({ now: runs.now ?? [], before: runs.before ?? [], load, copy, peft, tokenized });
     return { ...runs, load, copy, peft, tokenized };
   } finally {

@@ -49,7 +49,7 @@ const AT_ONCE = 32;
  * @property {number} delayMs
  */
 
-/** @param {ListsOptions} options @returns {Promise<import('../lists/measure-lists.mjs').ListsFigures[]>} of each checkout */
+/** @param {ListsOptions} options @returns {Promise<import('../measure-lists.mjs').ListsFigures[]>} of each checkout */
 async function listsOfAdapters({ roots, folder, cache, adapters, delayMs }) {
   const { file } = await findS3Server({ cache, env: process.env, progress: { update() {} } });
   const server = await startS3Server({ file, folder, bucket: 'bench' });
@@ -123,10 +123,10 @@ function manifestOf(/** @type {string} */ id, /** @type {number} */ index) {
   };
 }
 
-/** @param {import('../lists/measure-lists.mjs').ListsOrder} order @returns {Promise<import('../lists/measure-lists.mjs').ListsFigures>} */
+/** @param {import('../measure-lists.mjs').ListsOrder} order @returns {Promise<import('../measure-lists.mjs').ListsFigures>} */
 async function measure(order) {
   await mkdir(order.dataDir, { recursive: true });
-  const child = fork(path.join(import.meta.dirname, '../lists/measure-lists.mjs'), { env: process.env });
+  const child = fork(path.join(import.meta.dirname, '../measure-lists.mjs'), { env: process.env });
   child.send(order);
   return await childAnswer(child, 'the process that lists');
 }

@@ -157,7 +157,7 @@ function demoPart(check, engine) {
     ...(maxSteps === undefined ? [] : ['--max-steps', String(maxSteps)]),
     ...(engine === 'cpu' || isEmulated ? [] : ['--answers', answers]),
   ];
-  const command = () => node(OWN('demo-main.mjs'), args, stackEnvironment({ ...check, engine }));
+  const command = () => node(OWN('service-main.mjs'), ['demo', ...args], stackEnvironment({ ...check, engine }));
   return engine === 'cuda'
     ? { name: 'demo', title: "The demo's job through the service", limitSeconds: 180, command, describe: own }
     : {
@@ -179,7 +179,8 @@ function lostCardPart(check) {
     name: 'lost-card',
     title: 'A card that is lost in a job',
     limitSeconds: 120,
-    command: () => node(OWN('lost-card-main.mjs'), args, stackEnvironment({ ...check, engine: 'cuda' })),
+    command: () =>
+      node(OWN('service-main.mjs'), ['lost-card', ...args], stackEnvironment({ ...check, engine: 'cuda' })),
     describe: own,
   };
 }

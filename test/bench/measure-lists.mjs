@@ -29,7 +29,7 @@ export async function countRequests(work) {
 }
 
 /**
- * @typedef {{ root: string, dataDir: string, s3: import('../../../packages/storage/dist/index.js').S3Settings, owner: string }} ListsOrder
+ * @typedef {{ root: string, dataDir: string, s3: import('../../packages/storage/dist/index.js').S3Settings, owner: string }} ListsOrder
  * @typedef {Record<string, { lists: number, others: number, seconds: number }>} ListsFigures
  */
 

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stripVTControlCharacters } from 'node:util';
-import { ROOT_DIR } from '../../../scripts/setup/locations.mjs';
+import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 
 /** The counts of a run that ended without a report. @type {TestCounts} */
 const NO_REPORT = { passed: 0, failed: 1, skipped: 0, failures: ['vitest ended without a report'] };
