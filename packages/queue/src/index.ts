@@ -41,7 +41,7 @@ export type { JobShare, PlannedWork, QueueEntry, WaitingJob } from './queue/queu
 export type { RemainingWork } from './queue/queue-forecast.js';
 export type { Reconciled } from './queue/reconcile-queue.js';
 export { createEventNotices, type EventNotices, type Notice } from './redis/event-notices.js';
-export { type LuaScript, luaScript, readLuaScript } from './redis/lua-script.js';
+export { type LuaScript, luaScript, luaScriptNames, readLuaScript } from './redis/lua-script.js';
 export { onRedis, repliesOf } from './redis/redis-errors.js';
 export type {
   CreateSweepOptions,

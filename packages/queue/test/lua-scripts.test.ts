@@ -1,9 +1,10 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { redis, useRedis } from '../../../test/use-redis.js';
-import { readLuaScript } from '../src/index.js';
+import { luaScriptNames, readLuaScript } from '../src/index.js';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 
@@ -20,7 +21,8 @@ const files = await Promise.all(
     return names.filter((name) => name.endsWith('.lua')).map((name) => `${folder}/${name}`);
   }),
 );
-const scripts = files.flat().sort();
+const sources = files.flat().sort();
+const urlOf = (file: string) => pathToFileURL(path.join(ROOT, file));
 
 /** The error of Redis for a text that is no Lua; null: it compiles. */
 async function syntaxError(lua: string): Promise<string | null> {
@@ -31,18 +33,25 @@ async function syntaxError(lua: string): Promise<string | null> {
 }
 
 test('there are scripts, with what they include', () => {
-  expect(scripts).toContain('packages/queue/src/jobs/create-job.lua');
-  expect(scripts).toContain('packages/queue/src/jobs/includes/job.lua');
+  expect(sources).toContain('packages/queue/src/jobs/jobs.lua');
+  expect(sources).toContain('packages/queue/src/jobs/includes/job.lua');
 });
 
-describe.each(scripts)('%s', (file) => {
-  test('compiles, alone and with what it includes', async () => {
+describe.each(sources)('%s', (file) => {
+  test('compiles', async () => {
     expect(await syntaxError(await readFile(path.join(ROOT, file), 'utf8'))).toBeNull();
-    expect(await syntaxError(readLuaScript(pathToFileURL(path.join(ROOT, file))).lua)).toBeNull();
   });
 
-  test('says in its first line what it does', async () => {
-    expect(await readFile(path.join(ROOT, file), 'utf8')).toMatch(/^--- [A-Z]/);
+  test('each of its scripts compiles with what it includes', async () => {
+    for (const name of luaScriptNames(urlOf(file))) {
+      expect(await syntaxError(readLuaScript(urlOf(file), name).lua), name).toBeNull();
+    }
+  });
+
+  test('says what it has, and what each of its scripts does', async () => {
+    const text = await readFile(path.join(ROOT, file), 'utf8');
+    expect(text).toMatch(/^--- [A-Z]/);
+    expect(text.match(/^--- @script$/gm) ?? []).toHaveLength((text.match(/^--- @script\n--- [A-Z]/gm) ?? []).length);
   });
 });
 
@@ -51,9 +60,22 @@ test('what is no Lua is found', async () => {
 });
 
 test('every include is read once, and names of keys and arguments are declared in their order', () => {
-  const { keys, args, lua } = readLuaScript(new URL('../src/jobs/update-job.lua', import.meta.url));
+  const { keys, args, lua } = readLuaScript(urlOf('packages/queue/src/jobs/jobs.lua'), 'update_job');
   expect(lua.match(/^local function server_time_ms/gm)).toHaveLength(1);
   expect(lua).toContain(`local ${keys[0]} = KEYS[1]\n`);
   expect(lua).toContain(`local ${args.at(-1)} = ARGV[${args.length}]\n`);
   expect(new Set([...keys, ...args]).size).toBe(keys.length + args.length);
+});
+
+test('a script that a file does not have, or has twice, is refused', async () => {
+  expect(() => readLuaScript(urlOf('packages/queue/test/write.lua'), 'read_key')).toThrow(
+    /write\.lua has no script read_key, but write_key\.$/,
+  );
+  const file = path.join(await mkdtemp(path.join(tmpdir(), 'lorasmith-lua-')), 'twice.lua');
+  const script = '--- @script\n--- Nothing.\nlocal function none()\nend\n';
+  await writeFile(file, script + script);
+  expect(() => luaScriptNames(pathToFileURL(file))).toThrow(/has two scripts none\.$/);
+  await writeFile(file, '--- @script\nreturn 1\n');
+  expect(() => luaScriptNames(pathToFileURL(file))).toThrow(/is no local function without parameters\.$/);
+  await rm(path.dirname(file), { recursive: true });
 });

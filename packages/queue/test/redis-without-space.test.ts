@@ -18,7 +18,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-const write = luaScript(import.meta.url, './write.lua');
+const write = luaScript(import.meta.url, './write.lua', 'write_key');
 const writes = [() => redis.set('key', 'value'), () => write(redis, { key: 'key' }, {})];
 
 test('a Redis whose disk takes nothing is storage_full, and reads still work', async () => {

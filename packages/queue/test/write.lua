@@ -1,4 +1,8 @@
+--- A script of the tests.
+
+--- @script
 --- Writes a key.
 --- @keys key
-
-return redis.call('SET', key, 'x')
+local function write_key()
+  return redis.call('SET', key, 'x')
+end

@@ -47,15 +47,15 @@ export interface PullStore {
 /** The time that an {@link PullStore.announce} counts. */
 const PRESENCE_MS = 15_000;
 
-const createScript = luaScript(import.meta.url, './create-pull.lua');
+const createScript = luaScript(import.meta.url, './pulls.lua', 'create_pull');
 
-const claimScript = luaScript(import.meta.url, './claim-pull.lua');
+const claimScript = luaScript(import.meta.url, './pulls.lua', 'claim_pull');
 
-const writeScript = luaScript(import.meta.url, './write-pull.lua');
+const writeScript = luaScript(import.meta.url, './pulls.lua', 'write_pull');
 
-const cancelScript = luaScript(import.meta.url, './cancel-pull.lua');
+const cancelScript = luaScript(import.meta.url, './pulls.lua', 'cancel_pull');
 
-const releaseScript = luaScript(import.meta.url, './release-pull.lua');
+const releaseScript = luaScript(import.meta.url, './pulls.lua', 'release_pull');
 
 /** The id of the pull of a base model of this name. */
 export function pullIdOf(name: string): ModelPullId {

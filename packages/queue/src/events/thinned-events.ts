@@ -31,7 +31,7 @@ const COPY_SECONDS = 600;
 /** An event as a stream has it: its id, and its fields and values. */
 type Entry = [id: string, fields: string[]];
 
-const replaceScript = luaScript(import.meta.url, './replace-events.lua');
+const replaceScript = luaScript(import.meta.url, './replace-events.lua', 'replace_events');
 
 /**
  * Thins the events of jobs that ended a while ago: of steps, and of progress, it keeps some hundred, evenly spread, with the first and the last of

@@ -3,7 +3,7 @@ import type { GenerationChunk } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import { luaScript } from '../redis/lua-script.js';
 
-const pushScript = luaScript(import.meta.url, './push-chunks.lua');
+const pushScript = luaScript(import.meta.url, './generation.lua', 'push_chunks');
 
 /** A chunk of an answer with its number, from 1, as it is stored: a command that is repeated on a new connection sends chunks again. */
 export interface NumberedChunk {

@@ -7,9 +7,9 @@ import { luaScript } from '../redis/lua-script.js';
 import { onRedis } from '../redis/redis-errors.js';
 import type { NumberedChunk } from './chunk-writer.js';
 
-const submitScript = luaScript(import.meta.url, './submit-request.lua');
-const readScript = luaScript(import.meta.url, './read-chunks.lua');
-const leaveScript = luaScript(import.meta.url, './leave-request.lua');
+const submitScript = luaScript(import.meta.url, './generation.lua', 'submit_request');
+const readScript = luaScript(import.meta.url, './generation.lua', 'read_chunks');
+const leaveScript = luaScript(import.meta.url, './generation.lua', 'leave_request');
 
 export interface AskOptions {
   /** The time for which the request waits for a worker that can answer it. */

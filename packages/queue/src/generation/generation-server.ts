@@ -6,9 +6,9 @@ import { createEventNotices, type Notice } from '../redis/event-notices.js';
 import { luaScript } from '../redis/lua-script.js';
 import { type ChunkWriter, CLAIM_LIFETIME_MS, createChunkWriter } from './chunk-writer.js';
 
-const claimScript = luaScript(import.meta.url, './claim-request.lua');
-const beginScript = luaScript(import.meta.url, './begin-answer.lua');
-const giveBackScript = luaScript(import.meta.url, './give-back-request.lua');
+const claimScript = luaScript(import.meta.url, './generation.lua', 'claim_request');
+const beginScript = luaScript(import.meta.url, './generation.lua', 'begin_answer');
+const giveBackScript = luaScript(import.meta.url, './generation.lua', 'give_back_request');
 
 /** A request that this worker answers. */
 export interface ClaimedRequest {

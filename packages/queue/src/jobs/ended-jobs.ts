@@ -4,7 +4,7 @@ import { Lease } from '../redis/lease.js';
 import { luaScript } from '../redis/lua-script.js';
 import { onRedis, repliesOf } from '../redis/redis-errors.js';
 
-const startCleanupScript = luaScript(import.meta.url, './start-cleanup.lua');
+const startCleanupScript = luaScript(import.meta.url, './jobs.lua', 'start_cleanup');
 
 const CLEANUP_MS = 60_000;
 const RENEWAL_MS = 15_000;

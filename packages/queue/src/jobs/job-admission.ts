@@ -4,8 +4,8 @@ import type { InputId, JobKeys } from '../keys.js';
 import { luaScript } from '../redis/lua-script.js';
 import { inputsOf, type JobWithInputs } from './record-change.js';
 
-const beginDeletionScript = luaScript(import.meta.url, './begin-deletion.lua');
-const reservedScript = luaScript(import.meta.url, './reserved-bytes.lua');
+const beginDeletionScript = luaScript(import.meta.url, './jobs.lua', 'begin_deletion');
+const reservedScript = luaScript(import.meta.url, './jobs.lua', 'read_reserved_bytes');
 
 /** The time for which an idempotency key is stored. */
 export const IDEMPOTENCY_SECONDS = 24 * 3600;

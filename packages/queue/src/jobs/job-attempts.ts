@@ -111,7 +111,7 @@ export class JobUsage {
   }
 }
 
-const startAttemptScript = jobScript(import.meta.url, './start-attempt.lua');
+const startAttemptScript = jobScript(import.meta.url, './jobs.lua', 'start_attempt');
 
 /** The right of one worker to write to a job until another worker takes the job. */
 export interface JobAttempt {

@@ -7,11 +7,11 @@ import { jobMissing, readInputs, readJob } from './job-record.js';
 import { jobScript } from './record-change.js';
 import { searchedName, searchedTags } from './search-jobs.js';
 
-const changeDetailsScript = luaScript(import.meta.url, './change-details.lua');
-const requestCancelScript = jobScript(import.meta.url, './request-cancel.lua');
-const requestPauseScript = jobScript(import.meta.url, './request-pause.lua');
-const resumeJobScript = jobScript(import.meta.url, './resume-job.lua');
-const deleteJobScript = jobScript(import.meta.url, './delete-job.lua');
+const changeDetailsScript = luaScript(import.meta.url, './jobs.lua', 'change_details');
+const requestCancelScript = jobScript(import.meta.url, './jobs.lua', 'request_cancel');
+const requestPauseScript = jobScript(import.meta.url, './jobs.lua', 'request_pause');
+const resumeJobScript = jobScript(import.meta.url, './jobs.lua', 'resume_job');
+const deleteJobScript = jobScript(import.meta.url, './jobs.lua', 'delete_job');
 
 /** Changes that a user asks for: the details of a job, cancel, pause, resume and delete. */
 export class JobChanges {

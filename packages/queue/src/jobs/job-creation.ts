@@ -15,7 +15,7 @@ import { type JobOrigin, jobOfRecord, NO_DETAILS, newRecordFields, readJob } fro
 import { jobScript } from './record-change.js';
 import { searchedName, searchedTags, searchFacts } from './search-jobs.js';
 
-const createJobScript = jobScript(import.meta.url, './create-job.lua');
+const createJobScript = jobScript(import.meta.url, './jobs.lua', 'create_job');
 
 export interface CreateJobOptions extends JobLimits {
   /** Maximum number of stored ended jobs of the owner; older ones are removed. @defaultValue no limit */

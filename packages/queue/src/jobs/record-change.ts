@@ -58,10 +58,10 @@ type JobScript = (
 ) => Promise<unknown>;
 
 /** Loads a script that changes one job: it includes `includes/job.lua`, whose keys and arguments callers do not name. */
-export function jobScript(module: string, file: string): JobScript {
-  const script = luaScript(module, file);
+export function jobScript(module: string, file: string, name: string): JobScript {
+  const script = luaScript(module, file, name);
   return ({ redis, keys, clock }, job, ownKeys, ownArguments, rest, restKeys) => {
-    const named = Object.entries(RECORD_KEYS).map(([name, keyOf]) => [name, keyOf(keys, job)]);
+    const named = Object.entries(RECORD_KEYS).map(([key, keyOf]) => [key, keyOf(keys, job)]);
     const recordKeys = Object.fromEntries(named) as Record<string, string>;
     const common = {
       id: job.id,
@@ -74,7 +74,7 @@ export function jobScript(module: string, file: string): JobScript {
   };
 }
 
-const updateJobScript = jobScript(import.meta.url, './update-job.lua');
+const updateJobScript = jobScript(import.meta.url, './jobs.lua', 'update_job');
 
 /** An atomic change of a record. */
 export interface RecordChange {

@@ -62,7 +62,7 @@ export function searchedTags(tags: readonly string[]): string {
   return tags.length === 0 ? '' : `\n${tags.join('\n').toLowerCase()}\n`;
 }
 
-const searchJobsScript = luaScript(import.meta.url, './search-jobs.lua');
+const searchJobsScript = luaScript(import.meta.url, './search-jobs.lua', 'search_jobs');
 
 /** The jobs of an index that match, newest first, of the newest {@link MAX_SEARCHED_JOBS}. Redis answers others after each few hundred. */
 export async function searchJobs(

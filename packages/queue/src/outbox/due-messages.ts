@@ -1,8 +1,8 @@
 import type { Redis } from 'ioredis';
 import { luaScript } from '../redis/lua-script.js';
 
-const claimDueScript = luaScript(import.meta.url, './claim-due.lua');
-const postponeDueScript = luaScript(import.meta.url, './postpone-due.lua');
+const claimDueScript = luaScript(import.meta.url, './outbox.lua', 'claim_due');
+const postponeDueScript = luaScript(import.meta.url, './outbox.lua', 'postpone_due');
 
 /** A message that is claimed for an attempt. */
 export interface ClaimedMessage<Message> {

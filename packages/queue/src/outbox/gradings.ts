@@ -6,9 +6,9 @@ import { createEventNotices, type EventNotices, type Notice } from '../redis/eve
 import { luaScript } from '../redis/lua-script.js';
 import { DueMessages } from './due-messages.js';
 
-const askGradingScript = luaScript(import.meta.url, './ask-grading.lua');
-const readGradingScript = luaScript(import.meta.url, './read-grading.lua');
-const settleGradingScript = luaScript(import.meta.url, './settle-grading.lua');
+const askGradingScript = luaScript(import.meta.url, './outbox.lua', 'ask_grading');
+const readGradingScript = luaScript(import.meta.url, './outbox.lua', 'read_grading');
+const settleGradingScript = luaScript(import.meta.url, './outbox.lua', 'settle_grading');
 
 /** Answers that the webhook of a job's grader is to reward. */
 export interface AskedGrading {

@@ -11,7 +11,7 @@ import { type QueueContents, QueueCopy } from './queue-copy.js';
 import type { QueueEntry, WaitingJob } from './queue-entry.js';
 import { QueueForecast, type RemainingWork } from './queue-forecast.js';
 
-const delayScript = luaScript(import.meta.url, './delay-entry.lua');
+const delayScript = luaScript(import.meta.url, './queue-entry.lua', 'delay_entry');
 
 /** The lifetime of the lock: longer than a worker takes to fill its free slots. If that takes longer still, a worker may get another job than it chose. */
 const LOCK_MS = 5_000;

@@ -4,9 +4,9 @@ import type { JobKeys } from '../keys.js';
 import { luaScript } from './lua-script.js';
 import { onRedis } from './redis-errors.js';
 
-const renewScript = luaScript(import.meta.url, './renew-lease.lua');
-const endScript = luaScript(import.meta.url, './end-lease.lua');
-const restScript = luaScript(import.meta.url, './rest-lease.lua');
+const renewScript = luaScript(import.meta.url, './lease.lua', 'renew_lease');
+const endScript = luaScript(import.meta.url, './lease.lua', 'end_lease');
+const restScript = luaScript(import.meta.url, './lease.lua', 'rest_lease');
 
 /** A key that expires, and whose value is the token of the process that has the lease. */
 export class Lease {

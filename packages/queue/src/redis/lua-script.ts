@@ -22,22 +22,24 @@ const INCLUDE = /^--- @include "(.+)"$/gm;
 const SOURCES = new URL('..', sourceOf(import.meta.url));
 
 /**
- * Loads a script from a `.lua` file, once, when its module is loaded. Comments of the file say what it needs:
+ * Loads a script from a `.lua` file, once, when its module is loaded. A file has the scripts of one store, each a local function below a
+ * line `--- @script`; what stands before the first of them is part of each. Comments say what a script needs:
  *
  * - `--- @keys one two` and `--- @args one two`: names of keys and arguments, each a local of the script.
- * - `--- @include "name"`: the file `name.lua` stands here with its keys and arguments; once, however often it is included. It is relative to
- *   this file; `~/` stands for the sources of this package.
+ * - `--- @include "name"`: what `name.lua` has before its first script stands here, with its keys and arguments; once, however often it is
+ *   included. It is relative to this file; `~/` stands for the sources of this package.
  *
  * @param module - The `import.meta.url` of the module that runs the script, in whose folder the file is.
+ * @throws Error if the file has no script of this name
  */
-export function luaScript(module: string, file: string): LuaScript {
-  const { keys: keyNames, args: argumentNames, lua } = readLuaScript(new URL(file, sourceOf(module)));
+export function luaScript(module: string, file: string, name: string): LuaScript {
+  const { keys: keyNames, args: argumentNames, lua } = readLuaScript(new URL(file, sourceOf(module)), name);
   const digest = createHash('sha1').update(lua).digest('hex');
   return async (redis, keys, args, rest = [], restKeys = []) => {
     const valuesOf = <Value>(names: readonly string[], values: Readonly<Record<string, Value>>) =>
-      names.map((name) => {
-        const value = values[name];
-        if (value === undefined) throw new Error(`The script ${file} was run without a value for ${name}.`);
+      names.map((needed) => {
+        const value = values[needed];
+        if (value === undefined) throw new Error(`The script ${name} was run without a value for ${needed}.`);
         return value;
       });
     const allKeys = [...valuesOf(keyNames, keys), ...restKeys];
@@ -59,30 +61,52 @@ export interface ReadLuaScript {
   lua: string;
 }
 
-/** Reads a `.lua` file with what it includes, and declares its keys and arguments. */
-export function readLuaScript(file: URL): ReadLuaScript {
-  const text = withIncludes(file, new Set());
+/**
+ * Reads a script of a `.lua` file with what it includes, and declares its keys and arguments.
+ *
+ * @throws Error if the file has no script of this name
+ */
+export function readLuaScript(file: URL, name: string): ReadLuaScript {
+  const { common, scripts } = partsOf(file);
+  const script = scripts.get(name);
+  if (script === undefined)
+    throw new Error(`${file.pathname} has no script ${name}, but ${[...scripts.keys()].join(', ')}.`);
+  const text = withIncludes(common + script, file, new Set([file.href]));
   const keys = namesIn(text, KEYS);
   const args = namesIn(text, ARGUMENTS);
   const locals = [
-    ...keys.map((name, i) => `local ${name} = KEYS[${i + 1}]`),
-    ...args.map((name, i) => `local ${name} = ARGV[${i + 1}]`),
+    ...keys.map((key, i) => `local ${key} = KEYS[${i + 1}]`),
+    ...args.map((arg, i) => `local ${arg} = ARGV[${i + 1}]`),
     `local rest = {unpack(ARGV, ${args.length + 1})}`,
     `local rest_keys = {unpack(KEYS, ${keys.length + 1})}`,
   ];
-  return { keys, args, lua: [...locals, text].join('\n') };
+  return { keys, args, lua: [...locals, text, `return ${name}()`].join('\n') };
 }
 
-function withIncludes(file: URL, included: Set<string>): string {
-  if (included.has(file.href)) return '';
-  included.add(file.href);
-  const text = readFileSync(file, 'utf8');
-  return text.replace(INCLUDE, (_, name: string) =>
-    withIncludes(
-      name.startsWith('~/') ? new URL(`${name.slice(2)}.lua`, SOURCES) : new URL(`${name}.lua`, file),
-      included,
-    ),
-  );
+/** The names of the scripts of a `.lua` file. */
+export function luaScriptNames(file: URL): string[] {
+  return [...partsOf(file).scripts.keys()];
+}
+
+function partsOf(file: URL) {
+  const [common = '', ...parts] = readFileSync(file, 'utf8').split(/^--- @script\n/m);
+  const scripts = new Map<string, string>();
+  for (const part of parts) {
+    const name = /^local function (\w+)\(\)$/m.exec(part)?.[1];
+    if (name === undefined) throw new Error(`A script of ${file.pathname} is no local function without parameters.`);
+    if (scripts.has(name)) throw new Error(`${file.pathname} has two scripts ${name}.`);
+    scripts.set(name, part);
+  }
+  return { common, scripts };
+}
+
+function withIncludes(text: string, file: URL, included: Set<string>): string {
+  return text.replace(INCLUDE, (_, name: string) => {
+    const other = name.startsWith('~/') ? new URL(`${name.slice(2)}.lua`, SOURCES) : new URL(`${name}.lua`, file);
+    if (included.has(other.href)) return '';
+    included.add(other.href);
+    return withIncludes(partsOf(other).common, other, included);
+  });
 }
 
 function namesIn(text: string, pattern: RegExp): string[] {

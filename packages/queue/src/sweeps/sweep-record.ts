@@ -109,7 +109,7 @@ function rungsOf(hash: Readonly<Record<string, string>>): RecordedRung[] {
   return rungs;
 }
 
-const createSweepScript = jobScript(import.meta.url, './create-sweep.lua');
+const createSweepScript = jobScript(import.meta.url, './sweeps.lua', 'create_sweep');
 
 /** A job of a sweep that is to be created. */
 export interface NewVariant {

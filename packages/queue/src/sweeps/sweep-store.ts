@@ -42,11 +42,11 @@ import {
   writeSweep,
 } from './sweep-record.js';
 
-const wantSweepScript = luaScript(import.meta.url, './want-sweep.lua');
-const settleSweepScript = luaScript(import.meta.url, './settle-sweep.lua');
-const decideSweepScript = luaScript(import.meta.url, './decide-sweep.lua');
-const deleteSweepScript = luaScript(import.meta.url, './delete-sweep.lua');
-const continueScript = jobScript(import.meta.url, './continue-from-rung.lua');
+const wantSweepScript = luaScript(import.meta.url, './sweeps.lua', 'want_sweep');
+const settleSweepScript = luaScript(import.meta.url, './sweeps.lua', 'settle_sweep');
+const decideSweepScript = luaScript(import.meta.url, './sweeps.lua', 'decide_sweep');
+const deleteSweepScript = luaScript(import.meta.url, './sweeps.lua', 'delete_sweep');
+const continueScript = jobScript(import.meta.url, './sweeps.lua', 'continue_from_rung');
 
 /** The state of one of the jobs of a sweep. */
 export interface JobOfSweep extends Pick<SweepVariant, 'stopped_at_rung'> {

@@ -179,7 +179,7 @@ export interface ByteReservations {
   release(pools: readonly string[], upload: string): Promise<void>;
 }
 
-const reserveScript = luaScript(import.meta.url, './reserve-bytes.lua');
+const reserveScript = luaScript(import.meta.url, './byte-quota.lua', 'reserve_bytes');
 
 export interface ByteReservationsOptions {
   redis: Redis;

@@ -7,7 +7,7 @@
 --- @keys queued_jobs preparing_jobs running_jobs paused_jobs succeeded_jobs failed_jobs cancelled_jobs
 --- @keys reserved_bytes queue_targets key_served
 --- @args id now_ms least_thinned
---- @include "~/redis/includes/server-time"
+--- @include "~/redis/includes/common"
 
 if now_ms == '' then now_ms = string.format('%.0f', server_time_ms()) end
 

@@ -1,6 +1,6 @@
 --- The lines of the keys: the order of the jobs of each, and what each key has used. They read the local `now_ms`.
 --- @keys key_jobs key_positions key_used key_weights key_clock
---- @include "queue-entry"
+--- @include "../queue-entry"
 
 -- Tokens that each start of a job counts for, besides those that it trains: a key whose jobs fail before their first step uses the
 -- machine, too.

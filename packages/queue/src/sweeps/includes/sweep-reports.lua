@@ -1,7 +1,7 @@
 --- Reports of the sweep `id`, whose events are in `events`.
 --- @keys sweep events
 --- @args id
---- @include "~/redis/includes/server-time"
+--- @include "~/redis/includes/common"
 
 local now_ms = server_time_ms()
 

@@ -1,5 +1,0 @@
---- The time of the Redis server in milliseconds, for hosts may disagree about theirs.
-local function server_time_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
