@@ -206,7 +206,7 @@ function piecesOf(depth) {
   return Math.ceil(depth / Math.max(1024, eighth));
 }
 
-/** @typedef {'separate' | 'both' | 'depth'} LoraForm apart from the frozen products, or a part of them as GPU_LORA_MARGIN has it */
+/** @typedef {'separate' | 'both' | 'depth'} LoraForm apart from the frozen products, or a part of them as GPU_LORA_PADDING has it */
 
 /**
  * Bytes that LoRA's own products at a group of linear layers read and write in a step, by the shapes of their operands: those of a

@@ -25,7 +25,7 @@ const PARTS = [
     'unlike-lengths',
     'nf4-tiny',
   ],
-  ...['generation', 'shared-prompts', 'several-jobs', 'mixture', 'mixture-nf4', 'margin-both', 'margin-depth'],
+  ...['generation', 'shared-prompts', 'several-jobs', 'mixture', 'mixture-nf4', 'padding-both', 'padding-depth'],
 ];
 
 let out: string;

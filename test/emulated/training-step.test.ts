@@ -170,7 +170,7 @@ describe('an adapter at weights in 4 bits', () => {
 
   test('is a part of the products with what they decode: fewer ops and launches, as many copies and waits', async () => {
     const beside = await ofLayer({ avoid: ['adaptedPackedForward:bfloat16', 'adaptedPackedBackward:bfloat16'] });
-    const joint = await ofLayer({ loraMargin: 'both' });
+    const joint = await ofLayer({ loraPadding: 'both' });
     // Forward and backward, at each of four groups; and in one direction of each, low numbers that the product has written.
     expect(beside.ops - joint.ops).toBe(8);
     expect(beside.launches - joint.launches).toBe(4);
@@ -181,9 +181,9 @@ describe('an adapter at weights in 4 bits', () => {
     expect(joint.step.result.loss).toBeCloseTo(beside.step.result.loss, 2);
   });
 
-  test('with GPU_LORA_MARGIN=depth, is a part of one product of each group alone', async () => {
+  test('with GPU_LORA_PADDING=depth, is a part of one product of each group alone', async () => {
     const beside = await ofLayer({ avoid: ['adaptedPackedForward:bfloat16', 'adaptedPackedBackward:bfloat16'] });
-    const deep = await ofLayer({ loraMargin: 'depth' });
+    const deep = await ofLayer({ loraPadding: 'depth' });
     expect(beside.ops - deep.ops).toBe(4);
     expect(deep.launches).toBe(beside.launches);
     expect(deep.step.result.loss).toBeCloseTo(beside.step.result.loss, 2);

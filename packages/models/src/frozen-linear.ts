@@ -6,9 +6,9 @@ import {
   type LoraGradients,
   type LoraOutput,
   type LoraPart,
-  type MarginWeight,
   type PackedMatrix,
-  rowsWithoutMargin,
+  type PaddedWeight,
+  rowsWithoutPadding,
   slice,
   type Tensor,
 } from '@lorasmith/tensor';
@@ -104,14 +104,14 @@ export class PaddedLinear implements FrozenLinear {
   readonly inFeatures: number;
   readonly outFeatures: number;
   readonly adapted: AdaptedLinear;
-  readonly #weight: MarginWeight;
+  readonly #weight: PaddedWeight;
   readonly #bias: Tensor | null;
 
   /**
    * Takes both over.
    * @param bias `[out]`
    */
-  constructor(kernels: KernelSet, weight: MarginWeight, bias: Tensor | null) {
+  constructor(kernels: KernelSet, weight: PaddedWeight, bias: Tensor | null) {
     this.kernels = kernels;
     this.computeDtype = weight.tensor.dtype as FloatDType;
     ({ inFeatures: this.inFeatures, outFeatures: this.outFeatures } = weight);
@@ -128,15 +128,15 @@ export class PaddedLinear implements FrozenLinear {
   }
 
   forward(x: Tensor): Tensor {
-    return plusBias(this.kernels.of(x.dtype).marginProduct(x, this.#weight, true), this.#bias);
+    return plusBias(this.kernels.of(x.dtype).paddedProduct(x, this.#weight, true), this.#bias);
   }
 
   backwardInput(gradient: Tensor): Tensor {
-    return this.kernels.of(gradient.dtype).marginProduct(gradient, this.#weight, false);
+    return this.kernels.of(gradient.dtype).paddedProduct(gradient, this.#weight, false);
   }
 
   weightRows(first: number, count: number): Tensor {
-    return rowsWithoutMargin(this.#weight, first, count);
+    return rowsWithoutPadding(this.#weight, first, count);
   }
 
   biasRows(first: number, count: number): Tensor | null {
@@ -196,7 +196,7 @@ export class QuantizedLinear implements FrozenLinear {
     this.inFeatures = weight.columns;
     this.#weight = weight;
     this.#bias = bias;
-    if (!kernels.decodedHaveMargins(computeDtype)) return;
+    if (!kernels.decodedArePadded(computeDtype)) return;
     this.adapted = {
       forward: (x, part) => {
         const { output, low } = kernels.of(x.dtype).adaptedPackedForward(x, weight, part);

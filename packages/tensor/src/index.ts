@@ -14,10 +14,10 @@ export {
 } from './kernels/adamw.js';
 export {
   isAdaptedAlone,
-  type LoraMargin,
-  type MarginWeight,
-  rowsWithoutMargin,
-  withMargin,
+  type LoraPadding,
+  type PaddedWeight,
+  padWeight,
+  rowsWithoutPadding,
 } from './kernels/adapted-product.js';
 export type { AttentionSettings, BatchAttention, SavedAttention } from './kernels/attention.js';
 export type { CrossEntropy } from './kernels/cross-entropy.js';

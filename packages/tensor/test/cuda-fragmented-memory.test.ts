@@ -8,7 +8,7 @@ vi.hoisted(() => {
 
 import './emulated-gpu.js';
 import { engine, exactly } from '../src/binding.js';
-import { withMargin } from '../src/kernels/adapted-product.js';
+import { padWeight } from '../src/kernels/adapted-product.js';
 import { dispose, keep, scope, type Tensor } from '../src/tensor.js';
 import { tensorOf, toFloat32Array } from '../src/transfer.js';
 
@@ -160,7 +160,7 @@ describe('requests of 1 MiB and more', () => {
     scope(() => {
       const weight = tensorOf(new Float32Array(rows * columns), [rows, columns]);
       let tensor: Tensor | undefined;
-      expect(takenBy(() => ({ tensor } = withMargin(weight)))).toBe(4 * (rows + 64) * columns);
+      expect(takenBy(() => ({ tensor } = padWeight(weight)))).toBe(4 * (rows + 64) * columns);
       expect(tensor!.shape).toEqual([rows + 64, columns]);
     });
   });

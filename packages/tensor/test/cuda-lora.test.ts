@@ -4,11 +4,11 @@ import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { engine } from '../src/binding.js';
 import {
   isAdaptedAlone,
-  MARGIN,
-  type MarginWeight,
+  PADDING,
+  type PaddedWeight,
   rawAdaptedBackward,
   rawAdaptedForward,
-  rawMarginProduct,
+  rawPaddedProduct,
 } from '../src/kernels/adapted-product.js';
 import { chooseKernels } from '../src/kernels/kernel-table.js';
 import {
@@ -115,10 +115,10 @@ const NARROWING: LoraLayout = {
   ],
 };
 
-/** Frozen weights, with a margin of what an adapter has left there. */
-function marginWeight({ inFeatures, outFeatures }: LoraLayout, dtype: FloatDType): MarginWeight {
+/** Frozen weights, with padding of what an adapter has left there. */
+function paddedWeight({ inFeatures, outFeatures }: LoraLayout, dtype: FloatDType): PaddedWeight {
   const weight = numbers([outFeatures, inFeatures], 6, dtype);
-  const [rows, columns, axis] = inFeatures < outFeatures ? [outFeatures, MARGIN, 1] : [MARGIN, inFeatures, 0];
+  const [rows, columns, axis] = inFeatures < outFeatures ? [outFeatures, PADDING, 1] : [PADDING, inFeatures, 0];
   return { outFeatures, inFeatures, tensor: concat([weight, fill([rows, columns], Number.NaN, dtype)], axis) };
 }
 
@@ -126,21 +126,21 @@ const FORMS = [
   { form: 'columns', layout: LAYOUT },
   { form: 'rows', layout: NARROWING },
 ];
-const WITH_MARGINS = FORMS.flatMap((one) => [
+const WITH_PADDING = FORMS.flatMap((one) => [
   { ...one, dtype: 'float32' as const },
   { ...one, dtype: 'bfloat16' as const },
 ]);
 
-test.each(WITH_MARGINS)('in $dtype, an adapter in a margin of $form is what it is by itself', ({ layout, dtype }) => {
+test.each(WITH_PADDING)('in $dtype, an adapter in padding of $form is what it is by itself', ({ layout, dtype }) => {
   scope(() => {
-    const { adaptedForward, adaptedBackward, marginProduct } = kernels.of(dtype);
-    const [weight, part] = [marginWeight(layout, dtype), partOn(layout, dtype)];
+    const { adaptedForward, adaptedBackward, paddedProduct } = kernels.of(dtype);
+    const [weight, part] = [paddedWeight(layout, dtype), partOn(layout, dtype)];
     expect(isAdaptedAlone([part], TOKENS)).toBe(true);
     const x = numbers([TOKENS, layout.inFeatures], 7, dtype);
     const gradient = numbers([TOKENS, layout.outFeatures], 8, dtype);
-    const [frozen, byFrozen] = [marginProduct(x, weight, true), marginProduct(gradient, weight, false)];
-    expectNear(frozen, rawMarginProduct(kernelsFor, x, weight, true), dtype);
-    expectNear(byFrozen, rawMarginProduct(kernelsFor, gradient, weight, false), dtype);
+    const [frozen, byFrozen] = [paddedProduct(x, weight, true), paddedProduct(gradient, weight, false)];
+    expectNear(frozen, rawPaddedProduct(kernelsFor, x, weight, true), dtype);
+    expectNear(byFrozen, rawPaddedProduct(kernelsFor, gradient, weight, false), dtype);
     const forward = adaptedForward(x, weight, part);
     const plain = rawAdaptedForward(kernelsFor, x, weight, part);
     expectNear(forward.output, plain.output, dtype);
@@ -154,18 +154,18 @@ test.each(WITH_MARGINS)('in $dtype, an adapter in a margin of $form is what it i
       expectNear(backward.byParameters[0]!, plainly.byParameters[0]!, dtype);
     }
     // What it leaves there is nothing for those without it, or with another.
-    expect(toFloat32Array(marginProduct(x, weight, true))).toEqual(toFloat32Array(frozen));
-    expect(toFloat32Array(marginProduct(gradient, weight, false))).toEqual(toFloat32Array(byFrozen));
-    const fresh = adaptedForward(x, marginWeight(layout, dtype), part).output;
+    expect(toFloat32Array(paddedProduct(x, weight, true))).toEqual(toFloat32Array(frozen));
+    expect(toFloat32Array(paddedProduct(gradient, weight, false))).toEqual(toFloat32Array(byFrozen));
+    const fresh = adaptedForward(x, paddedWeight(layout, dtype), part).output;
     adaptedForward(x, weight, partOn(layout, dtype, 11));
     expect(toFloat32Array(adaptedForward(x, weight, part).output)).toEqual(toFloat32Array(fresh));
   });
 });
 
-test.each(FORMS)('the gradients of an adapter in a margin of $form are finite differences', ({ layout }) => {
+test.each(FORMS)('the gradients of an adapter in padding of $form are finite differences', ({ layout }) => {
   scope(() => {
     const { adaptedForward, adaptedBackward } = kernels.of('float32');
-    const weight = marginWeight(layout, 'float32');
+    const weight = paddedWeight(layout, 'float32');
     const xSize = TOKENS * layout.inFeatures;
     const count = layout.offset + parametersOf(layout);
     const [x, parameters] = [normalNumbers(xSize, 7), normalNumbers(count, 10)];
@@ -193,7 +193,7 @@ test.each(FORMS)('the gradients of an adapter in a margin of $form are finite di
   });
 });
 
-test('an adapter beside others, with dropout, of many ranks or on some layers of a narrowing group has no margin', () => {
+test('an adapter beside others, with dropout, of many ranks or on some layers of a narrowing group has no padding', () => {
   scope(() => {
     const part = partOn(NARROWING, 'bfloat16');
     const withLayout = (layout: Partial<LoraLayout>): LoraPart => ({ ...part, layout: { ...NARROWING, ...layout } });

@@ -7,9 +7,9 @@ import {
   adaptedBackwardInPieces,
   adaptedForwardInPieces,
   isAdaptedAlone,
+  padWeight,
   rawAdaptedPackedBackward,
   rawAdaptedPackedForward,
-  withMargin,
 } from '../src/kernels/adapted-product.js';
 import { chooseKernels } from '../src/kernels/kernel-table.js';
 import type { Kernels } from '../src/kernels/kernels.js';
@@ -22,7 +22,7 @@ import { type DType, type FloatDType, scope, type Tensor } from '../src/tensor.j
 import { tensorOf, tensorOfBytes, toFloat32Array } from '../src/transfer.js';
 import { expectNear, numbers, partOn, TOKENS } from './one-adapter.js';
 
-// An adapter in the margin of weights in 4 and 8 bits that are decoded for a product.
+// An adapter in the padding of weights in 4 and 8 bits that are decoded for a product.
 
 const kernels = chooseKernels('fused');
 const kernelsFor = (dtype: DType) => kernels.of(dtype);
@@ -89,7 +89,7 @@ test.each(IN_BOTH)('in $dtype, an adapter in $side beside weights in $bits is wh
   const { make, layout, dtype } = one;
   withMatrix(make, layout, (matrix) => {
     const part = partOn(layout, dtype);
-    expect(kernels.decodedHaveMargins(dtype)).toBe(true);
+    expect(kernels.decodedArePadded(dtype)).toBe(true);
     expect(isAdaptedAlone([part], TOKENS)).toBe(true);
     const { x, gradient } = inputsOf(layout, dtype);
     const { adaptedPackedForward, adaptedPackedBackward } = kernels.of(dtype);
@@ -221,7 +221,7 @@ test.each(CASES.filter(({ bits }) => bits === '4 bits'))(
 function passesOf(kernels: Kernels, layout: LoraLayout, matrix: PackedMatrix) {
   const part = partOn(layout, 'bfloat16');
   const { x, gradient } = inputsOf(layout, 'bfloat16');
-  const weight = withMargin(kernels.dequantizeRows(matrix, 0, matrix.rows, 'bfloat16'));
+  const weight = padWeight(kernels.dequantizeRows(matrix, 0, matrix.rows, 'bfloat16'));
   const observed = <Result>(pass: () => Result) => {
     const names: string[] = [];
     observeOps(({ name }) => names.push(name));
@@ -238,13 +238,13 @@ function passesOf(kernels: Kernels, layout: LoraLayout, matrix: PackedMatrix) {
 }
 
 test.each(CASES.filter(({ bits }) => bits === '4 bits'))(
-  'with GPU_LORA_MARGIN=depth, an adapter in $side is a part of the product that it lengthens alone',
+  'with GPU_LORA_PADDING=depth, an adapter in $side is a part of the product that it lengthens alone',
   (one) => {
     const { make, layout, side } = one;
     withMatrix(make, layout, (matrix) => {
       const both = passesOf(kernels.of('bfloat16'), layout, matrix);
       try {
-        process.env.GPU_LORA_MARGIN = 'depth';
+        process.env.GPU_LORA_PADDING = 'depth';
         const deep = passesOf(chooseKernels('fused').of('bfloat16'), layout, matrix);
         expect(both.packed.names).toEqual(['LorasmithAdaptedQuantizedForward']);
         expect(both.packedBack.names).toEqual(['LorasmithAdaptedQuantizedBackward']);
@@ -255,11 +255,11 @@ test.each(CASES.filter(({ bits }) => bits === '4 bits'))(
         const namedBack = { packed: deep.packedBack.names, dense: deep.denseBack.names };
         const besideForward = {
           packed: ['LorasmithQuantizedProduct', 'LorasmithLoraForward'],
-          dense: ['LorasmithMarginProduct', 'LorasmithLoraForward'],
+          dense: ['LorasmithPaddedProduct', 'LorasmithLoraForward'],
         };
         const besideBackward = {
           packed: ['LorasmithQuantizedProduct', 'LorasmithLoraBackward'],
-          dense: ['LorasmithMarginProduct', 'LorasmithLoraBackward'],
+          dense: ['LorasmithPaddedProduct', 'LorasmithLoraBackward'],
         };
         const [packed, packedBack] = [both.packed.names, both.packedBack.names];
         const [dense, denseBack] = [both.dense.names, both.denseBack.names];
@@ -272,7 +272,7 @@ test.each(CASES.filter(({ bits }) => bits === '4 bits'))(
           expectNear(deepBack.byParameters[0]!, bothBack.byParameters[0]!, 'bfloat16');
         }
       } finally {
-        delete process.env.GPU_LORA_MARGIN;
+        delete process.env.GPU_LORA_PADDING;
       }
     });
   },

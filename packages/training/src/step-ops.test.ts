@@ -45,7 +45,7 @@ test.each(CASES)('a layer has few ops a step, recomputed layers $recomputedLayer
 
 /** The ops of a forward or a backward pass of a layer that an adapter alone does not have: at each of four groups, the product is one op with it. */
 function fewerAlone(): number {
-  return kernels.weightsHaveMargins('bfloat16') ? 4 : 0;
+  return kernels.weightsArePadded('bfloat16') ? 4 : 0;
 }
 
 test.each([

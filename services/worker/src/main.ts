@@ -20,7 +20,7 @@ import {
 } from '@lorasmith/service-kit';
 import { openStores } from '@lorasmith/storage';
 import { lockCard } from './device/card-lock.js';
-import { chooseEngine, GPU_LORA_MARGIN } from './device/choose-engine.js';
+import { chooseEngine, GPU_LORA_PADDING } from './device/choose-engine.js';
 import { NoGpuError } from './device/gpu-faults.js';
 import { rememberedSelfTest } from './self-test/stored-self-test.js';
 import { WORKER_SETTINGS } from './settings.js';
@@ -85,7 +85,7 @@ const programIn = (folder: string, name: string) => fileURLToPath(new URL(`${fol
 const engine = await chooseEngine({
   device: config.device,
   engine: config.gpuEngine,
-  environment: { ...process.env, [GPU_LORA_MARGIN]: config.gpuLoraMargin },
+  environment: { ...process.env, [GPU_LORA_PADDING]: config.gpuLoraPadding },
   programs: {
     describeDriver: programIn('device', 'gpu-probes-main'),
     probeGpu: programIn('device', 'gpu-probes-main'),

@@ -239,8 +239,8 @@ const gpuSelfTest = setting({
     'test does not end; rates are then measured on small ones, too.',
 });
 
-const gpuLoraMargin = setting({
-  variable: 'GPU_LORA_MARGIN',
+const gpuLoraPadding = setting({
+  variable: 'GPU_LORA_PADDING',
   schema: Type.Enum(['both', 'depth']),
   fallback: 'both',
   example: 'depth',
@@ -300,7 +300,7 @@ export const WORKER_SETTINGS = {
   device,
   gpuEngine,
   gpuSelfTest,
-  gpuLoraMargin,
+  gpuLoraPadding,
   health: { host: healthHost, port: healthPort },
   shutdownTimeoutMs,
   tracingEndpoint,

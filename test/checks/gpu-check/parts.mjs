@@ -4,7 +4,7 @@ import { NATIVE_DIR } from '../../../scripts/setup/native-build.mjs';
 import { kernelArguments } from './kernel-choice.mjs';
 import {
   linesOfLosses,
-  linesOfMargin,
+  linesOfPadding,
   linesOfPeer,
   linesOfReference,
   linesOfSelfTest,
@@ -40,7 +40,7 @@ import {
  * @property {string} mixture
  * @property {string} shared rows that share a prompt
  * @property {string} jobs
- * @property {string} margin
+ * @property {string} padding
  * @property {string} longestRow
  * @property {[prompt: string, generated: string]} generation tokens
  *
@@ -101,7 +101,7 @@ export function partsOf(check) {
     ...packedModels.map((model) => quantizedPart(check, model)),
     ...(largest ? [generationPart(check, largest), sharedPromptsPart(check, largest), jobsPart(check, largest)] : []),
     ...(mixture ? MIXTURES.map((variant) => mixturePart(check, mixture, variant)) : []),
-    ...(largest ? marginParts(check, largest) : []),
+    ...(largest ? paddingParts(check, largest) : []),
     lostCardPart(check),
     ...ofModels((model) => peerParts(check, model)),
     demoPart(check, 'cpu'),
@@ -277,18 +277,18 @@ function jobsPart(check, model) {
 }
 
 /** One after the other, so that both find the card as warm. @param {Check} check @param {Measured} model @returns {Part[]} */
-function marginParts(check, model) {
-  return ['both', 'depth'].map((margin) =>
+function paddingParts(check, model) {
+  return ['both', 'depth'].map((padding) =>
     trainingPart(check, {
-      name: `margin-${margin}`,
-      title: `GPU_LORA_MARGIN=${margin}: ${model.name}`,
+      name: `padding-${padding}`,
+      title: `GPU_LORA_PADDING=${padding}: ${model.name}`,
       limitSeconds: 40,
       model,
-      sizes: check.sizes.margin,
-      env: { GPU_LORA_MARGIN: margin },
+      sizes: check.sizes.padding,
+      env: { GPU_LORA_PADDING: padding },
       describe: (end, done) => [
         ...linesOfTraining(end),
-        ...(margin === 'depth' ? linesOfMargin(end, done.get('margin-both')) : []),
+        ...(padding === 'depth' ? linesOfPadding(end, done.get('padding-both')) : []),
       ],
     }),
   );

@@ -24,7 +24,7 @@ const SIZES = {
   mixture: '4x512,4x2048',
   shared: 'chats:4x2048,pairs:2x2048,groups:1x256',
   jobs: '1x512',
-  margin: '4x2048',
+  padding: '4x2048',
   longestRow: '32768',
   generation: ['128', '128'],
 };
@@ -36,7 +36,7 @@ const SMALL_SIZES = {
   mixture: '2x16',
   shared: 'chats:2x8,pairs:1x8,groups:1x2',
   jobs: '1x16',
-  margin: '2x32',
+  padding: '2x32',
   longestRow: '48',
   generation: ['8', '4'],
 };

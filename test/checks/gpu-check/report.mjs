@@ -201,10 +201,10 @@ function speedTable(sizes) {
 /**
  * The cost of the padding for adapters: rates where it makes products wider or deeper, and where it only makes them deeper.
  *
- * @param {import('./run-part.mjs').PartEnd} end with GPU_LORA_MARGIN=depth
- * @param {import('./run-part.mjs').PartEnd | undefined} both with GPU_LORA_MARGIN=both
+ * @param {import('./run-part.mjs').PartEnd} end with GPU_LORA_PADDING=depth
+ * @param {import('./run-part.mjs').PartEnd | undefined} both with GPU_LORA_PADDING=both
  */
-export function linesOfMargin({ result }, both) {
+export function linesOfPadding({ result }, both) {
   if (result === null) return [];
   const rows = result.sizes.map((/** @type {any} */ size) => {
     const [one, other] = [sameSize(both, size)?.tokens_per_second, size.tokens_per_second];

@@ -316,7 +316,7 @@ function adapterCases(dtype) {
       },
     },
     byTokens(`LoRA as a part of frozen products, ${dtype}`, 512, (tokens) => {
-      const { adaptedForward, adaptedBackward, loraWeights, marginProduct } = kernels.of(dtype);
+      const { adaptedForward, adaptedBackward, loraWeights, paddedProduct } = kernels.of(dtype);
       for (const [inFeatures, outFeatures] of /** @type {const} */ ([
         [64, 96],
         [96, 64],
@@ -326,11 +326,11 @@ function adapterCases(dtype) {
         const parameters = seededTensor([t.parametersOf(layout)], 1);
         const weights = () => loraWeights(parameters, layout, dtype);
         const part = { rows: { first: 0, count: tokens }, parameters, layout, weights, dropout: null };
-        const frozen = t.withMargin(seededTensor([outFeatures, inFeatures], 2, dtype));
+        const frozen = t.padWeight(seededTensor([outFeatures, inFeatures], 2, dtype));
         const x = seededTensor([tokens, inFeatures], 3, dtype);
         const { low } = adaptedForward(x, frozen, part);
         adaptedBackward(seededTensor([tokens, outFeatures], 4, dtype), x, low, frozen, part, true);
-        marginProduct(x, frozen, true);
+        paddedProduct(x, frozen, true);
       }
     }),
   ];

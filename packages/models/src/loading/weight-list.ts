@@ -16,12 +16,12 @@ import {
   type KernelSet,
   type PackedMatrix,
   type PackedRows,
+  padWeight,
   reshape,
   scope,
   type Tensor,
   toFloat32Array,
   transpose,
-  withMargin,
 } from '@lorasmith/tensor';
 import { DenseExperts, type FrozenExperts, PackedExperts } from '../frozen-experts.js';
 import { DenseLinear, type FrozenLinear, type LinearGroup, PaddedLinear, QuantizedLinear } from '../frozen-linear.js';
@@ -134,10 +134,10 @@ export class WeightList {
       return built({ matrix, bias }, (read) => new QuantizedLinear(this.kernels, read.matrix, read.bias, this.#dtype));
     }
     const weight = this.#weight(layers);
-    if (!this.kernels.weightsHaveMargins(this.#dtype))
+    if (!this.kernels.weightsArePadded(this.#dtype))
       return built({ weight, bias }, (read) => new DenseLinear(this.kernels, read.weight, read.bias));
     const padded = made({ weight }, (read, give) => {
-      const withOne = withMargin(read.weight);
+      const withOne = padWeight(read.weight);
       give(withOne.tensor);
       dispose(read.weight);
       return withOne;

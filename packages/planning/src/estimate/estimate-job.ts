@@ -133,7 +133,7 @@ export function fewestRecomputed(layers: number, fits: (count: number) => boolea
   return count;
 }
 
-/** The passes of an adapter that shares none of them: with concurrent jobs it is never joint. GPU_LORA_MARGIN, worth some per cent, is ignored. */
+/** The passes of an adapter that shares none of them: with concurrent jobs it is never joint. GPU_LORA_PADDING, worth some per cent, is ignored. */
 function adapterPassesOf({ spec, machine }: JobToEstimate): AdapterPasses {
   if (machine.engine.kind === 'cpu') return 'one-op';
   return machine.kernels === 'cuda' && spec.lora.dropout === 0 ? 'joint' : 'separate';

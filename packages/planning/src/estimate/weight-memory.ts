@@ -32,7 +32,7 @@ export function weightMemory(model: ModelFolder, precision: Precision, kernels: 
   return Math.ceil(bytes + (parameterCount - numbers + padding) * bytesPerNumber(precision));
 }
 
-/** Rows or columns of padding of a weight: MARGIN of packages/tensor. */
+/** Rows or columns of padding of a weight: PADDING of packages/tensor. */
 const CUDA_PADDING = 64;
 
 /** Numbers in the padding of linear layers, which has the matrices of an adapter during its products. */

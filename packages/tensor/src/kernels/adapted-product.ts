@@ -6,25 +6,25 @@ import { type LoraGradients, type LoraLayout, type LoraOutput, type LoraPart, pa
 import { hasFewRows, MOST_DECODED_BYTES, type PackedMatrix } from './packed-matrix.js';
 
 /**
- * Frozen weights `[out, in]` in memory with a margin: columns beyond their own where `in` is less than `out`, else rows. Products with an
- * adapter write its B or A there, so what is in the margin is nobody's.
+ * Frozen weights `[out, in]` in memory with padding: columns beyond their own where `in` is less than `out`, else rows. Products with an
+ * adapter write its B or A there, so what is in the padding is nobody's.
  */
-export interface MarginWeight {
+export interface PaddedWeight {
   readonly outFeatures: number;
   readonly inFeatures: number;
-  /** `[out, in + MARGIN]` or `[out + MARGIN, in]` */
+  /** `[out, in + PADDING]` or `[out + PADDING, in]` */
   readonly tensor: Tensor;
 }
 
-/** The most ranks of a group, each rounded up to {@link RANK_MULTIPLE}, that a margin has place for. */
-export const MARGIN = 64;
+/** The most ranks of a group, each rounded up to {@link RANK_MULTIPLE}, that padding has room for. */
+export const PADDING = 64;
 /** kLoraRankMultiple of native/ops/lora/lora_matrix.h */
 const RANK_MULTIPLE = 8;
 
 /** @param weight `[out, in]`, which stays the caller's */
-export function withMargin(weight: Tensor): MarginWeight {
+export function padWeight(weight: Tensor): PaddedWeight {
   const [outFeatures, inFeatures] = weight.shape as [number, number];
-  const [ofRows, ofColumns] = inFeatures < outFeatures ? [0, MARGIN] : [MARGIN, 0];
+  const [ofRows, ofColumns] = inFeatures < outFeatures ? [0, PADDING] : [PADDING, 0];
   const tensor = exactly(() =>
     pad(weight, [
       [0, ofRows],
@@ -35,11 +35,11 @@ export function withMargin(weight: Tensor): MarginWeight {
 }
 
 /** Rows of the weights themselves, `[count, in]`. */
-export function rowsWithoutMargin({ tensor, inFeatures }: MarginWeight, first: number, count: number): Tensor {
+export function rowsWithoutPadding({ tensor, inFeatures }: PaddedWeight, first: number, count: number): Tensor {
   return slice(tensor, [first, 0], [count, inFeatures]);
 }
 
-export function fusedMarginProduct(a: Tensor, weight: MarginWeight, transposed: boolean): Tensor {
+export function fusedPaddedProduct(a: Tensor, weight: PaddedWeight, transposed: boolean): Tensor {
   const { outFeatures, inFeatures, tensor } = weight;
   const attributes = [
     elementType(a),
@@ -47,22 +47,22 @@ export function fusedMarginProduct(a: Tensor, weight: MarginWeight, transposed: 
     intAttribute('rows', outFeatures),
     intAttribute('columns', inFeatures),
   ];
-  return execute('LorasmithMarginProduct', attributes, [a, tensor]);
+  return execute('LorasmithPaddedProduct', attributes, [a, tensor]);
 }
 
 /** The kernels of a dtype that the plain product is made of. The table passes its own, so that this file does not import it. */
-export type KernelsOfMargin = (dtype: DType) => {
+export type KernelsOfPadding = (dtype: DType) => {
   matMul(a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean): Tensor;
 };
 
-export function rawMarginProduct(
-  kernelsFor: KernelsOfMargin,
+export function rawPaddedProduct(
+  kernelsFor: KernelsOfPadding,
   a: Tensor,
-  weight: MarginWeight,
+  weight: PaddedWeight,
   transposed: boolean,
 ): Tensor {
   return scope(() =>
-    kernelsFor(a.dtype).matMul(a, rowsWithoutMargin(weight, 0, weight.outFeatures), false, transposed),
+    kernelsFor(a.dtype).matMul(a, rowsWithoutPadding(weight, 0, weight.outFeatures), false, transposed),
   );
 }
 
@@ -71,16 +71,16 @@ export function rawMarginProduct(
  * backward product of each linear layer; `depth`: the one whose depth it lengthens. In the other one it would widen the result, which may
  * take one more column of tiles.
  */
-export type LoraMargin = 'both' | 'depth';
+export type LoraPadding = 'both' | 'depth';
 
 /**
- * The value of GPU_LORA_MARGIN. @defaultValue `both`
+ * The value of GPU_LORA_PADDING. @defaultValue `both`
  * @throws Error for any other value
  */
-export function loraMarginOf(value: string | undefined): LoraMargin {
+export function loraPaddingOf(value: string | undefined): LoraPadding {
   if (value === undefined || value === '') return 'both';
   if (value === 'both' || value === 'depth') return value;
-  throw new Error(`GPU_LORA_MARGIN is ${JSON.stringify(value)}; it can be "both" or "depth"`);
+  throw new Error(`GPU_LORA_PADDING is ${JSON.stringify(value)}; it can be "both" or "depth"`);
 }
 
 // What the ops compute: see Kernels.
@@ -94,7 +94,7 @@ export function isAdaptedAlone(parts: readonly LoraPart[], tokens: number): bool
 function fits({ layout }: LoraPart): boolean {
   const { inFeatures, outFeatures, adapted } = layout;
   const ranks = adapted.reduce((sum, { rank }) => sum + RANK_MULTIPLE * Math.ceil(rank / RANK_MULTIPLE), 0);
-  return ranks <= MARGIN && (inFeatures < outFeatures || adaptsAll(layout));
+  return ranks <= PADDING && (inFeatures < outFeatures || adaptsAll(layout));
 }
 
 function adaptsAll({ outFeatures, adapted }: LoraLayout): boolean {
@@ -141,24 +141,24 @@ function backwardBy(
   return { byInput: wanted ? byInput! : null, byParameters };
 }
 
-function opsOfMargin({ tensor }: MarginWeight): AdaptedOps {
+function opsOfPadding({ tensor }: PaddedWeight): AdaptedOps {
   const names = { forward: 'LorasmithAdaptedForward', backward: 'LorasmithAdaptedBackward' };
   return { ...names, attributes: [], inputs: [tensor] };
 }
 
-export function fusedAdaptedForward(x: Tensor, weight: MarginWeight, part: LoraPart): LoraOutput {
-  return scope(() => forwardBy(opsOfMargin(weight), x, weight.outFeatures, part));
+export function fusedAdaptedForward(x: Tensor, weight: PaddedWeight, part: LoraPart): LoraOutput {
+  return scope(() => forwardBy(opsOfPadding(weight), x, weight.outFeatures, part));
 }
 
 export function fusedAdaptedBackward(
   gradient: Tensor,
   x: Tensor,
   low: readonly Tensor[],
-  weight: MarginWeight,
+  weight: PaddedWeight,
   part: LoraPart,
   wanted: boolean,
 ): LoraGradients {
-  return scope(() => backwardBy(opsOfMargin(weight), gradient, x, low, part, wanted));
+  return scope(() => backwardBy(opsOfPadding(weight), gradient, x, low, part, wanted));
 }
 
 function opsOfPacked({ ops, inputs }: PackedMatrix, mostDecodedBytes: number): AdaptedOps {
@@ -213,7 +213,7 @@ export function adaptedBackwardInPieces(
 
 /** The kernels of a dtype that the plain products are made of. The table passes its own, so that this file does not import it. */
 export type KernelsOfAdapted = (dtype: DType) => KernelsOfLora & {
-  marginProduct(a: Tensor, weight: MarginWeight, transposed: boolean): Tensor;
+  paddedProduct(a: Tensor, weight: PaddedWeight, transposed: boolean): Tensor;
 };
 
 /** The same for weights in fewer bits. */
@@ -235,11 +235,11 @@ interface KernelsOfLora {
 export function rawAdaptedForward(
   kernelsFor: KernelsOfAdapted,
   x: Tensor,
-  weight: MarginWeight,
+  weight: PaddedWeight,
   part: LoraPart,
 ): LoraOutput {
-  const { marginProduct, loraForward } = kernelsFor(x.dtype);
-  return scope(() => loraForward(marginProduct(x, weight, true), x, [part]));
+  const { paddedProduct, loraForward } = kernelsFor(x.dtype);
+  return scope(() => loraForward(paddedProduct(x, weight, true), x, [part]));
 }
 
 export function rawAdaptedBackward(
@@ -247,12 +247,12 @@ export function rawAdaptedBackward(
   gradient: Tensor,
   x: Tensor,
   low: readonly Tensor[],
-  weight: MarginWeight,
+  weight: PaddedWeight,
   part: LoraPart,
   wanted: boolean,
 ): LoraGradients {
-  const { marginProduct, loraBackward } = kernelsFor(x.dtype);
-  return scope(() => loraBackward(gradient, x, low, wanted ? marginProduct(gradient, weight, false) : null, [part]));
+  const { paddedProduct, loraBackward } = kernelsFor(x.dtype);
+  return scope(() => loraBackward(gradient, x, low, wanted ? paddedProduct(gradient, weight, false) : null, [part]));
 }
 
 export function rawAdaptedPackedForward(

@@ -7,15 +7,15 @@ import {
   fusedAdaptedForward,
   fusedAdaptedPackedBackward,
   fusedAdaptedPackedForward,
-  fusedMarginProduct,
-  type LoraMargin,
+  fusedPaddedProduct,
+  type LoraPadding,
   lengthensDepth,
-  loraMarginOf,
+  loraPaddingOf,
   rawAdaptedBackward,
   rawAdaptedForward,
   rawAdaptedPackedBackward,
   rawAdaptedPackedForward,
-  rawMarginProduct,
+  rawPaddedProduct,
 } from './adapted-product.js';
 import {
   fusedCausalConvolution,
@@ -123,8 +123,8 @@ type AdaptedKernels = Pick<
   'adaptedForward' | 'adaptedBackward' | 'adaptedPackedForward' | 'adaptedPackedBackward'
 >;
 
-/** An adapter beside the product with the frozen weights. */
-function adaptedBeside(kernelsFor: KernelsFor): AdaptedKernels {
+/** An adapter whose products are separate from that with the frozen weights. */
+function adaptedSeparately(kernelsFor: KernelsFor): AdaptedKernels {
   return {
     adaptedForward: (...of) => rawAdaptedForward(kernelsFor, ...of),
     adaptedBackward: (...of) => rawAdaptedBackward(kernelsFor, ...of),
@@ -133,8 +133,8 @@ function adaptedBeside(kernelsFor: KernelsFor): AdaptedKernels {
   };
 }
 
-/** An adapter as a part of the product, in the passes where `margin` has it so; in others it is beside. */
-function adaptedAsPart(kernelsFor: KernelsFor, margin: LoraMargin, beside: AdaptedKernels): AdaptedKernels {
+/** An adapter as a part of the product, in the passes where `padding` has it so; in others its products are separate ones. */
+function adaptedAsPart(kernelsFor: KernelsFor, padding: LoraPadding, separately: AdaptedKernels): AdaptedKernels {
   const fusedAdapted: AdaptedKernels = {
     adaptedForward: fusedAdaptedForward,
     adaptedBackward: fusedAdaptedBackward,
@@ -142,7 +142,7 @@ function adaptedAsPart(kernelsFor: KernelsFor, margin: LoraMargin, beside: Adapt
     adaptedPackedBackward: fusedAdaptedPackedBackward,
   };
   const inPass = (pass: 'forward' | 'backward', { layout }: LoraPart) =>
-    margin === 'both' || lengthensDepth(pass, layout) ? fusedAdapted : beside;
+    padding === 'both' || lengthensDepth(pass, layout) ? fusedAdapted : separately;
   return {
     adaptedForward: (x, weight, part) => inPass('forward', part).adaptedForward(x, weight, part),
     adaptedBackward: (gradient, x, low, weight, part, wanted) =>
@@ -159,7 +159,7 @@ type KernelsFor = (dtype: DType) => Kernels;
 type KernelTable = { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[Op]>[] };
 
 /** The implementations of each op, best first: the first that fits the device, the dtype and the library is chosen. The last one fits everywhere. */
-function kernelTable(kernelsFor: KernelsFor, beside: AdaptedKernels, asPart: AdaptedKernels): KernelTable {
+function kernelTable(kernelsFor: KernelsFor, separately: AdaptedKernels, asPart: AdaptedKernels): KernelTable {
   return {
     rmsNorm: [fused(fusedRmsNorm, ALSO_CUDA), raw(rawRmsNorm)],
     addRmsNorm: [fused(fusedAddRmsNorm, ALSO_CUDA), raw(rawAddRmsNorm)],
@@ -176,11 +176,11 @@ function kernelTable(kernelsFor: KernelsFor, beside: AdaptedKernels, asPart: Ada
     gatedDelta: [fused(fusedGatedDelta, ALSO_CUDA), raw(rawGatedDelta)],
     loraForward: [fused(fusedLoraForward, ALSO_CUDA), raw((...of) => rawLoraForward(kernelsFor, ...of))],
     loraBackward: [fused(fusedLoraBackward, ALSO_CUDA), raw((...of) => rawLoraBackward(kernelsFor, ...of))],
-    marginProduct: [fused(fusedMarginProduct, CUDA), raw((...of) => rawMarginProduct(kernelsFor, ...of))],
-    adaptedForward: [fused(asPart.adaptedForward, CUDA), raw(beside.adaptedForward)],
-    adaptedBackward: [fused(asPart.adaptedBackward, CUDA), raw(beside.adaptedBackward)],
-    adaptedPackedForward: [fused(asPart.adaptedPackedForward, CUDA), raw(beside.adaptedPackedForward)],
-    adaptedPackedBackward: [fused(asPart.adaptedPackedBackward, CUDA), raw(beside.adaptedPackedBackward)],
+    paddedProduct: [fused(fusedPaddedProduct, CUDA), raw((...of) => rawPaddedProduct(kernelsFor, ...of))],
+    adaptedForward: [fused(asPart.adaptedForward, CUDA), raw(separately.adaptedForward)],
+    adaptedBackward: [fused(asPart.adaptedBackward, CUDA), raw(separately.adaptedBackward)],
+    adaptedPackedForward: [fused(asPart.adaptedPackedForward, CUDA), raw(separately.adaptedPackedForward)],
+    adaptedPackedBackward: [fused(asPart.adaptedPackedBackward, CUDA), raw(separately.adaptedPackedBackward)],
     loraWeights: [fused(fusedLoraWeights), raw(rawLoraWeights)],
     loraGradient: [fused(fusedLoraGradient), raw(rawLoraGradient)],
     mergedWeight: [fused(fusedMergedWeight, ALSO_CUDA), raw(rawMergedWeight)],
@@ -229,8 +229,8 @@ export interface KernelOptions {
    * `batchAttention:bfloat16:80` for one head size that attention is compiled for. @defaultValue none
    */
   avoid?: readonly string[];
-  /** The products that an adapter alone is a part of. @defaultValue that of GPU_LORA_MARGIN */
-  loraMargin?: LoraMargin;
+  /** The products that an adapter alone is a part of. @defaultValue that of GPU_LORA_PADDING */
+  loraPadding?: LoraPadding;
 }
 
 /** The implementations that a model computes with, for each dtype. They are chosen when a process starts, and handed to what computes. */
@@ -238,15 +238,15 @@ export class KernelSet {
   /** The library whose kernels compute between matrix products: `tensorflow`, `cuda`, or the instruction set of the fused library. */
   readonly library: InstructionSet | 'cuda' | 'tensorflow';
   readonly #chosen: Record<DType, Kernels>;
-  readonly #adaptedBeside: AdaptedKernels;
+  readonly #adaptedSeparately: AdaptedKernels;
 
   /** @param library null: TensorFlow's own ops alone */
-  constructor(library: InstructionSet | null, avoided: ReadonlySet<string>, margin: LoraMargin) {
+  constructor(library: InstructionSet | null, avoided: ReadonlySet<string>, padding: LoraPadding) {
     this.library = library !== null && engine.kind === 'cuda' ? 'cuda' : (library ?? 'tensorflow');
     const kernelsFor = (dtype: DType) => this.of(dtype);
-    this.#adaptedBeside = adaptedBeside(kernelsFor);
-    const asPart = adaptedAsPart(kernelsFor, margin, this.#adaptedBeside);
-    this.#chosen = chosenOf(kernelTable(kernelsFor, this.#adaptedBeside, asPart), library, avoided);
+    this.#adaptedSeparately = adaptedSeparately(kernelsFor);
+    const asPart = adaptedAsPart(kernelsFor, padding, this.#adaptedSeparately);
+    this.#chosen = chosenOf(kernelTable(kernelsFor, this.#adaptedSeparately, asPart), library, avoided);
   }
 
   /** The implementations for tensors of a dtype. */
@@ -282,14 +282,14 @@ export class KernelSet {
     return this.of(dtype).matMul === fusedMatMul;
   }
 
-  /** True if frozen weights have a margin, for products with an adapter that are faster with it. */
-  weightsHaveMargins(dtype: FloatDType): boolean {
-    return this.of(dtype).adaptedForward !== this.#adaptedBeside.adaptedForward;
+  /** True if frozen weights have padding, for products with an adapter that are faster with it. */
+  weightsArePadded(dtype: FloatDType): boolean {
+    return this.of(dtype).adaptedForward !== this.#adaptedSeparately.adaptedForward;
   }
 
-  /** True if quantized weights are decoded with a margin, for products with an adapter that are faster with it. */
-  decodedHaveMargins(dtype: FloatDType): boolean {
-    return this.of(dtype).adaptedPackedForward !== this.#adaptedBeside.adaptedPackedForward;
+  /** True if quantized weights are decoded with padding, for products with an adapter that are faster with it. */
+  decodedArePadded(dtype: FloatDType): boolean {
+    return this.of(dtype).adaptedPackedForward !== this.#adaptedSeparately.adaptedPackedForward;
   }
 }
 
@@ -297,14 +297,14 @@ export class KernelSet {
  * The kernels of this process.
  * @param source `fused`: the compiled ops of native/ where the device, the dtype and the processor allow them; where none were compiled,
  *   and on TensorFlow's engine for GPUs, there are none. `raw`: TensorFlow's own
- * @throws Error if GPU_LORA_MARGIN has a value that is none of its own
+ * @throws Error if GPU_LORA_PADDING has a value that is none of its own
  */
 export function chooseKernels(
   source: 'fused' | 'raw',
-  { instructionSet, avoid = [], loraMargin = loraMarginOf(process.env.GPU_LORA_MARGIN) }: KernelOptions = {},
+  { instructionSet, avoid = [], loraPadding = loraPaddingOf(process.env.GPU_LORA_PADDING) }: KernelOptions = {},
 ): KernelSet {
   const library = source === 'raw' || engine.kind === 'tensorflow' ? null : loadFusedLibrary(instructionSet);
-  return new KernelSet(library, new Set(avoid), loraMargin);
+  return new KernelSet(library, new Set(avoid), loraPadding);
 }
 
 function chosenOf(

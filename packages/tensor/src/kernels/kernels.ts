@@ -1,7 +1,7 @@
 import type { FloatDType, Tensor } from '../tensor.js';
 import type { Activation } from './activation.js';
 import type { AdamWState, AdamWStep, AdamWUpdate } from './adamw.js';
-import type { MarginWeight } from './adapted-product.js';
+import type { PaddedWeight } from './adapted-product.js';
 import type { AttentionRows, BatchAttention } from './attention.js';
 import type { CrossEntropy } from './cross-entropy.js';
 import type { GatedDelta } from './gated-delta.js';
@@ -122,13 +122,13 @@ export interface Kernels {
     base: Tensor | null,
     parts: readonly LoraPart[],
   ): LoraGradients;
-  /** Product with frozen weights that have a margin: of `[tokens, in]` with the transposed ones, or of `[tokens, out]`. */
-  marginProduct(a: Tensor, weight: MarginWeight, transposed: boolean): Tensor;
+  /** Product with frozen weights that have padding: of `[tokens, in]` with the transposed ones, or of `[tokens, out]`. */
+  paddedProduct(a: Tensor, weight: PaddedWeight, transposed: boolean): Tensor;
   /**
    * The frozen layers and {@link loraForward} in one, for one adapter on all rows: see isAdaptedAlone.
    * @param x `[tokens, in]`
    */
-  adaptedForward(x: Tensor, weight: MarginWeight, part: LoraPart): LoraOutput;
+  adaptedForward(x: Tensor, weight: PaddedWeight, part: LoraPart): LoraOutput;
   /**
    * Gradient of {@link adaptedForward}, and of {@link loraForward} for such an adapter.
    * @param gradient `[tokens, out]`
@@ -140,12 +140,12 @@ export interface Kernels {
     gradient: Tensor,
     x: Tensor,
     low: readonly Tensor[],
-    weight: MarginWeight,
+    weight: PaddedWeight,
     part: LoraPart,
     wanted: boolean,
   ): LoraGradients;
   /**
-   * {@link adaptedForward} with quantized weights, which are decoded to memory with a margin.
+   * {@link adaptedForward} with quantized weights, which are decoded to memory with padding.
    * @param x `[tokens, in]`
    */
   adaptedPackedForward(x: Tensor, weights: PackedMatrix, part: LoraPart): LoraOutput;

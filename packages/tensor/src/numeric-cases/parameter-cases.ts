@@ -1,4 +1,4 @@
-import { withMargin } from '../kernels/adapted-product.js';
+import { padWeight } from '../kernels/adapted-product.js';
 import type { KernelSet } from '../kernels/kernel-table.js';
 import { type LoraLayout, type LoraPart, parametersOf } from '../kernels/lora.js';
 import { concat, rowsOf, split } from '../layout.js';
@@ -171,7 +171,7 @@ function loraProductCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSize
   ];
 }
 
-/** One adapter on all rows of frozen layers whose weights have a margin: of these layers, and of the last with input and output exchanged. */
+/** One adapter on all rows of frozen layers whose weights have padding: of these layers, and of the last with input and output exchanged. */
 function adaptedCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSizes): NumericCase[] {
   const { inFeatures, outFeatures } = layout;
   const tokens = sizes === 'small' ? 70 : 1_100;
@@ -184,18 +184,18 @@ function adaptedCases(dtype: FloatDType, layout: LoraLayout, sizes: CaseSizes): 
       ...{ rows: { first: 0, count: tokens }, parameters: values, layout: own, dropout: null },
       weights: () => kernels.of(dtype).loraWeights(values, own, dtype),
     });
-    const weight = () => withMargin(seededTensor([own.outFeatures, own.inFeatures], 78, dtype));
+    const weight = () => padWeight(seededTensor([own.outFeatures, own.inFeatures], 78, dtype));
     const x = () => seededTensor([tokens, own.inFeatures], 79, dtype);
     const gradient = () => seededTensor([tokens, own.outFeatures], 80, dtype);
     return [
       {
-        name: `marginProduct ${name}`,
-        subject: kernelSubject('marginProduct', dtype),
+        name: `paddedProduct ${name}`,
+        subject: kernelSubject('paddedProduct', dtype),
         tolerance: ADDED_PRODUCT[dtype],
         compute: (kernels) => {
-          const { marginProduct } = kernels.of(dtype);
+          const { paddedProduct } = kernels.of(dtype);
           const frozen = weight();
-          return { forward: marginProduct(x(), frozen, true), backward: marginProduct(gradient(), frozen, false) };
+          return { forward: paddedProduct(x(), frozen, true), backward: paddedProduct(gradient(), frozen, false) };
         },
       },
       {

@@ -199,7 +199,7 @@ export function cardOf(driver: DriverFindings | Error | null): Card | null {
 /** Names the folder of TensorFlow's GPU build, where an image has it in addition to its CPU build. */
 export const TENSORFLOW_GPU_DIR = 'TENSORFLOW_GPU_DIR';
 /** The products that an adapter is a part of; read by packages/tensor. */
-export const GPU_LORA_MARGIN = 'GPU_LORA_MARGIN';
+export const GPU_LORA_PADDING = 'GPU_LORA_PADDING';
 
 /** The environment of a process that computes with this engine. `ENGINE` is read by packages/tensor. */
 export function engineEnvironment(kind: EngineKind, base: NodeJS.ProcessEnv): NodeJS.ProcessEnv {

@@ -15,7 +15,7 @@ async function compute({ kernels: source, avoid, type: _, ...order }: SelfTestOr
     // Only now: an engine that cannot be loaded is a result.
     const { chooseKernels, computeSelfTest } = await import('@lorasmith/training');
     // All kernels, whatever the setting: the result is remembered.
-    const kernels = chooseKernels(source, { avoid, loraMargin: 'both' });
+    const kernels = chooseKernels(source, { avoid, loraPadding: 'both' });
     await computeSelfTest({
       ...order,
       kernels,

@@ -1,11 +1,11 @@
 // Linear layers with one adapter on all rows, on a GPU. What the adapter adds is part of the product with the frozen
-// weights W [out, in], which have a margin for it in memory, or in the memory to which they are decoded. So the wider
+// weights W [out, in], which have padding for it in memory, or in the memory to which they are decoded. So the wider
 // one of input and output is not passed once more:
 //
 //   in < out    W has columns for scale B:   y = [x, low] · [W, scale B]ᵀ       [by x', by low] = g · [W, scale B]
 //   else        W has rows for A:            [y', low] = x · [W; A]ᵀ            by x = [g, by low] · [W; A]
 //
-// The margin is written before each product, on the one stream: nothing of an adapter is there for another.
+// The padding is written before each product, on the one stream: nothing of an adapter is there for another.
 #include <algorithm>
 
 #include "ops/lora/lora_launches.h"
@@ -27,9 +27,9 @@ struct AdaptedWeight {
     columns = part.columns;
     int64_t rows = 0;
     for (const Layer& layer : part.layers) rows += layer.rows;
-    const bool fits = columns <= kMargin && (has_columns || rows == out);
+    const bool fits = columns <= kPadding && (has_columns || rows == out);
     const bool is_alone = parts.size() == 1 && part.count == tokens && !part.has_dropout;
-    if (!context.Check(fits, "the adapter must fit into the margin of the weights")) return;
+    if (!context.Check(fits, "the adapter must fit into the padding of the weights")) return;
     if (!context.Check(is_alone, "one adapter must act on all rows, without dropout")) return;
     matrix = frozen.MatrixFor(context, product, columns);
     MakeMatrices(context);
@@ -40,15 +40,15 @@ struct AdaptedWeight {
   Weight frozen;
   int64_t in;
   int64_t out;
-  // Whether the margin is beyond the columns, not below the rows.
+  // Whether the padding is beyond the columns, not below the rows.
   bool has_columns;
   std::vector<Part> parts;
   int64_t columns = 0;
-  // That of the margin: scale B [out, columns] with zeros between the layers, or A [columns, in].
+  // That of the padding: scale B [out, columns] with zeros between the layers, or A [columns, in].
   AdapterMatrix<Number> matrix;
   // [columns, in]
   const Number* a = nullptr;
-  // Of each layer [rows, rank]; where it is that of the margin, of all together.
+  // Of each layer [rows, rank]; where it is that of the padding, of all together.
   std::vector<const Number*> scaled_b;
 
  private:
@@ -217,10 +217,10 @@ struct AdaptedBackward {
   }
 };
 
-// a [rows, in] · Wᵀ, or a [rows, out] · W, without the margin
+// a [rows, in] · Wᵀ, or a [rows, out] · W, without the padding
 template <typename Number>
-struct MarginProduct {
-  explicit MarginProduct(const Attributes& attributes)
+struct PaddedProduct {
+  explicit PaddedProduct(const Attributes& attributes)
       : transposed(attributes.Int("transpose_b") != 0), out(attributes.Int("rows")), in(attributes.Int("columns")) {}
 
   void Compute(Context& context) const {
@@ -262,7 +262,7 @@ const GpuOps kOps{
     {"LorasmithAdaptedQuantizedBackward", GpuKernels<QuantizedBackward>({"layout"})},
     {"LorasmithAdaptedScaledForward", GpuKernels<ScaledForward>({"layout"})},
     {"LorasmithAdaptedScaledBackward", GpuKernels<ScaledBackward>({"layout"})},
-    {"LorasmithMarginProduct", GpuKernels<MarginProduct>()},
+    {"LorasmithPaddedProduct", GpuKernels<PaddedProduct>()},
 };
 
 }  // namespace

@@ -490,8 +490,8 @@ std::vector<OpDefinition> ProductOps() {
   return {
       {"LorasmithProduct", {"a: T", "b: T"}, {"result: T"}, {"transpose_b: int"}, ProductKernels()},
       {"LorasmithProductAdd", {"a: T", "b: T", "addend: T"}, {"result: T"}, {"transpose_b: int"}, ProductAddKernels()},
-      // On GPUs alone: weights [rows, columns] with a margin beyond their rows or columns.
-      {"LorasmithMarginProduct",
+      // On GPUs alone: weights [rows, columns] with padding beyond their rows or columns.
+      {"LorasmithPaddedProduct",
        {"a: T", "weight: T"},
        {"result: T"},
        {"transpose_b: int", "rows: int", "columns: int"},

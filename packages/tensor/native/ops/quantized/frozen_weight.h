@@ -1,5 +1,5 @@
 // Frozen weights W [out, in] in a product with the matrix of an adapter: see adapted_product_cuda.cc. The matrix lies
-// in a margin, beyond the columns of W where in < out, else below its rows.
+// in padding, beyond the columns of W where in < out, else below its rows.
 #pragma once
 
 #include <algorithm>
@@ -42,8 +42,8 @@ void DecodePart(Context& context, const ScaledMatrix& matrix, const DecodedPart&
 template <typename Number>
 constexpr TF_DataType kType = std::is_same_v<Number, float> ? TF_FLOAT : TF_BFLOAT16;
 
-// The most ranks of a margin, each rounded up: MARGIN of src/kernels/adapted-product.ts.
-constexpr int64_t kMargin = 64;
+// The most ranks that padding has room for, each rounded up: PADDING of src/kernels/adapted-product.ts.
+constexpr int64_t kPadding = 64;
 
 enum class FrozenProduct {
   kNone,      // the adapter's own products alone
@@ -58,7 +58,7 @@ struct AdapterMatrix {
   int64_t stride = 0;
 };
 
-// Weights in memory, which has the margin.
+// Weights in memory, which has the padding.
 template <typename Number>
 class StoredWeight {
  public:
@@ -69,9 +69,9 @@ class StoredWeight {
 
   StoredWeight(Context& context, const Form&, int input, int64_t in, int64_t out)
       : pitch_(context.Dim(input, 1)), has_columns_(context.Dim(input, 0) == out) {
-    const int64_t margin = has_columns_ ? pitch_ - in : context.Dim(input, 0) - out;
-    const bool fits = margin >= kMargin && (has_columns_ || pitch_ == in);
-    if (!context.Check(fits, "the weights must have a margin for the adapter")) return;
+    const int64_t padding = has_columns_ ? pitch_ - in : context.Dim(input, 0) - out;
+    const bool fits = padding >= kPadding && (has_columns_ || pitch_ == in);
+    if (!context.Check(fits, "the weights must have padding for the adapter")) return;
     at_ = const_cast<Number*>(context.Input<Number>(input));
     matrix_ = {has_columns_ ? at_ + in : at_ + out * in, pitch_};
   }
@@ -80,7 +80,7 @@ class StoredWeight {
 
   AdapterMatrix<Number> MatrixFor(Context&, FrozenProduct, int64_t) { return matrix_; }
 
-  // a [rows, depth] times the weights with their margin, of which the side that is no depth has `width` numbers.
+  // a [rows, depth] times the weights with their padding, of which the side that is no depth has `width` numbers.
   void Multiply(Context& context, const Number* a, int64_t rows, int64_t depth, int64_t width, Number* result,
                 FrozenProduct product) const {
     Product dense;
@@ -100,7 +100,7 @@ class StoredWeight {
   AdapterMatrix<Number> matrix_;
 };
 
-// Weights in 4 or 8 bits, decoded to memory with a margin: all at a time, or in pieces of the side that is no depth. A
+// Weights in 4 or 8 bits, decoded to memory with padding: all at a time, or in pieces of the side that is no depth. A
 // longer depth has its part of the matrix in each piece; a wider side has the whole matrix in the last one.
 template <typename Packed, typename Number>
 class DecodedWeight {
@@ -129,15 +129,15 @@ class DecodedWeight {
     if (product != FrozenProduct::kNone) {
       const bool forward = product == FrozenProduct::kForward;
       const int64_t side = forward ? out_ : in_;
-      const int64_t wider = forward == has_columns_ ? 0 : kMargin;
-      const int64_t depth = (forward ? in_ : out_) + kMargin - wider;
+      const int64_t wider = forward == has_columns_ ? 0 : kPadding;
+      const int64_t depth = (forward ? in_ : out_) + kPadding - wider;
       const int64_t fitting = most_decoded_ / (depth * static_cast<int64_t>(sizeof(Number))) - wider;
       piece_ = std::min(side, std::max(kQuantizedBlock, fitting / kQuantizedBlock * kQuantizedBlock));
       decoded_ = context.Scratch<Number>((piece_ + wider) * depth);
       decodes_all_ = piece_ == side;
     }
     if (decodes_all_) {
-      matrix_ = has_columns_ ? AdapterMatrix<Number>{decoded_ + in_, in_ + kMargin}
+      matrix_ = has_columns_ ? AdapterMatrix<Number>{decoded_ + in_, in_ + kPadding}
                              : AdapterMatrix<Number>{decoded_ + out_ * in_, in_};
     } else {
       const int64_t numbers = columns * (has_columns_ ? out_ : in_);
@@ -168,7 +168,7 @@ class DecodedWeight {
  private:
   // Both return the numbers from a row of the decoded weights to the next.
   int64_t DecodeRows(Context& context, int64_t first, int64_t rows, bool is_last) const {
-    const int64_t pitch = has_columns_ ? in_ + kMargin : in_;
+    const int64_t pitch = has_columns_ ? in_ + kPadding : in_;
     DecodePart(context, weights_, DecodedPart{first, rows, 0, in_, pitch}, decoded_);
     if (has_columns_) {
       CopyMatrix(context, matrix_.at + first * matrix_.stride, decoded_ + in_, pitch, rows, columns_);
@@ -179,7 +179,7 @@ class DecodedWeight {
   }
 
   int64_t DecodeColumns(Context& context, int64_t first, int64_t width, bool is_last) const {
-    const int64_t pitch = has_columns_ && is_last ? width + kMargin : width;
+    const int64_t pitch = has_columns_ && is_last ? width + kPadding : width;
     DecodePart(context, weights_, DecodedPart{0, out_, first, width, pitch}, decoded_);
     if (!has_columns_) {
       CopyMatrix(context, matrix_.at + first, decoded_ + out_ * width, pitch, columns_, width);
@@ -202,7 +202,7 @@ class DecodedWeight {
   int64_t columns_ = 0;
   int64_t piece_ = 0;
   Number* decoded_ = nullptr;
-  // Whether all weights are decoded at a time, with the matrix in their margin.
+  // Whether all weights are decoded at a time, with the matrix in their padding.
   bool decodes_all_ = false;
   AdapterMatrix<Number> matrix_;
 };
