@@ -1,17 +1,62 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useErrorBoundary, useMemo, useRef, useState } from 'preact/hooks';
-import { EndNotices } from './components/end-notices.js';
 import { ErrorNotice } from './components/error-notice.js';
-import { notify, Toasts } from './components/toasts.js';
-import { ViewHead } from './components/view.js';
+import { EndNotices, notify, Toasts } from './components/notices.js';
+import { type View, ViewHead } from './components/view.js';
 import { Link, useRoute } from './location.js';
 import { matchPath } from './route.js';
 import { RoleProvider, useMay } from './service/role.js';
 import { clientWith, connection, leave, ServiceContext, session } from './service/service.js';
 import { useStore } from './store.js';
 import { chooseTheme, THEMES, type Theme, theme } from './theme.js';
+import { AdapterView } from './views/adapters/adapter-view.js';
+import { AdaptersView } from './views/adapters/adapters-view.js';
+import { ChatView } from './views/chat/chat-view.js';
+import { CompareView } from './views/compare-view.js';
+import { DatasetView } from './views/datasets/dataset-view.js';
+import { DatasetsView } from './views/datasets/datasets-view.js';
+import { JobView } from './views/job/job-view.js';
+import { JobsView } from './views/jobs/jobs-view.js';
 import { KeyEntry } from './views/key-entry.js';
-import { FIRST_PATH, NAVIGATION, VIEWS } from './views/views.js';
+import { MachinesView } from './views/machines-view.js';
+import { ModelView } from './views/models/model-view.js';
+import { ModelsView } from './views/models/models-view.js';
+import { NewJobView } from './views/new-job/new-job-view.js';
+import { SweepView } from './views/sweeps/sweep-view.js';
+import { SweepsView } from './views/sweeps/sweeps-view.js';
+
+/** Every view of the page. The first whose path matches is shown. */
+const VIEWS: readonly View[] = [
+  { path: '/jobs', View: JobsView },
+  { path: '/jobs/:id', View: JobView },
+  { path: '/sweeps', View: SweepsView },
+  { path: '/sweeps/:id', View: SweepView },
+  { path: '/compare', View: CompareView },
+  { path: '/new-job', View: NewJobView },
+  { path: '/datasets', View: DatasetsView },
+  { path: '/datasets/:id', View: DatasetView },
+  { path: '/models', View: ModelsView },
+  { path: '/models/:name', View: ModelView },
+  { path: '/adapters', View: AdaptersView },
+  { path: '/adapters/:id', View: AdapterView },
+  { path: '/chat', View: ChatView },
+  { path: '/machines', View: MachinesView },
+];
+
+/** The view at the address of the page itself. */
+const FIRST_PATH = '/jobs';
+
+/** The views in the menu, and whether one is of no use to a key that only reads. */
+const NAVIGATION: readonly { to: string; label: string; needsChange?: true }[] = [
+  { to: '/jobs', label: 'Jobs' },
+  { to: '/sweeps', label: 'Sweeps' },
+  { to: '/new-job', label: 'New job', needsChange: true },
+  { to: '/datasets', label: 'Datasets' },
+  { to: '/models', label: 'Models' },
+  { to: '/adapters', label: 'Adapters' },
+  { to: '/chat', label: 'Chat', needsChange: true },
+  { to: '/machines', label: 'Machines' },
+];
 
 export function App() {
   const { key, needsKey } = useStore(session);

@@ -5,8 +5,15 @@ import { useEffect, useId, useMemo, useRef, useState } from 'preact/hooks';
 import { ScrollRegion } from '../components/data-table.js';
 import { useStore } from '../store.js';
 import { theme } from '../theme.js';
-import { type ChartAxis, type ChartLine, STEP_AXIS } from './chart-line.js';
-import { chartTable, lineText, numberText, positionText } from './chart-text.js';
+import {
+  type ChartAxis,
+  type ChartLine,
+  chartTable,
+  lineText,
+  numberText,
+  positionText,
+  STEP_AXIS,
+} from './chart-values.js';
 
 export interface LineChartProps {
   title: string;

@@ -1,5 +1,5 @@
 import { ScrollRegion } from './data-table.js';
-import { notify } from './toasts.js';
+import { notify } from './notices.js';
 
 export interface CopyButtonProps {
   text: string;

@@ -1,7 +1,6 @@
 import { stateText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
-import { type ChartLine, seriesColor } from '../charts/chart-line.js';
-import { numberText } from '../charts/chart-text.js';
+import { type ChartLine, numberText, seriesColor } from '../charts/chart-values.js';
 import { LineChart } from '../charts/line-chart.js';
 import { type Column, DataTable } from '../components/data-table.js';
 import { ErrorNotice, Loaded } from '../components/error-notice.js';

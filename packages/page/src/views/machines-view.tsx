@@ -1,6 +1,6 @@
 import { bytesText } from '@lorasmith/client/core';
 import type { Machine, MachineLoad, MachineRates } from '@lorasmith/contracts';
-import { numberText } from '../charts/chart-text.js';
+import { numberText } from '../charts/chart-values.js';
 import { Facts, ScrollRegion } from '../components/data-table.js';
 import { Loaded } from '../components/error-notice.js';
 import { Moment } from '../components/moment.js';

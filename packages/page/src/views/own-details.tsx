@@ -6,7 +6,7 @@ import { ErrorNotice } from '../components/error-notice.js';
 import { Field } from '../components/field.js';
 import { TagList } from '../components/list.js';
 import { tagsOfText } from '../components/list-query.js';
-import { notify } from '../components/toasts.js';
+import { notify } from '../components/notices.js';
 import { Allowed } from '../service/role.js';
 import { useAction } from '../service/use-action.js';
 

@@ -14,7 +14,7 @@ import { Facts } from '../../components/data-table.js';
 import { ConfirmDialog } from '../../components/dialog.js';
 import { Loaded } from '../../components/error-notice.js';
 import { Moment } from '../../components/moment.js';
-import { notify } from '../../components/toasts.js';
+import { notify } from '../../components/notices.js';
 import { ViewHead, type ViewProps } from '../../components/view.js';
 import { hasRewards } from '../../history/job-history.js';
 import { Link, navigate } from '../../location.js';

@@ -7,7 +7,7 @@ import { Field } from '../../components/field.js';
 import { ListPages, ListTotal, listOrder, SearchField, TagFilter, TagList, useLast } from '../../components/list.js';
 import { listSortOf, searchOf } from '../../components/list-query.js';
 import { Moment } from '../../components/moment.js';
-import { notify } from '../../components/toasts.js';
+import { notify } from '../../components/notices.js';
 import { ViewHead, type ViewProps } from '../../components/view.js';
 import { Link, navigate } from '../../location.js';
 import { pathOf } from '../../route.js';

@@ -2,7 +2,7 @@ import { bytesText, type Client, type DownloadStream } from '@lorasmith/client/c
 import { ProductError } from '@lorasmith/contracts';
 import { useState } from 'preact/hooks';
 import { ErrorNotice } from '../../components/error-notice.js';
-import { notify } from '../../components/toasts.js';
+import { notify } from '../../components/notices.js';
 import { session, useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
 import { useStore } from '../../store.js';

@@ -4,7 +4,7 @@ import { Facts } from '../../components/data-table.js';
 import { ConfirmDialog } from '../../components/dialog.js';
 import { FaultList, Loaded } from '../../components/error-notice.js';
 import { Moment } from '../../components/moment.js';
-import { notify } from '../../components/toasts.js';
+import { notify } from '../../components/notices.js';
 import { ViewHead, type ViewProps } from '../../components/view.js';
 import { Link, navigate } from '../../location.js';
 import { Allowed } from '../../service/role.js';

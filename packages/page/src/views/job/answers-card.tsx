@@ -1,6 +1,6 @@
 import { countText } from '@lorasmith/client/core';
 import type { AnswerRound, Sample, SamplePrompt, SampleRound } from '@lorasmith/contracts';
-import { numberText } from '../../charts/chart-text.js';
+import { numberText } from '../../charts/chart-values.js';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { scoresOf } from '../../history/job-history.js';
 import { changeQuery } from '../../location.js';

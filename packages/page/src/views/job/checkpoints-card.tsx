@@ -1,13 +1,13 @@
 import { bytesText } from '@lorasmith/client/core';
 import { type Checkpoint, ENDED_STATUSES, type Job } from '@lorasmith/contracts';
 import { useEffect, useState } from 'preact/hooks';
-import { numberText } from '../../charts/chart-text.js';
+import { numberText } from '../../charts/chart-values.js';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { CloseButton, Dialog } from '../../components/dialog.js';
 import { ErrorNotice, Loaded } from '../../components/error-notice.js';
 import { Field } from '../../components/field.js';
 import { Moment } from '../../components/moment.js';
-import { notify } from '../../components/toasts.js';
+import { notify } from '../../components/notices.js';
 import { hasRewards, rewardOf } from '../../history/job-history.js';
 import { navigate } from '../../location.js';
 import { pathOf } from '../../route.js';

@@ -1,9 +1,8 @@
 import { ACTIVE_STATUSES, ENDED_STATUSES, type Job } from '@lorasmith/contracts';
 import { useState } from 'preact/hooks';
 import { ConfirmDialog } from '../../components/dialog.js';
-import { NoticeButton } from '../../components/end-notices.js';
 import { ErrorNotice, FaultList } from '../../components/error-notice.js';
-import { notify } from '../../components/toasts.js';
+import { NoticeButton, notify } from '../../components/notices.js';
 import { Link, navigate } from '../../location.js';
 import { Allowed, useMay } from '../../service/role.js';
 import { useClient } from '../../service/service.js';

@@ -1,6 +1,6 @@
 import { bytesText, countText } from '@lorasmith/client/core';
 import { type BaseQuantization, ENDED_STATUSES, type Job, specOf } from '@lorasmith/contracts';
-import { changeText, numberText } from '../../charts/chart-text.js';
+import { changeText, numberText } from '../../charts/chart-values.js';
 import { CodeBlock, ShortId } from '../../components/copy-button.js';
 import { Facts } from '../../components/data-table.js';
 import { Moment } from '../../components/moment.js';

@@ -1,12 +1,12 @@
 import { countText, eventText, stateText, worseOnHeldOutRows, worseText } from '@lorasmith/client/core';
 import { ENDED_STATUSES, type Job, type Report, type Sweep } from '@lorasmith/contracts';
 import { useEffect, useRef } from 'preact/hooks';
-import { numberText } from '../../charts/chart-text.js';
+import { numberText } from '../../charts/chart-values.js';
 import { ScrollRegion } from '../../components/data-table.js';
 import { ErrorNotice, Loaded } from '../../components/error-notice.js';
 import { Moment } from '../../components/moment.js';
+import { notify } from '../../components/notices.js';
 import { StatusBadge } from '../../components/status.js';
-import { notify } from '../../components/toasts.js';
 import { ViewHead, type ViewProps } from '../../components/view.js';
 import { hasRewards, type JobHistory, type NotedEvent } from '../../history/job-history.js';
 import { type FollowedHistory, useJobHistory } from '../../history/use-job-history.js';

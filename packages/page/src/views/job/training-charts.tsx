@@ -7,7 +7,7 @@ import {
   interpolation,
   STEP_AXIS,
   smoothed,
-} from '../../charts/chart-line.js';
+} from '../../charts/chart-values.js';
 import { LineChart } from '../../charts/line-chart.js';
 import { type CurveName, type JobHistory, rewardOf, scoresOf } from '../../history/job-history.js';
 import { changeQuery } from '../../location.js';

@@ -1,7 +1,7 @@
 import { type CallOptions, countText } from '@lorasmith/client/core';
 import { useState } from 'preact/hooks';
 import { ConfirmDialog } from '../../components/dialog.js';
-import { notify } from '../../components/toasts.js';
+import { notify } from '../../components/notices.js';
 import { changeQuery, Link } from '../../location.js';
 import { useMay } from '../../service/role.js';
 import { nullIf, useClient } from '../../service/service.js';

@@ -1,6 +1,6 @@
 import { durationText, stateText, sweepProgressText, worseOnHeldOutRows } from '@lorasmith/client/core';
 import { ENDED_STATUSES, type Job, type Sweep } from '@lorasmith/contracts';
-import { changeText, numberText } from '../../charts/chart-text.js';
+import { changeText, numberText } from '../../charts/chart-values.js';
 import type { Column } from '../../components/data-table.js';
 import { TagList } from '../../components/list.js';
 import { Moment } from '../../components/moment.js';

@@ -5,7 +5,7 @@ import { type Column, DataTable } from '../../components/data-table.js';
 import { ErrorNotice } from '../../components/error-notice.js';
 import { Field } from '../../components/field.js';
 import { Moment } from '../../components/moment.js';
-import { notify } from '../../components/toasts.js';
+import { notify } from '../../components/notices.js';
 import { useMay } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';

@@ -4,7 +4,7 @@ import { useEffect, useMemo, useState } from 'preact/hooks';
 import { CodeBlock } from '../../components/copy-button.js';
 import { ErrorNotice } from '../../components/error-notice.js';
 import { Field } from '../../components/field.js';
-import { notify } from '../../components/toasts.js';
+import { notify } from '../../components/notices.js';
 import { ViewHead, type ViewProps } from '../../components/view.js';
 import { navigate } from '../../location.js';
 import { pathOf } from '../../route.js';

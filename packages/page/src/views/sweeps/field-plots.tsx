@@ -1,6 +1,6 @@
 import type { Sweep, SweepVariant } from '@lorasmith/contracts';
 import { useId } from 'preact/hooks';
-import { numberText } from '../../charts/chart-text.js';
+import { numberText } from '../../charts/chart-values.js';
 import { ScrollRegion } from '../../components/data-table.js';
 import { fieldAxis, metricAxis, type ValueAxis, type VariedField, variantText } from './sweep-variants.js';
 

@@ -1,7 +1,6 @@
 import { sweepValueText } from '@lorasmith/client/core';
 import type { Job, Sweep, SweepValue, SweepVariant, VariantValues } from '@lorasmith/contracts';
-import { SERIES_COLORS } from '../../charts/chart-line.js';
-import { numberText } from '../../charts/chart-text.js';
+import { numberText, SERIES_COLORS } from '../../charts/chart-values.js';
 import { jobFields } from '../new-job/job-fields.js';
 
 /** A field of the job that the variants of a sweep have different values of. */

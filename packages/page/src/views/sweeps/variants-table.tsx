@@ -1,6 +1,6 @@
 import { countText, stateText, sweepValueText } from '@lorasmith/client/core';
 import type { Sweep, SweepVariant } from '@lorasmith/contracts';
-import { numberText } from '../../charts/chart-text.js';
+import { numberText } from '../../charts/chart-values.js';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { nextSort, sortOf } from '../../components/list-query.js';
 import { StatusBadge } from '../../components/status.js';
