@@ -1,5 +1,5 @@
 import { type Static, type TSchema, Type } from 'typebox';
-import { Grader } from './grader.js';
+import { Grader } from './grading.js';
 import { jobMetadata } from './job.js';
 import { ResultFileId } from './openai.js';
 import { PREFERENCE_LEARNING_RATE, PreferenceObjective } from './preference.js';

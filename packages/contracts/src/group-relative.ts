@@ -1,6 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { ProductError } from './error.js';
-import { Grader } from './grader.js';
+import { Grader } from './grading.js';
 import type { ObjectiveContract } from './objective-contract.js';
 import { PREFERENCE_LEARNING_RATE } from './preference.js';
 import { closed, Nullable } from './schema-parts.js';

@@ -1,5 +1,5 @@
 import { JobRequest, LoraSettings, TrainingSettings, ValidationSettings } from './job.js';
-import { HubRepository, HubRevision } from './model-pull.js';
+import { HubRepository, HubRevision } from './model.js';
 import { AdapterId, DatasetId, JobId, LABEL_PATTERN, ModelName } from './schema-parts.js';
 
 // Hints for error messages: fields, paths and rows of PEFT, Unsloth, TRL and the OpenAI API, and what to use here instead.

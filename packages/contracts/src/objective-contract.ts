@@ -1,5 +1,5 @@
 import type { TObject } from 'typebox';
-import type { Grader } from './grader.js';
+import type { Grader } from './grading.js';
 
 /** The parts of an objective that are asked for outside of its folders in planning and training, by its kind. */
 export interface ObjectiveContract<Settings extends { kind: string }> {
