@@ -134,7 +134,6 @@ describe.each(
       ['fused', 'bfloat16'],
       ['raw', 'float32'],
       ['fused', 'float32'],
-      ['raw', 'bfloat16'],
     ] as const,
     1,
   ),
