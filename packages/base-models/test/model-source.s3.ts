@@ -52,7 +52,7 @@ test('another host lists, describes and holds a pushed model, bit for bit', asyn
   const { modules: _, ...listed } = local;
   expect(await other.models.describe(NAME)).toEqual(local);
   expect(await other.models.list()).toEqual([listed]);
-  const held = await other.models.hold(NAME);
+  const held = await other.models.lease(NAME);
   const fetched = await openBaseModel(held.modelsDir, NAME);
   expect(fetched.name).toBe(NAME);
   const digests = new WeightDigests(null);
@@ -82,7 +82,7 @@ test('an outline has all files with their sizes, but only the headers of the wei
   await pushModel({ store: first.store, modelsDir, name: NAME, replace: false });
 
   const other = await host('other');
-  const outline = await other.models.holdWithoutWeights(NAME);
+  const outline = await other.models.leaseWithoutWeights(NAME);
   const outlined = path.join(outline.modelsDir, NAME, 'model.safetensors');
   expect((await stat(outlined)).size).toBe(weights.length);
   const bytes = await readFile(outlined);
@@ -95,7 +95,7 @@ test('an outline has all files with their sizes, but only the headers of the wei
   const digest = await new WeightDigests(null).compute(await openBaseModel(modelsDir, NAME));
   expect(await other.digests.known(await openBaseModel(outline.modelsDir, NAME))).toBe(digest);
   // The complete model and the outline have separate entries in the cache.
-  const whole = await other.models.hold(NAME);
+  const whole = await other.models.lease(NAME);
   expect(await readFile(path.join(whole.modelsDir, NAME, 'model.safetensors'))).toEqual(weights);
   outline.release();
   whole.release();
@@ -104,7 +104,7 @@ test('an outline has all files with their sizes, but only the headers of the wei
 test('a model of this host takes precedence over one in the store, and is not copied', async () => {
   const first = await host('first', modelsDir);
   await pushModel({ store: first.store, modelsDir, name: NAME, replace: false });
-  const held = await first.models.hold(NAME);
+  const held = await first.models.lease(NAME);
   expect(held.modelsDir).toBe(modelsDir);
   expect(await first.cache.usedBytes()).toBe(0);
 });
@@ -115,12 +115,12 @@ test('a name in use is replaced only on request, and a held model is kept', asyn
   expect(await push(false)).not.toBeNull();
   expect(await push(false)).toBeNull();
   const other = await host('other');
-  const old = await other.models.hold(NAME);
+  const old = await other.models.lease(NAME);
   await writeFile(path.join(modelsDir, NAME, 'README.md'), 'a new one');
   expect((await push(true))?.files.map(({ name }) => name)).toContain('README.md');
   await expect(readFile(path.join(old.modelsDir, NAME, 'README.md'))).rejects.toThrow('ENOENT');
   expect((await stat(path.join(old.modelsDir, NAME, 'model.safetensors'))).isFile()).toBe(true);
-  const renewed = await other.models.hold(NAME);
+  const renewed = await other.models.lease(NAME);
   expect(await readFile(path.join(renewed.modelsDir, NAME, 'README.md'), 'utf8')).toBe('a new one');
   old.release();
   renewed.release();
@@ -131,7 +131,11 @@ test('an unknown name or a path is not found, and the error lists the existing n
   await pushModel({ store: first.store, modelsDir, name: NAME, replace: false });
   const { models } = await host('other');
   for (const name of ['none', '../tiny-llama', 'tiny-llama/config.json', '']) {
-    for (const call of [() => models.hold(name), () => models.holdWithoutWeights(name), () => models.describe(name)]) {
+    for (const call of [
+      () => models.lease(name),
+      () => models.leaseWithoutWeights(name),
+      () => models.describe(name),
+    ]) {
       await expect(call()).rejects.toMatchObject({ code: 'model_not_found', message: expect.stringContaining(NAME) });
     }
   }

@@ -45,7 +45,7 @@ test('concurrent holds that remove the same copies for their own all succeed', a
   for (let round = 0; round < 10; round++) {
     const { cache, adopt } = await openCache(`host-${round}`);
     for (let copy = 0; copy < 16; copy++) await adopt(bundle(`old-${copy}`, 1));
-    const held = await Promise.all(['a', 'b', 'c', 'd'].map((name) => cache.hold(bundle(name, 4))));
+    const held = await Promise.all(['a', 'b', 'c', 'd'].map((name) => cache.lease(bundle(name, 4))));
     for (const { folder } of held) expect(await readdir(folder)).toEqual(['a.bin']);
     for (const { release } of held) release();
   }
@@ -53,7 +53,7 @@ test('concurrent holds that remove the same copies for their own all succeed', a
 
 test('a copy in use that is fetched again while it is to be removed stays until it is released', async () => {
   const { root, cache } = await openCache('host');
-  const held = await cache.hold(bundle('a', 1));
+  const held = await cache.lease(bundle('a', 1));
   const copy = path.join(root, 'cache', 'a');
   // Leases of processes that died long ago, which are looked at meanwhile.
   for (let lease = 0; lease < 1_000; lease++) {

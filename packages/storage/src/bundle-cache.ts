@@ -30,7 +30,7 @@ export interface BundleCache {
    * The bundle on this host. Fetches it if necessary, once for concurrent calls in this process.
    * @throws ProductError `storage_full` if it does not fit beside the copies in use; errors of fetching
    */
-  hold(bundle: CachedBundle): Promise<BundleLease>;
+  lease(bundle: CachedBundle): Promise<BundleLease>;
   /** Path of the bundle's folder, if it is on this host. It may be removed at any time. */
   peek(key: string, id: string): Promise<string | null>;
   /** Uses a staged folder as the copy instead of fetching it. Consumes the staging. */
@@ -114,7 +114,7 @@ export async function openBundleCache({ root, maxBytes }: BundleCacheOptions): P
 
   return {
     peek,
-    async hold(bundle) {
+    async lease(bundle) {
       const { key, id } = bundle;
       for (;;) {
         const release = await lease(key, id);
@@ -163,7 +163,7 @@ async function copies(folder: string): Promise<Copy[]> {
 async function sizeOf(content: string): Promise<number> {
   let bytes = 0;
   for (const entry of await readdir(content, { withFileTypes: true, recursive: true })) {
-    // Blocks, not length: an outline has the length of its model, but not its bytes.
+    // Blocks, not length: a model without weights has the length of its model, but not its bytes.
     if (entry.isFile()) bytes += (await stat(path.join(entry.parentPath, entry.name))).blocks * 512;
   }
   return bytes;

@@ -46,7 +46,7 @@ function entryName(id: string, { owner, created_at, bytes }: Listing, digits: st
   if (!isValid || (owner !== null && !OWNER.test(owner))) {
     throw new Error(`entryName: ${id} cannot be listed (${owner}, ${created_at}, ${bytes} bytes)`);
   }
-  return `${placeOf({ id, createdMs })}~${owner ?? NOBODY}~${bytes}~${digits}`;
+  return `${sortKeyOf({ id, createdMs })}~${owner ?? NOBODY}~${bytes}~${digits}`;
 }
 
 /** Null for any other name. */
@@ -58,16 +58,16 @@ export function parseEntryName(name: string): BundleEntry | null {
 
 /** A text after all names of the entries at this place, and before all others that follow. */
 export function endOf(position: EntryPosition): string {
-  return `${placeOf(position)}~~`;
+  return `${sortKeyOf(position)}~~`;
 }
 
 /** Order of lists: the newest first, then by id. */
 export function compareEntries(one: EntryPosition, other: EntryPosition): number {
   if (one.createdMs !== other.createdMs) return other.createdMs - one.createdMs;
-  const [name, otherName] = [placeOf(one), placeOf(other)];
+  const [name, otherName] = [sortKeyOf(one), sortKeyOf(other)];
   return name === otherName ? 0 : `${name}~` < `${otherName}~` ? -1 : 1;
 }
 
-function placeOf({ id, createdMs }: EntryPosition): string {
+function sortKeyOf({ id, createdMs }: EntryPosition): string {
   return `${String(LAST_MS - createdMs).padStart(13, '0')}~${id}`;
 }

@@ -108,7 +108,7 @@ export interface BundleStore {
    * The bundle as a local folder, fetched if necessary, to read files by name or map them. Release it afterwards.
    * @throws ProductError `not_found`; `storage_full` when there is no space to fetch it; `storage_unavailable`
    */
-  hold(id: string): Promise<BundleLease>;
+  lease(id: string): Promise<BundleLease>;
   /** The file is open once the promise resolves, so it can be read completely even if the bundle is deleted meanwhile. @throws ProductError `not_found` */
   read(id: string, name: string, range?: ByteRange): Promise<Readable>;
   /**

@@ -142,7 +142,7 @@ class FolderStore implements LocalBundleStore {
     }
   }
 
-  async hold(id: string): Promise<BundleLease> {
+  async lease(id: string): Promise<BundleLease> {
     const folder = this.folder(id);
     if (!(await isFolder(folder))) throw bundleNotFound(this.#kind, `bundle ${id}`);
     return { folder, path: (name) => this.path(id, name), release: () => {} };

@@ -96,7 +96,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       expect(await store.delete('ds_1')).toBe(false);
       await expect(store.read('ds_1', 'a.txt')).rejects.toMatchObject({ code: 'not_found' });
       await expect(store.localFile('ds_1', 'a.txt')).rejects.toMatchObject({ code: 'not_found' });
-      await expect(store.hold('ds_1')).rejects.toMatchObject({ code: 'not_found' });
+      await expect(store.lease('ds_1')).rejects.toMatchObject({ code: 'not_found' });
       expect(await text(opened)).toBe(content);
       expect(await stagings()).toEqual([]);
       expect(await store.list()).toEqual([]);
@@ -108,7 +108,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       await store.delete('ds_1');
       expect(await publish(store, 'ds_1', { 'a.txt': 'second', 'b.txt': 'b' })).toBe(true);
       expect(await text(await store.read('ds_1', 'a.txt'))).toBe('second');
-      const held = await store.hold('ds_1');
+      const held = await store.lease('ds_1');
       expect(await readdir(held.folder)).toEqual(['a.txt', 'b.txt']);
       held.release();
     });
@@ -116,7 +116,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
     test('is held as a local folder whose name is its id', async () => {
       const { store } = get();
       await publish(store, 'ds_1', { 'a.txt': 'a', 'b.txt': 'b' });
-      const held = await store.hold('ds_1');
+      const held = await store.lease('ds_1');
       expect(path.basename(held.folder)).toBe('ds_1');
       expect(await readdir(held.folder)).toEqual(['a.txt', 'b.txt']);
       expect(held.path('a.txt')).toBe(path.join(held.folder, 'a.txt'));
@@ -332,7 +332,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
           await expect(store[read]('ds_1', name)).rejects.toMatchObject({ code: 'not_found' });
         }
         await expect(store.read(name, 'a.txt')).rejects.toMatchObject({ code: 'not_found' });
-        await expect(store.hold(name)).rejects.toMatchObject({ code: 'not_found' });
+        await expect(store.lease(name)).rejects.toMatchObject({ code: 'not_found' });
         expect(await store.has(name)).toBe(false);
         expect(await store.delete(name)).toBe(false);
       },

@@ -91,7 +91,7 @@ describe('on another host', () => {
   test('a bundle is fetched once, checked, and read from there', async () => {
     await publish(store, 'ds_1', { 'a.txt': 'aaa', 'b.txt': '' });
     const other = await otherHost();
-    const held = await Promise.all(Array.from({ length: 5 }, () => other.store.hold('ds_1')));
+    const held = await Promise.all(Array.from({ length: 5 }, () => other.store.lease('ds_1')));
     expect(new Set(held.map(({ folder }) => folder)).size).toBe(1);
     expect(await readdir(held[0]!.folder)).toEqual(['a.txt', 'b.txt']);
     expect((await other.store.localFile('ds_1', 'a.txt'))?.path).toBe(path.join(held[0]!.folder, 'a.txt'));
@@ -106,7 +106,7 @@ describe('on another host', () => {
     const [key] = await keysUnder('datasets/files/');
     await writeFile(path.join(server.objectsDir, `test-${tests - 1}`, key!), 'bbb');
     const other = await otherHost();
-    await expect(other.store.hold('ds_1')).rejects.toMatchObject({
+    await expect(other.store.lease('ds_1')).rejects.toMatchObject({
       code: 'internal_error',
       message: expect.stringContaining('a.txt'),
     });
@@ -116,7 +116,7 @@ describe('on another host', () => {
   test('a bundle deleted there is missing here, although a copy is stored here', async () => {
     await publish(store, 'ds_1', { 'a.txt': 'a' });
     const other = await otherHost();
-    const held = await other.store.hold('ds_1');
+    const held = await other.store.lease('ds_1');
     await store.delete('ds_1');
     expect(await other.store.has('ds_1')).toBe(false);
     await expect(other.store.read('ds_1', 'a.txt')).rejects.toMatchObject({ code: 'not_found' });
@@ -129,10 +129,10 @@ describe('on another host', () => {
     const mebibyte = 'x'.repeat(MEBIBYTE);
     for (const id of ['ds_1', 'ds_2', 'ds_3', 'ds_4']) await publish(store, id, { 'a.txt': mebibyte + id });
     const other = await otherHost(3.5 * MEBIBYTE);
-    const first = await other.store.hold('ds_1');
-    (await other.store.hold('ds_2')).release();
-    (await other.store.hold('ds_3')).release();
-    const fourth = await other.store.hold('ds_4');
+    const first = await other.store.lease('ds_1');
+    (await other.store.lease('ds_2')).release();
+    (await other.store.lease('ds_3')).release();
+    const fourth = await other.store.lease('ds_4');
     expect(await other.cache.usedBytes()).toBeLessThanOrEqual(3.5 * MEBIBYTE);
     expect(await readdir(first.folder)).toEqual(['a.txt']);
     const kept = await readdir(path.join(other.root, 'cache'));
@@ -147,14 +147,14 @@ describe('on another host', () => {
     await publish(store, 'ds_1', { 'a.txt': 'x'.repeat(MEBIBYTE) });
     await publish(store, 'ds_2', { 'a.txt': 'y'.repeat(MEBIBYTE) });
     const other = await otherHost(1.5 * MEBIBYTE);
-    const held = await other.store.hold('ds_1');
-    await expect(other.store.hold('ds_2')).rejects.toMatchObject({
+    const held = await other.store.lease('ds_1');
+    await expect(other.store.lease('ds_2')).rejects.toMatchObject({
       code: 'storage_full',
       message: expect.stringContaining('STORE_CACHE_BYTES'),
     });
     expect(await readdir(held.folder)).toEqual(['a.txt']);
     held.release();
-    (await other.store.hold('ds_2')).release();
+    (await other.store.lease('ds_2')).release();
   });
 });
 
@@ -184,7 +184,7 @@ test('a file of many parts arrives complete, and its source folder is unchanged'
   const record = await store.record('model');
   expect(record.files).toEqual([{ name: 'weights.bin', bytes: 20 * MEBIBYTE, sha256: hash.digest('hex') }]);
   const other = await otherHost();
-  const held = await other.store.hold('model');
+  const held = await other.store.lease('model');
   expect(await readdir(held.folder)).toEqual(['weights.bin']);
   held.release();
   expect(await readdir(folder)).toEqual(['weights.bin']);

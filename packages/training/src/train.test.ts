@@ -434,7 +434,7 @@ test('faults of rows end a job before a weight is read, each with its line', asy
   const rowsFile = join(root, 'faulty.jsonl');
   const rows = [{ text: 'a b c' }, { text: 'a '.repeat(600) }, { text: 'b '.repeat(600) }];
   const dataset = await writeRows(rowsFile, 'text', rows);
-  const cache = { hold: () => Promise.reject(new Error('the base model was loaded')) } as unknown as BaseModelCache;
+  const cache = { lease: () => Promise.reject(new Error('the base model was loaded')) } as unknown as BaseModelCache;
   const events: NewJobEvent[] = [];
   const onEvent = (event: NewJobEvent) => void events.push(event);
   const training = attempt({ ...llama, rowsFile, dataset }, aJob({}), { cache, onEvent });

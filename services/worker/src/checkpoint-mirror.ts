@@ -101,7 +101,7 @@ export class CheckpointMirror {
 /** Null where it was removed since it was listed: the worker that saved it may still run, and keeps its newest only. */
 async function leaseIfThere(bundles: BundleStore, id: string): Promise<BundleLease | null> {
   try {
-    return await bundles.hold(id);
+    return await bundles.lease(id);
   } catch (error) {
     if (error instanceof ProductError && error.code === 'not_found') return null;
     throw error;

@@ -57,7 +57,7 @@ export async function prepareOrder(sources: OrderSources, attempt: JobAttempt): 
   try {
     const { job } = attempt;
     const spec = specOf(job);
-    const { modelsDir } = await keep(sources.models.hold(spec.base_model));
+    const { modelsDir } = await keep(sources.models.lease(spec.base_model));
     const { path: modelFolder } = await openBaseModel(modelsDir, spec.base_model);
     const order =
       job.kind === 'train'
@@ -77,9 +77,9 @@ async function trainOrder(
 ): Promise<TrainOrder> {
   const dataset = await requireDataset(datasets, spec.dataset, 'dataset');
   const initialAdapter = await requireInitialAdapter(adapters, spec);
-  const rowsFile = (await keep(datasets.hold(spec.dataset))).path(DATASET_FILES.rows);
+  const rowsFile = (await keep(datasets.lease(spec.dataset))).path(DATASET_FILES.rows);
   const validation = await validationRows(datasets, spec, keep);
-  const initialAdapterFolder = initialAdapter === null ? null : (await keep(adapters.hold(initialAdapter))).folder;
+  const initialAdapterFolder = initialAdapter === null ? null : (await keep(adapters.lease(initialAdapter))).folder;
   const { checkpointFolder, outputFolder } = await folders.prepare(attempt);
   return {
     kind: 'train',
@@ -122,7 +122,7 @@ async function validationRows(
 ): Promise<ValidationRows | null> {
   if (id === null) return null;
   const dataset = await requireDataset(datasets, id, 'validation.dataset');
-  return { dataset, rowsFile: (await keep(datasets.hold(id))).path(DATASET_FILES.rows) };
+  return { dataset, rowsFile: (await keep(datasets.lease(id))).path(DATASET_FILES.rows) };
 }
 
 async function requireDataset(datasets: BundleStore, id: DatasetId, param: string): Promise<UploadedDataset> {

@@ -25,8 +25,8 @@ test('a job that was released stays so where the folder of its attempt cannot be
     },
     sources: {
       adapters: { has: async () => false },
-      models: { hold: unread },
-      datasets: { hold: unread },
+      models: { lease: unread },
+      datasets: { lease: unread },
       folders: {
         logOf: () => 'nowhere',
         removeAttempt: async () => {

@@ -64,9 +64,9 @@ beforeEach(async () => {
     pool,
     models: {
       ...local,
-      async hold(name) {
+      async lease(name) {
         await fetched;
-        const { modelsDir } = await local.hold(name);
+        const { modelsDir } = await local.lease(name);
         fetches++;
         heldModels++;
         return { modelsDir, release: () => void heldModels-- };

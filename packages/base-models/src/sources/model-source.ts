@@ -12,7 +12,7 @@ import {
 import type { BundleCache, BundleRecord, S3BundleStore, Staging, Stores } from '@lorasmith/storage';
 
 /** A base model in a folder of this host. The folder stays until it is released. */
-export interface HeldModel {
+export interface ModelLease {
   /** The parent folder of the model's folder, for `openBaseModel`. */
   modelsDir: string;
   release(): void;
@@ -28,12 +28,12 @@ export interface ModelSource {
    * The complete model, fetched and checked if necessary.
    * @throws ProductError `model_not_found`; `storage_full`, `storage_unavailable`
    */
-  hold(name: string): Promise<HeldModel>;
+  lease(name: string): Promise<ModelLease>;
   /**
    * The model without the values of its weights: enough to plan a job. Its remembered digest is that of the complete model.
-   * @throws ProductError as {@link hold}
+   * @throws ProductError as {@link lease}
    */
-  holdWithoutWeights(name: string): Promise<HeldModel>;
+  leaseWithoutWeights(name: string): Promise<ModelLease>;
 }
 
 /** The kind of base models in a store. */
@@ -56,13 +56,13 @@ export async function openModelSource({ modelsDir, stores, digests }: ModelSourc
 
 /** The base models of a folder of this host. */
 export function localModels(modelsDir: string): ModelSource {
-  const hold = async (): Promise<HeldModel> => ({ modelsDir, release: () => {} });
+  const lease = async (): Promise<ModelLease> => ({ modelsDir, release: () => {} });
   return {
     list: () => listModelFolders(modelsDir),
     describe: (name) => describeModel(modelsDir, name),
     // The caller opens the model, which checks that it exists.
-    hold,
-    holdWithoutWeights: hold,
+    lease,
+    leaseWithoutWeights: lease,
   };
 }
 
@@ -97,24 +97,24 @@ function storedModels(options: {
     const shown = JSON.stringify(name.slice(0, 100));
     throw new ProductError('model_not_found', `There is no base model ${shown}. ${existing}`, { param: 'base_model' });
   };
-  const held = ({ folder, release }: { folder: string; release(): void }): HeldModel => ({
+  const leaseOf = ({ folder, release }: { folder: string; release(): void }): ModelLease => ({
     modelsDir: path.dirname(folder),
     release,
   });
 
-  const hold = async (name: string): Promise<HeldModel> => {
-    if (await isLocal(name)) return await local.hold(name);
+  const lease = async (name: string): Promise<ModelLease> => {
+    if (await isLocal(name)) return await local.lease(name);
     await requireStored(name);
-    return held(await store.hold(name));
+    return leaseOf(await store.lease(name));
   };
-  const holdWithoutWeights = async (name: string): Promise<HeldModel> => {
-    if (await isLocal(name)) return await local.holdWithoutWeights(name);
+  const leaseWithoutWeights = async (name: string): Promise<ModelLease> => {
+    if (await isLocal(name)) return await local.leaseWithoutWeights(name);
     await requireStored(name);
     const record = await store.record(name);
     // If the cache has the complete model already, use it.
-    if ((await cache.peek(`${MODELS_KIND}-${record.upload}`, name)) !== null) return held(await store.hold(name));
+    if ((await cache.peek(`${MODELS_KIND}-${record.upload}`, name)) !== null) return leaseOf(await store.lease(name));
     const partial = {
-      key: `${MODELS_KIND}-outline-${record.upload}`,
+      key: `${MODELS_KIND}-without-weights-${record.upload}`,
       id: name,
       bytes: bytesWithoutWeights(record),
       fetch: async (staging: Staging) => {
@@ -122,10 +122,10 @@ function storedModels(options: {
         await rememberDigest(digests, record, staging);
       },
     };
-    return held(await cache.hold(partial));
+    return leaseOf(await cache.lease(partial));
   };
   const describe = async (name: string): Promise<BaseModelDetail> => {
-    const { modelsDir: folder, release } = await holdWithoutWeights(name);
+    const { modelsDir: folder, release } = await leaseWithoutWeights(name);
     try {
       return await describeModel(folder, name);
     } finally {
@@ -145,8 +145,8 @@ function storedModels(options: {
       return models.sort((a, b) => (a.name < b.name ? -1 : 1));
     },
     describe,
-    hold,
-    holdWithoutWeights,
+    lease,
+    leaseWithoutWeights,
   };
 }
 

@@ -161,9 +161,9 @@ class ObjectStore implements S3BundleStore {
     return (await this.#store(folder, names, id)) !== null;
   }
 
-  async hold(id: string): Promise<BundleLease> {
+  async lease(id: string): Promise<BundleLease> {
     const found = await this.record(id);
-    return await this.#cache.hold({
+    return await this.#cache.lease({
       ...this.#copyOf(found),
       fetch: (staging) => downloadFiles(this.#objects, this.#keys, found, staging),
     });

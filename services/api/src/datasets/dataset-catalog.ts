@@ -181,7 +181,7 @@ export class DatasetCatalog {
 
   /** The dataset as a local folder, until it is released. @throws ProductError `dataset_not_found` */
   async lease(id: string): Promise<BundleLease> {
-    return await this.#options.store.hold(id).catch(missingDataset(id));
+    return await this.#options.store.lease(id).catch(missingDataset(id));
   }
 
   /** The uploaded bytes. They can be read completely even if the dataset is deleted meanwhile. @throws ProductError `dataset_not_found` */

@@ -5,7 +5,7 @@ import type { DatasetCatalog } from './dataset-catalog.js';
 
 export interface LeaseSources {
   catalog: Pick<DatasetCatalog, 'lease'>;
-  baseModels: Pick<ModelSource, 'holdWithoutWeights'>;
+  baseModels: Pick<ModelSource, 'leaseWithoutWeights'>;
 }
 
 /** Leases of files: they stay on this host until they are released, also if a dataset is deleted meanwhile. */
@@ -26,9 +26,9 @@ export class FileLeases {
 
   /** The folder with the base model, which may be without its weights. @throws ProductError `model_not_found` */
   async modelsDir(baseModel: string): Promise<string> {
-    const outline = await this.#sources.baseModels.holdWithoutWeights(baseModel);
-    this.#leases.push(outline);
-    return outline.modelsDir;
+    const model = await this.#sources.baseModels.leaseWithoutWeights(baseModel);
+    this.#leases.push(model);
+    return model.modelsDir;
   }
 
   release(): void {

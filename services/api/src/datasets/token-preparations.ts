@@ -14,7 +14,7 @@ import { withRows } from './file-leases.js';
 
 export interface TokenPreparationsOptions {
   catalog: Pick<DatasetCatalog, 'uploaded' | 'lease'>;
-  baseModels: Pick<ModelSource, 'describe' | 'holdWithoutWeights'>;
+  baseModels: Pick<ModelSource, 'describe' | 'leaseWithoutWeights'>;
   preflight: Pick<Preflight, 'hasTokens' | 'prepare'>;
   examples: Pick<ExampleStore, 'removeDataset'>;
   log: Pick<FastifyBaseLogger, 'info' | 'warn'>;

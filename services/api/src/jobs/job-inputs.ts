@@ -25,7 +25,7 @@ import type { PlannedJobs } from './preflight-tasks.js';
 export interface JobInputSources {
   catalog: Pick<DatasetCatalog, 'uploaded' | 'lease'>;
   adapters: BundleStore;
-  baseModels: Pick<ModelSource, 'describe' | 'holdWithoutWeights'>;
+  baseModels: Pick<ModelSource, 'describe' | 'leaseWithoutWeights'>;
 }
 
 /** The inputs of a job as planning takes them. */

@@ -52,15 +52,15 @@ export interface Planned {
   leastMemory: number | null;
 }
 
-export interface OutlineTask extends Shared {
+export interface PlanWithoutRowsTask extends Shared {
   jobs: PlannedJobs;
   /** The most bytes of rows, or of stored tokens, that are planned before the answer. */
   quick: { rowBytes: number; tokenBytes: number };
 }
 
 /** The facts about each of the jobs that are known without their rows, and whether planning them completely is quick. */
-export interface Outlines {
-  outlines: ThreadAnswer<PlanWithoutRows>[];
+export interface PlansWithoutRows {
+  plans: ThreadAnswer<PlanWithoutRows>[];
   isQuick: boolean;
 }
 

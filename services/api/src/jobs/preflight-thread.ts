@@ -21,10 +21,10 @@ import {
 import { answering, type ThreadAnswer } from '../threads.js';
 import {
   datasetsOf,
-  type Outlines,
-  type OutlineTask,
   type Planned,
   type PlannedJobs,
+  type PlansWithoutRows,
+  type PlanWithoutRowsTask,
   type PrepareTask,
   type ReportTask,
   type TokensTask,
@@ -74,14 +74,18 @@ export async function report({
 }
 
 /** The facts about each job that are known without its rows, and whether planning it completely is quick. */
-export async function outline({ jobs, tokens, quick }: OutlineTask): Promise<ThreadAnswer<Outlines>> {
+export async function withoutRows({
+  jobs,
+  tokens,
+  quick,
+}: PlanWithoutRowsTask): Promise<ThreadAnswer<PlansWithoutRows>> {
   return await answering(async () => {
     const { specs, modelsDir, dataset, validation, initial, machine } = jobs;
     const model = await openBaseModel(modelsDir, specs[0]!.base_model);
     const weightsSha256 = await knownWeights(model, jobs, tokens);
     const known = { model, dataset, validation, initial, weightsSha256, machine };
-    const outlines: ThreadAnswer<PlanWithoutRows>[] = [];
-    for (const spec of specs) outlines.push(await answering(() => planWithoutRows({ spec, ...known })));
+    const plans: ThreadAnswer<PlanWithoutRows>[] = [];
+    for (const spec of specs) plans.push(await answering(() => planWithoutRows({ spec, ...known })));
     const examples = await openExampleStore(tokens);
     const { completion_format: completionFormat } = specs[0]!.training;
     let shareOfBudget = 0;
@@ -89,7 +93,7 @@ export async function outline({ jobs, tokens, quick }: OutlineTask): Promise<Thr
       const stored = await storedTokens({ model, dataset: one, completionFormat, examples }).catch(nullIfNotTrainable);
       shareOfBudget += stored === null ? one.bytes / quick.rowBytes : stored.bytes / quick.tokenBytes;
     }
-    return { outlines, isQuick: shareOfBudget <= 1 };
+    return { plans, isQuick: shareOfBudget <= 1 };
   });
 }
 

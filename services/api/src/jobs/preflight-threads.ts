@@ -6,7 +6,7 @@ import { resultOf, THREAD_ARGUMENTS, type ThreadAnswer, triedOf } from '../threa
 
 /** Limit for JavaScript objects of a thread that plans. The tokens do not count. */
 export const MAX_HEAP_MB = 2_048;
-/** The same of a thread that outlines jobs or prepares tokens. */
+/** The same of a thread that plans jobs without their rows or prepares tokens. */
 const OTHER_HEAP_MB = 1_024;
 /** Tokens are prepared with what others leave of the processor. */
 const PREPARING_NICE = 10;
@@ -23,7 +23,7 @@ export const MAX_WAIT_MS = 600_000;
 export class PreflightThreads {
   readonly large: TaskThreads;
   readonly quick: TaskThreads;
-  readonly outlining: TaskThreads;
+  readonly withoutRows: TaskThreads;
   readonly viewing: TaskThreads;
   readonly preparing: TaskThreads;
 
@@ -35,7 +35,7 @@ export class PreflightThreads {
     this.large = new TaskThreads(file, MAX_HEAP_MB, { maxThreads: large });
     this.quick = new TaskThreads(file, MAX_HEAP_MB, { minThreads: 1, maxThreads: QUICK_THREADS });
     // No task of it reads a dataset.
-    this.outlining = new TaskThreads(file, OTHER_HEAP_MB, { minThreads: 1, maxThreads: 1 });
+    this.withoutRows = new TaskThreads(file, OTHER_HEAP_MB, { minThreads: 1, maxThreads: 1 });
     // A slow chat template keeps nobody waiting but those who look at rows.
     this.viewing = new TaskThreads(file, OTHER_HEAP_MB, { maxThreads: 1 });
     this.preparing = new TaskThreads(file, OTHER_HEAP_MB, { maxThreads: 1, niceIncrement: PREPARING_NICE });
@@ -44,11 +44,11 @@ export class PreflightThreads {
   /** Starts the threads that answers wait for, before the first request comes: one takes longer to start than an answer may take. */
   start(): void {
     this.quick.start();
-    this.outlining.start();
+    this.withoutRows.start();
   }
 
   async close(): Promise<void> {
-    const all = [this.large, this.quick, this.outlining, this.viewing, this.preparing];
+    const all = [this.large, this.quick, this.withoutRows, this.viewing, this.preparing];
     await Promise.all(all.map((threads) => threads.close()));
   }
 }

@@ -7,10 +7,10 @@ import type { PlannedWork } from '@lorasmith/queue';
 import { type ThreadAnswer, type Tried, triedOf } from '../threads.js';
 import {
   datasetsOf,
-  type Outlines,
-  type OutlineTask,
   type Planned,
   type PlannedJobs,
+  type PlansWithoutRows,
+  type PlanWithoutRowsTask,
   type PreflightRows,
   type PrepareTask,
   type ReportTask,
@@ -72,7 +72,7 @@ export class Preflight {
   readonly #cores = Math.min(availableParallelism(), MAX_TOKENIZING_THREADS);
   readonly #large: TaskQueue;
   readonly #quick: TaskQueue;
-  readonly #outlining: TaskQueue;
+  readonly #withoutRows: TaskQueue;
   readonly #viewing: TaskQueue;
   readonly #preparing: TaskQueue;
 
@@ -82,7 +82,7 @@ export class Preflight {
     this.#tokens = tokens;
     this.#large = new TaskQueue(threads.large, maxWaiting);
     this.#quick = new TaskQueue(threads.quick, maxWaiting);
-    this.#outlining = new TaskQueue(threads.outlining, maxWaiting);
+    this.#withoutRows = new TaskQueue(threads.withoutRows, maxWaiting);
     this.#viewing = new TaskQueue(threads.viewing, maxWaiting);
     this.#preparing = new TaskQueue(threads.preparing, maxWaiting);
   }
@@ -93,7 +93,7 @@ export class Preflight {
    * @throws ProductError faults that all have in common; `timeout`; `quota_exceeded`, `service_unavailable` if too many tasks wait
    */
   async report(jobs: PlannedJobs, owner: Owner): Promise<Tried<Report>[]> {
-    const { isQuick } = await this.#outlinesOf(jobs, owner);
+    const { isQuick } = await this.#plansWithoutRows(jobs, owner);
     const task: ReportTask = { jobs, tokens: this.#tokens, deadlineMs: null, threads: isQuick ? 1 : this.#cores };
     const queue = isQuick ? this.#quick : this.#large;
     const reports = await queue.run<Reports>(task, { name: 'report', owner, limitMs: this.#limitOfJobs(jobs) });
@@ -108,15 +108,15 @@ export class Preflight {
    * @throws ProductError as {@link report}
    */
   async check(jobs: PlannedJobs, owner: Owner): Promise<Tried<Checked>[]> {
-    const { outlines, isQuick } = await this.#outlinesOf(jobs, owner);
+    const { plans, isQuick } = await this.#plansWithoutRows(jobs, owner);
     const reports = isQuick ? await this.#reportInBudget(jobs, owner) : null;
-    return outlines.map((outline, index) => checkedOf(triedOf(outline), reports?.[index]));
+    return plans.map((plan, index) => checkedOf(triedOf(plan), reports?.[index]));
   }
 
   /** True if the rows are stored as tokens. @throws as {@link check} */
   async hasTokens(rows: PreflightRows): Promise<boolean> {
     const task: TokensTask = { rows, tokens: this.#tokens };
-    return await this.#outlining.run(task, { name: 'hasTokens', limitMs: this.#timeoutMs });
+    return await this.#withoutRows.run(task, { name: 'hasTokens', limitMs: this.#timeoutMs });
   }
 
   /**
@@ -140,14 +140,14 @@ export class Preflight {
     return await this.#viewing.run(view, { name: 'view', limitMs: this.#timeoutMs });
   }
 
-  async #outlinesOf(jobs: PlannedJobs, owner: Owner): Promise<Outlines> {
+  async #plansWithoutRows(jobs: PlannedJobs, owner: Owner): Promise<PlansWithoutRows> {
     const quick = {
       rowBytes: this.#budgetMs * ROW_BYTES_PER_MS,
       tokenBytes: this.#budgetMs * TOKEN_BYTES_PER_MS,
     };
-    const task: OutlineTask = { jobs, tokens: this.#tokens, quick };
+    const task: PlanWithoutRowsTask = { jobs, tokens: this.#tokens, quick };
     const limitMs = this.#timeoutMs + limitOfMore(jobs);
-    return await this.#outlining.run(task, { name: 'outline', owner, limitMs });
+    return await this.#withoutRows.run(task, { name: 'withoutRows', owner, limitMs });
   }
 
   async #reportInBudget(jobs: PlannedJobs, owner: Owner): Promise<Reports> {
@@ -183,11 +183,11 @@ function reportOf(planned: Tried<Planned>): Tried<Report> {
 }
 
 /**
- * The facts about a job, from its outline and its report.
+ * The facts about a job, from its plan without rows and its report.
  * @param planned - null or undefined: the job was not planned completely
  */
-function checkedOf(outline: Tried<PlanWithoutRows>, planned: ThreadAnswer<Planned> | null | undefined): Tried<Checked> {
-  if (planned == null) return 'error' in outline ? outline : { result: { ...outline.result, planned: undefined } };
+function checkedOf(plan: Tried<PlanWithoutRows>, planned: ThreadAnswer<Planned> | null | undefined): Tried<Checked> {
+  if (planned == null) return 'error' in plan ? plan : { result: { ...plan.result, planned: undefined } };
   const tried = triedOf(planned);
   if ('error' in tried) return tried;
   const { report, leastMemory } = tried.result;

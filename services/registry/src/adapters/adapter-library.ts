@@ -165,7 +165,7 @@ export class AdapterLibrary {
   async #readAndCheck(id: string): Promise<VerifiedAdapter> {
     const manifest = await readManifest(this.#store, id);
     // This copies the adapter to this host, from where downloads are then read.
-    const lease = await this.#store.hold(id);
+    const lease = await this.#store.lease(id);
     try {
       const files: AdapterFile[] = [];
       for (const file of manifest.files) {

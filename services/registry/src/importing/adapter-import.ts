@@ -110,7 +110,7 @@ export class AdapterImport {
     const { options, bounds, signal } = running;
     const { program, timeoutMs } = this.#dependencies;
     const name = options.baseModel ?? (await namedBaseModel(received.path));
-    const { modelsDir, release } = await this.#dependencies.baseModels.hold(name);
+    const { modelsDir, release } = await this.#dependencies.baseModels.lease(name);
     const request: ImportRequest = {
       adapterFolder: received.path,
       outputFolder: checked.path,

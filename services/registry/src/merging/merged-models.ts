@@ -151,7 +151,7 @@ export class MergedModels {
     // An earlier merge may have finished since the cache was checked.
     const ready = await this.#cache.files(bundleIdOf(id, form));
     if (ready !== null) return ready;
-    const { modelsDir, release } = await this.#dependencies.baseModels.hold(manifest.base_model.name);
+    const { modelsDir, release } = await this.#dependencies.baseModels.lease(manifest.base_model.name);
     try {
       const model = await openBaseModel(modelsDir, manifest.base_model.name);
       return await this.#mergeInto(adapter, form, asTrained(model, manifest.base_model));
@@ -172,7 +172,7 @@ export class MergedModels {
     const staging = await merged.stage();
     let release = () => {};
     try {
-      const lease = await adapters.hold(id);
+      const lease = await adapters.lease(id);
       release = () => lease.release();
       const request: MergeRequest = {
         modelFolder: model.path,

@@ -182,7 +182,7 @@ async function prepare(
   }: Pick<AnswerRequestsOptions, 'models' | 'adapters' | 'machine' | 'weightDigests'>,
   releases: (() => void)[],
 ): Promise<Omit<GenerationOrder, 'inTrainer'>> {
-  const model = await models.hold(request.base_model);
+  const model = await models.lease(request.base_model);
   releases.push(() => model.release());
   const { path: modelFolder } = await openBaseModel(model.modelsDir, request.base_model);
   let adapterFolder: string | null = null;
@@ -193,7 +193,7 @@ async function prepare(
     if (!(await adapters.has(request.adapter))) {
       throw new ProductError('adapter_not_found', `There is no adapter ${request.adapter}.`, { param: 'model' });
     }
-    const files = await adapters.hold(request.adapter);
+    const files = await adapters.lease(request.adapter);
     releases.push(() => files.release());
     adapterFolder = files.folder;
     const manifest = await readManifestOfFolder(files.folder);
