@@ -1,3 +1,2 @@
-export { mapWithConcurrency, Semaphore } from './limited-calls.js';
-export { SharedRounds, SingleFlight } from './shared-calls.js';
+export { mapWithConcurrency, Semaphore, SharedRounds, SingleFlight } from './calls.js';
 export { Alarm, inTime, pause, untilAborted } from './waits.js';

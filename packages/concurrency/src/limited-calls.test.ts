@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { mapWithConcurrency, Semaphore } from './limited-calls.js';
+import { mapWithConcurrency, Semaphore } from './calls.js';
 
 test('further calls wait in their order; one that fails or leaves holds up no other', async () => {
   const mutex = new Semaphore(1);

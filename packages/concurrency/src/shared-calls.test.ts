@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { SharedRounds, SingleFlight } from './shared-calls.js';
+import { SharedRounds, SingleFlight } from './calls.js';
 
 test('concurrent calls with one key run once, and a later call runs again', async () => {
   const flight = new SingleFlight<unknown>();

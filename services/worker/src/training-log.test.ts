@@ -3,7 +3,14 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { JobEvent, NewJobEvent } from '@lorasmith/contracts';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { crc32c, mergeRecords, readRecords, scalarsRecord, sessionStartRecord, versionRecord } from './event-file.js';
+import {
+  crc32c,
+  mergeRecords,
+  readRecords,
+  scalarsRecord,
+  sessionStartRecord,
+  versionRecord,
+} from './event-recorder.js';
 import { TrainingLog } from './training-log.js';
 
 let folder: string;

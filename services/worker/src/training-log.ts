@@ -1,7 +1,7 @@
 import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { GroupMetrics, JobEvent, NewJobEvent, PreferenceMetrics } from '@lorasmith/contracts';
-import { mergeRecords, scalarsRecord, sessionStartRecord, versionRecord } from './event-file.js';
+import { mergeRecords, scalarsRecord, sessionStartRecord, versionRecord } from './event-recorder.js';
 
 /** Events of a job with scalars, in the file of its adapter. */
 const MAX_MERGED_EVENTS = 100_000;

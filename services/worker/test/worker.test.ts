@@ -20,7 +20,7 @@ import { runIdentity } from '../../../packages/training/src/start-run.js';
 import { type RealRedis, startOwnRedis } from '../../../test/real-redis.js';
 import { publishReferenceAdapter } from '../../registry/test/published-adapter.js';
 import { cpuEngine } from '../src/device/choose-engine.js';
-import { readRecords } from '../src/event-file.js';
+import { readRecords } from '../src/event-recorder.js';
 import { WORKER_SETTINGS, type WorkerConfig } from '../src/settings.js';
 import { startWorker, type WorkerOptions, type WorkerService } from '../src/start-worker.js';
 import { aDataset, putDataset } from './a-dataset.js';
