@@ -1,4 +1,4 @@
-import { type Static, Type } from 'typebox';
+import { type Static, type TProperties, type TSchema, Type } from 'typebox';
 import { evaluatedTokens } from './adapter.js';
 import { AnswerRound, GroupMetrics } from './group-relative.js';
 import { ENDED_STATUSES, JobFailure } from './job.js';
@@ -112,17 +112,24 @@ export const LAST_EVENT_TYPES: readonly EventType[] = ['adapter-published', 'job
 /** An event that is not in the stream yet. */
 export type NewJobEvent = { [Kind in EventType]: { type: Kind; data: EventData<Kind> } }[EventType];
 
-const eventOf = <Kind extends EventType>(type: Kind) =>
+/** @param subject - What the event is of, by its id. */
+const eventSchema = <Subject extends TProperties, Kind extends string, Data extends TSchema>(
+  subject: Subject,
+  type: Kind,
+  data: Data,
+) =>
   Type.Object(
     {
       id: Type.String({ description: 'Position in the stream. Send it as Last-Event-ID to continue after it.' }),
-      job: JobId,
+      ...subject,
       created_at: Type.String(),
       type: Type.Literal(type),
-      data: EVENT_DATA[type],
+      data,
     },
     closed,
   );
+
+const eventOf = (type: EventType) => eventSchema({ job: JobId }, type, EVENT_DATA[type]);
 
 export const JobEvent = Type.Union(
   [
@@ -184,17 +191,7 @@ export type NewSweepEvent = {
   [Kind in SweepEventType]: { type: Kind; data: Static<(typeof SWEEP_EVENT_DATA)[Kind]> };
 }[SweepEventType];
 
-const sweepEventOf = <Kind extends SweepEventType>(type: Kind) =>
-  Type.Object(
-    {
-      id: Type.String({ description: 'Position in the stream. Send it as Last-Event-ID to continue after it.' }),
-      sweep: SweepId,
-      created_at: Type.String(),
-      type: Type.Literal(type),
-      data: SWEEP_EVENT_DATA[type],
-    },
-    closed,
-  );
+const sweepEventOf = (type: SweepEventType) => eventSchema({ sweep: SweepId }, type, SWEEP_EVENT_DATA[type]);
 
 export const SweepEvent = Type.Union(
   [

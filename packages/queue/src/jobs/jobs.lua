@@ -15,19 +15,13 @@
 --- @include "includes/job"
 --- @include "includes/admission"
 local function create_job()
-  local has_idempotency_key = idempotency_seconds ~= ''
-  if has_idempotency_key then
-    local earlier = created_before(idempotency, 'job', request_hash)
-    if earlier then return earlier end
-  end
+  local earlier = created_before(idempotency, idempotency_seconds, 'job', request_hash)
+  if earlier then return earlier end
   local deleted = kind == 'train' and deleted_input(dataset_deletion, validation_deletion, initial_adapter_deletion)
   if deleted then return deleted end
   local exceeded = exceeded_limit(owner_jobs, tonumber(max_waiting), tonumber(max_of_owner), 1)
   if exceeded then return exceeded end
-  if has_idempotency_key then
-    redis.call('HSET', idempotency, 'job', id, 'hash', request_hash)
-    redis.call('EXPIRE', idempotency, idempotency_seconds)
-  end
+  remember_created(idempotency, idempotency_seconds, 'job', id, request_hash)
   add_job(all_jobs, owner_jobs, search_facts, sequence_counter, facts, searched_name, searched_tags, unpack(rest))
   return 'created'
 end

@@ -18,20 +18,14 @@
 --- @include "~/jobs/includes/job"
 --- @include "~/jobs/includes/admission"
 local function create_sweep()
-  local has_idempotency_key = idempotency_seconds ~= ''
-  if has_idempotency_key then
-    local earlier = created_before(idempotency, 'sweep', request_hash)
-    if earlier then return earlier end
-  end
+  local earlier = created_before(idempotency, idempotency_seconds, 'sweep', request_hash)
+  if earlier then return earlier end
   local deleted = deleted_input(dataset_deletion, validation_deletion, initial_adapter_deletion)
   if deleted then return deleted end
   local jobs = tonumber(job_count)
   local exceeded = exceeded_limit(owner_jobs, tonumber(max_waiting), tonumber(max_of_owner), jobs)
   if exceeded then return exceeded end
-  if has_idempotency_key then
-    redis.call('HSET', idempotency, 'sweep', sweep_id, 'hash', request_hash)
-    redis.call('EXPIRE', idempotency, idempotency_seconds)
-  end
+  remember_created(idempotency, idempotency_seconds, 'sweep', sweep_id, request_hash)
   local position = tonumber(sweep_fields)
   local sweep_sequence = redis.call('INCR', sequence_counter)
   redis.call('HSET', sweep, 'sequence', sweep_sequence, unpack(rest, 1, position))

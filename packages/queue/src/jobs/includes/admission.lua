@@ -1,10 +1,19 @@
 --- What admits a new job, or one that is resumed. The locals of "job" are read.
 
--- Finds what an earlier request with an idempotency key created: 'conflict' if it was another request; nil if there was none.
-local function created_before(idempotency, created, request_hash)
+-- Finds what an earlier request with an idempotency key created: 'conflict' if it was another request; nil if there was none, or if the
+-- request has no key, whose seconds are ''.
+local function created_before(idempotency, seconds, created, request_hash)
+  if seconds == '' then return nil end
   local earlier, hash = unpack(redis.call('HMGET', idempotency, created, 'hash'))
   if not earlier then return nil end
   return hash == request_hash and earlier or 'conflict'
+end
+
+-- Remembers for created_before what a request with an idempotency key creates.
+local function remember_created(idempotency, seconds, created, created_id, request_hash)
+  if seconds == '' then return end
+  redis.call('HSET', idempotency, created, created_id, 'hash', request_hash)
+  redis.call('EXPIRE', idempotency, seconds)
 end
 
 -- Names what the job reads that is being deleted, if anything is. The keys say so.
