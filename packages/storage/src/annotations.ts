@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { ProductError } from '@lorasmith/contracts';
 
 /** Small texts under names, each written once and complete: files, or objects. */
@@ -23,7 +24,8 @@ export interface Annotated {
  * Values that users give to bundles, beside their files, which never change: one JSON value each.
  *
  * Every change is a new text under the next number, created only if no other process was faster; the highest number counts. So a reader finds either the old
- * or the new value, in a folder and in S3, and a change that was overtaken is made again upon what is there.
+ * or the new value, in a folder and in S3, and a change that was overtaken is made again upon what is there. A text names the last changes that it has, so that
+ * a change is not made again if others went on from it.
  */
 export interface Annotations {
   /** The value; null if there is none. */
@@ -47,30 +49,45 @@ const NAME = /^[A-Za-z0-9._-]{1,128}~\d{13}~\d{10}$/;
 const MAX_TRIES = 20;
 /** Values in memory, of at most some KB. A text never changes. */
 const MAX_KEPT = 2_000;
+/** Changes that a text names: more than others make between two requests to the store. */
+const MAX_CHANGES = 32;
+
+/** A text: the value, and the last changes that it has, the newest first. */
+interface Annotation {
+  value: unknown;
+  changes: readonly string[];
+}
+
+const NO_ANNOTATION: Annotation = { value: null, changes: [] };
 
 export function openAnnotations(texts: NamedTexts): Annotations {
-  const kept = new Map<string, unknown>();
+  const kept = new Map<string, Annotation>();
   /** The names of texts, without what another program left there. */
   const namesOf = async (prefix: string) => (await texts.list(prefix)).filter((name) => NAME.test(name));
 
-  const textValue = async (name: string): Promise<{ value: unknown } | null> => {
-    if (kept.has(name)) return { value: kept.get(name) };
+  const keep = (name: string, annotation: Annotation) => {
+    kept.set(name, annotation);
+    if (kept.size > MAX_KEPT) kept.delete(kept.keys().next().value!);
+  };
+
+  /** Null for a text that another process has replaced. */
+  const read = async (name: string): Promise<Annotation | null> => {
+    const known = kept.get(name);
+    if (known !== undefined) return known;
     const text = await texts.read(name);
     if (text === null) return null;
-    const value = parsed(text);
-    kept.set(name, value);
-    if (kept.size > MAX_KEPT) kept.delete(kept.keys().next().value!);
-    return { value };
+    const annotation = parsed(text);
+    keep(name, annotation);
+    return annotation;
   };
 
   /** The newest text of a bundle. It may be replaced between the look at the names and the reading. */
-  const newest = async (of: Annotated): Promise<{ names: string[]; value: unknown }> => {
+  const newest = async (of: Annotated): Promise<Annotation & { names: string[] }> => {
     for (let tries = 0; tries < MAX_TRIES; tries++) {
       const names = await namesOf(stemOf(of));
       const last = names.at(-1);
-      if (last === undefined) return { names, value: null };
-      const found = await textValue(last);
-      if (found !== null) return { names, value: found.value };
+      const found = last === undefined ? NO_ANNOTATION : await read(last);
+      if (found !== null) return { ...found, names };
     }
     throw overtaken(of);
   };
@@ -87,25 +104,29 @@ export function openAnnotations(texts: NamedTexts): Annotations {
       return async (of) => {
         const name = newestOf.get(stemOf(of));
         if (name === undefined) return null;
-        return (await textValue(name))?.value ?? (await get(of));
+        return (await read(name))?.value ?? (await get(of));
       };
     },
 
     async change(of, change) {
+      const own = randomBytes(9).toString('base64url');
       for (let tries = 0; tries < MAX_TRIES; tries++) {
-        const { names, value } = await newest(of);
-        const number = Number(names.at(-1)?.slice(-10) ?? 0) + 1;
+        const before = await newest(of);
+        const number = Number(before.names.at(-1)?.slice(-10) ?? 0) + 1;
         const name = `${stemOf(of)}${String(number).padStart(10, '0')}`;
-        const changed = change(value);
-        if (!(await texts.create(name, JSON.stringify(changed)))) continue;
-        // Another process may have gone on to the next number and removed this one before it was created here.
-        const there = await namesOf(stemOf(of));
-        if (there.at(-1) !== name) {
+        const value = change(before.value);
+        const annotation: Annotation = { value, changes: [own, ...before.changes].slice(0, MAX_CHANGES) };
+        if (!(await texts.create(name, JSON.stringify(annotation)))) continue;
+        keep(name, annotation);
+        const { changes, names } = await newest(of);
+        if (!changes.includes(own)) {
+          // Others had gone on to the next number, and had removed this one before it was created here.
+          kept.delete(name);
           await texts.remove(name);
           continue;
         }
-        for (const old of there.slice(0, -1)) await texts.remove(old);
-        return changed;
+        for (const old of names.slice(0, -1)) await texts.remove(old);
+        return value;
       }
       throw overtaken(of);
     },
@@ -126,12 +147,13 @@ export function openAnnotations(texts: NamedTexts): Annotations {
   };
 }
 
-/** The value of a text; null for one that is damaged, which says nothing of its bundle. */
-function parsed(text: string): unknown {
+/** A text as it was written; no annotation for one that is damaged, which says nothing of its bundle. */
+function parsed(text: string): Annotation {
   try {
-    return JSON.parse(text);
+    const { value, changes }: Partial<Annotation> = JSON.parse(text);
+    return value !== undefined && Array.isArray(changes) ? { value, changes } : NO_ANNOTATION;
   } catch {
-    return null;
+    return NO_ANNOTATION;
   }
 }
 
