@@ -30,8 +30,7 @@ describe.runIf(HAS_ALL_CASES)('examples/sweep', () => {
   });
 
   test('a sweep over learning rates finds the one that eight separate trainings show to be best', async () => {
-    const { compareRates } = await import(new URL('compare.mjs', EXAMPLE).href);
-    const { pictureOf } = await import(new URL('picture.mjs', EXAMPLE).href);
+    const { compareRates, pictureOf } = await import(new URL('compare.mjs', EXAMPLE).href);
     const client = createClient({ baseUrl: stack.apiUrl });
     const file = new URL('problems.jsonl', EXAMPLE).pathname;
     const dataset = await client.uploadDataset({ file });

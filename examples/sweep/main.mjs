@@ -7,8 +7,7 @@ import { createClient } from '../../packages/client/dist/index.js';
 import { DEMO_MODEL_NAME } from '../../scripts/setup/demo-model.mjs';
 import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
-import { compareRates } from './compare.mjs';
-import { pictureOf } from './picture.mjs';
+import { compareRates, pictureOf } from './compare.mjs';
 
 const RATES = [3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2];
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { movedSchema } from './call-schema.js';
+import { movedSchema } from './schema-terms.js';
 
 const PLACE = '#/anyOf/1';
 const ref = { $ref: '#/$defs/a' };

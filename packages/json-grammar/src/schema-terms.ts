@@ -36,11 +36,11 @@ export const schemaLimits = {
 };
 
 /** Keywords that say nothing about a value. */
-export const ANNOTATIONS = new Set(
+const ANNOTATIONS = new Set(
   '$schema $id $comment title description default examples deprecated readOnly writeOnly'.split(' '),
 );
 /** Keywords that have schemas for references. */
-export const DEFINITIONS = ['$defs', 'definitions'];
+const DEFINITIONS = ['$defs', 'definitions'];
 const OF_TYPES: Readonly<Record<string, readonly string[]>> = {
   object: ['properties', 'required', 'additionalProperties'],
   array: ['items', 'minItems', 'maxItems', 'uniqueItems'],
@@ -366,7 +366,7 @@ function decodeURIComponentOf(text: string, path: Path): string {
 }
 
 /** Texts of the formats of JSON Schema that are supported (RFC 3339, RFC 9562), without the 29th of February. */
-export function formatTerms(terms: Terms): Record<string, () => Term> {
+function formatTerms(terms: Terms): Record<string, () => Term> {
   const digit = terms.byte([0x30, 0x39]);
   const hex = terms.byte([0x30, 0x39], [0x61, 0x66]);
   const text = terms.text.bind(terms);
@@ -407,4 +407,54 @@ export function formatTerms(terms: Terms): Record<string, () => Term> {
     uuid: () => sequence(group(8), text('-'), group(4), text('-'), group(4), text('-'), group(4), text('-'), group(12)),
     ipv4: () => sequence(byte(), text('.'), byte(), text('.'), byte(), text('.'), byte()),
   };
+}
+
+/** A function that may be called. */
+export interface CallableFunction {
+  name: string;
+  /** A JSON schema of the arguments. @defaultValue any object */
+  parameters?: unknown;
+}
+
+/** The schema of a call of one of these functions: an object with its name, and under a key its arguments. */
+export function schemaOfCall(functions: readonly CallableFunction[], argumentsKey: string): unknown {
+  return {
+    anyOf: functions.map(({ name, parameters = { type: 'object' } }, index) => ({
+      type: 'object',
+      properties: {
+        name: { const: name },
+        [argumentsKey]: movedSchema(parameters, `#/anyOf/${index}/properties/${argumentsKey}`),
+      },
+      required: ['name', argumentsKey],
+      additionalProperties: false,
+    })),
+  };
+}
+
+/** The function whose parameters have a path in the schema of a call, and the path in them; null for one of the call itself. */
+export function placeInCall(path: string, argumentsKey: string): { index: number; path: string } | null {
+  const [of, index, properties, key, ...rest] = path.split('.');
+  const isThere = of === 'anyOf' && properties === 'properties' && key === argumentsKey;
+  return isThere ? { index: Number(index), path: rest.join('.') } : null;
+}
+
+/** Keywords whose objects have schemas by name: a name is no keyword. */
+const OF_SCHEMAS_BY_NAME = new Set(['properties', ...DEFINITIONS]);
+/** Keywords whose values are no schemas: what looks like a reference there is data. */
+const OF_VALUES = new Set(['const', 'enum', ...ANNOTATIONS]);
+
+/** A schema whose references are to its own parts, at another place of a larger one, as a JSON pointer: `#/anyOf/0`. */
+export function movedSchema(schema: unknown, place: string): unknown {
+  if (Array.isArray(schema)) return schema.map((part) => movedSchema(part, place));
+  return mapValues(schema, (value, key) => {
+    if (key === '$ref' && typeof value === 'string') return value.replace(/^#/, place);
+    if (OF_VALUES.has(key)) return value;
+    if (OF_SCHEMAS_BY_NAME.has(key)) return mapValues(value, (part) => movedSchema(part, place));
+    return movedSchema(value, place);
+  });
+}
+
+function mapValues(object: unknown, change: (value: unknown, key: string) => unknown): unknown {
+  if (typeof object !== 'object' || object === null || Array.isArray(object)) return object;
+  return Object.fromEntries(Object.entries(object).map(([key, value]) => [key, change(value, key)]));
 }

@@ -65,7 +65,7 @@ const FILES = {
   'lora.cu': { kernel: 'lora', tests: ['Lora'] },
   'dropout.cu': { kernel: 'dropout', tests: ['Dropout'] },
   'grouped_product.cu': { kernel: 'grouped_product', tests: ['Product', 'SumPieces'] },
-  'launch_table.h': { kernel: 'grouped_product', tests: ['GroupedProduct'] },
+  'portable.h': { kernel: 'grouped_product', tests: ['GroupedProduct'] },
   'adamw.cu': { kernel: 'adamw', tests: ['AdamW', 'AdamW8bit'] },
   'dequantize.cu': { kernel: 'dequantize', tests: ['Dequantize'] },
   'packed_weights.cuh': { kernel: 'dequantize', tests: ['Dequantize'] },

@@ -7,12 +7,7 @@ export const PRODUCT_ERRORS = /** @type {const} */ ([
   ['lora.cu', '* matrix.scale', '', 'B is not scaled'],
   ['lora.cu', 'sum * own.scale', 'sum', 'the gradient by B is not scaled'],
   ['lora.cu', 'from[piece * own.piece_stride]', 'from[0]', 'all pieces of a gradient are the first'],
-  [
-    'launch_table.h',
-    'first_block <= block',
-    'first_block < block',
-    'the first block of a product is of the one before',
-  ],
+  ['portable.h', 'first_block <= block', 'first_block < block', 'the first block of a product is of the one before'],
   [
     'grouped_product.cu',
     '(outer + lane % 16) * kPitch + depth + lane / 16 * 8',

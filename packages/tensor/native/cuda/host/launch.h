@@ -15,7 +15,7 @@
 
 #include "cpu/kernel.h"
 #include "cuda/host/device.h"
-#include "cuda/kernels/launch_table.h"
+#include "cuda/kernels/portable.h"
 
 namespace lorasmith::cuda {
 
@@ -139,7 +139,7 @@ std::vector<KernelDefinition> GpuKernels(std::vector<const char*> host_memory = 
           GpuKernelOn<Op<BFloat16>>({{"T", TF_BFLOAT16}}, host_memory)};
 }
 
-// Launches a kernel that has a table among its parameters (cuda/kernels/launch_table.h), for each part of the entries
+// Launches a kernel that has a table among its parameters (cuda/kernels/portable.h), for each part of the entries
 // that a table holds. `blocks_of` gives the blocks of an entry; without
 // any, nothing is launched.
 template <typename Table, typename Entry, typename BlocksOf, typename Launch>

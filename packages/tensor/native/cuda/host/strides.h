@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "cuda/kernels/strided.h"
+#include "cuda/kernels/portable.h"
 
 namespace lorasmith {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cuda/kernels/device.h"
-#include "cuda/kernels/row_tile.h"
+#include "cuda/kernels/portable.h"
 
 // Tokens of a row: kSize of them, or fewer at its end.
 struct Tile {

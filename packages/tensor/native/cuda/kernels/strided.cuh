@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cuda/kernels/device.h"
-#include "cuda/kernels/strided.h"
+#include "cuda/kernels/portable.h"
 
 template <typename Index>
 __device__ __forceinline__ void LocateBy(const StridedPair& pair, int64_t i, int64_t* left, int64_t* right) {

@@ -1,7 +1,7 @@
 // What attention's kernels and the host code that launches them agree on.
 #pragma once
 
-#include "cuda/kernels/row_tile.h"
+#include "cuda/kernels/portable.h"
 
 struct AttentionShape {
   int64_t tokens;

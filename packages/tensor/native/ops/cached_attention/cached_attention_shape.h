@@ -4,7 +4,7 @@
 // values, a row for each token. The page table is [texts, page_columns]: the pages of each text, in its order.
 #pragma once
 
-#include "cuda/kernels/launch_table.h"
+#include "cuda/kernels/portable.h"
 #include "ops/attention/attention_shape.h"
 #include "ops/cached_attention/cache_page.h"
 

@@ -1,7 +1,7 @@
 // What the kernels of the gated delta rule and the host code that launches them agree on.
 #pragma once
 
-#include "cuda/kernels/row_tile.h"
+#include "cuda/kernels/portable.h"
 
 struct DeltaShape {
   int64_t tokens;

@@ -1,7 +1,7 @@
 // Products of one launch, as grouped_product.cu and the host number them.
 #pragma once
 
-#include "cuda/kernels/launch_table.h"
+#include "cuda/kernels/portable.h"
 
 // result [rows, columns] = left [rows, depth] · right [depth, columns]. A stride counts the numbers from a row of the
 // memory to the next. Where the depth is cut in pieces, each piece has a result of its own.

@@ -1,7 +1,7 @@
 // What the kernels between the vector of all parameters and LoRA's matrices are told: lora.cu.
 #pragma once
 
-#include "cuda/kernels/launch_table.h"
+#include "cuda/kernels/portable.h"
 
 // Columns of matrices are a multiple of it, so that their rows are aligned for products: 16 bytes of bfloat16.
 constexpr int kLoraRankMultiple = 8;
