@@ -187,7 +187,16 @@ export function modelOf({ LLAMA_NAMES, linearGroups }, name, shape) {
   const numbers = linears.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0);
   /** @type {ModelFolder} */
   const model = {
-    ...{ path: '', name, architecture, files: [], tensors: new Map(), quantized: new Map(), baseQuantization: 'none' },
+    ...{
+      path: '',
+      name,
+      origin: null,
+      architecture,
+      files: [],
+      tensors: new Map(),
+      quantized: new Map(),
+      baseQuantization: 'none',
+    },
     linears: new Map(linears.map((linear) => [linear.name, linear])),
     expertParameters: new Map(),
     modules: linears.map(({ name: module, inFeatures, outFeatures }) => {

@@ -2,6 +2,7 @@ import { type Static, Type } from 'typebox';
 import { detailsFilters, MAX_NAME_CHARACTERS, ownDetails, searchFilter } from './details.js';
 import { GroupMetrics } from './group-relative.js';
 import { JobSpec } from './job.js';
+import { ModelOrigin } from './model.js';
 import { CountedPage, orderParameters, PageQuery } from './page.js';
 import { PreferenceMetrics } from './preference.js';
 import { AdapterChecks, AdapterProbe } from './probe.js';
@@ -114,6 +115,7 @@ export const AdapterManifest = Type.Object(
     base_model: Type.Object(
       {
         name: ModelName,
+        origin: Type.Optional(ModelOrigin),
         family: Type.String(),
         weights_sha256: sha256,
         architecture_sha256: Type.String({
@@ -230,7 +232,7 @@ export type AdapterUsage = Static<typeof AdapterUsage>;
 /** Query of `POST /adapters`. */
 export const ImportAdapterQuery = Type.Object(
   {
-    // Default: the last part of base_model_name_or_path in adapter_config.json.
+    // Default: the one that base_model_name_or_path in adapter_config.json names.
     base_model: Type.Optional(ModelName),
     name: Type.Optional(Label(MAX_NAME_CHARACTERS)),
   },

@@ -1,24 +1,13 @@
 import type { Dirent } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  type BaseModel,
-  type BaseModelDetail,
-  MODEL_NAME_PATTERN,
-  ModelOrigin,
-  ProductError,
-} from '@lorasmith/contracts';
-import { Value } from 'typebox/value';
-import { isMissing, readOptionalJsonFile } from './config/json-file.js';
-import { type ModelFolder, readModelFolder } from './model-folder.js';
+import { type BaseModel, type BaseModelDetail, MODEL_NAME_PATTERN, ProductError } from '@lorasmith/contracts';
+import { isMissing } from './config/json-file.js';
+import { type ModelFolder, originOf, readModelFolder } from './model-folder.js';
 import { readChatTemplates } from './template/chat-template.js';
 import { namedTokensOf, readTokenizerConfig } from './tokenizer/tokenizer-files.js';
 
 const NAME_PATTERN = new RegExp(MODEL_NAME_PATTERN);
-
-/** The file in a model's folder that names the source of a pulled model, as a {@link ModelOrigin}. */
-export const ORIGIN_FILE = 'lorasmith-origin.json';
-const MAX_ORIGIN_BYTES = 10_000;
 
 /** The number of names that an error lists before it counts the rest. */
 const LISTED_NAMES = 20;
@@ -84,7 +73,7 @@ async function describe(
   const path = join(modelsDir, name);
   try {
     const folder = await readModelFolder(path);
-    return { described: { ...describeFolder(folder), origin: await originOf(path) }, folder };
+    return { described: describeFolder(folder), folder };
   } catch (error) {
     if (!(error instanceof ProductError)) throw error;
     const described: WithoutText = {
@@ -105,18 +94,7 @@ async function describe(
   }
 }
 
-/** Null without the file, and for one that something else has written: a model is used whatever the file says. */
-async function originOf(path: string): Promise<ModelOrigin | null> {
-  try {
-    const origin: unknown = await readOptionalJsonFile(path, ORIGIN_FILE, MAX_ORIGIN_BYTES);
-    return Value.Check(ModelOrigin, origin) ? origin : null;
-  } catch (error) {
-    if (error instanceof ProductError) return null;
-    throw error;
-  }
-}
-
-function describeFolder(folder: ModelFolder): Omit<WithoutText, 'origin'> {
+function describeFolder(folder: ModelFolder): WithoutText {
   const { architecture, headModule } = folder;
   const modules = headModule === null ? folder.modules : [...folder.modules, headModule];
   return {
@@ -129,6 +107,7 @@ function describeFolder(folder: ModelFolder): Omit<WithoutText, 'origin'> {
     max_positions: architecture.kind === 'decoder' ? architecture.maxPositions : null,
     target_modules: [...new Set(modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1)))],
     problem: null,
+    origin: folder.origin,
     modules,
     expert_parameters: folder.parameters,
   };

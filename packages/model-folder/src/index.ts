@@ -33,7 +33,7 @@ export {
   WeightDigests,
   type WeightsState,
 } from './base-digests.js';
-export { describeModel, listModelFolders, ORIGIN_FILE, openBaseModel } from './base-models.js';
+export { describeModel, listModelFolders, openBaseModel } from './base-models.js';
 export { asTrained, onLoad, quantizationOf, withBaseQuantization } from './base-quantization.js';
 export type { JsonObject } from './config/json-file.js';
 export { type LayerLinears, layerInputProjection, layerLinears, linearGroups } from './decoder-layout.js';
@@ -65,7 +65,14 @@ export {
 export { type MlpOf, mlpRoundings } from './layer-kinds/mlp-kinds.js';
 export { parallelMlpNames, parallelMlpScales } from './layer-kinds/parallel.js';
 export { expertParameters, expertsOf, expertTensors, fusedTensorNames, hasExperts } from './layer-kinds/sparse.js';
-export { checkModelConfig, DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
+export {
+  checkModelConfig,
+  DTYPE_NAMES,
+  type DtypeName,
+  type ModelFolder,
+  ORIGIN_FILE,
+  readModelFolder,
+} from './model-folder.js';
 export {
   loadModelText,
   ModelText,

@@ -1,6 +1,7 @@
 import { basename, resolve } from 'node:path';
-import { type AdaptableModule, type BaseQuantization, ProductError } from '@lorasmith/contracts';
+import { type AdaptableModule, type BaseQuantization, ModelOrigin, ProductError } from '@lorasmith/contracts';
 import { type FloatDtype, isFloatDtype } from '@lorasmith/weight-files';
+import { Value } from 'typebox/value';
 import { type Architecture, hasTiedHead } from './architecture.js';
 import { ConfigFields } from './config/config-fields.js';
 import { missingJsonFile, modelFileLabel, readJsonFile, readOptionalJsonFile } from './config/json-file.js';
@@ -31,12 +32,18 @@ export const DTYPE_NAMES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } 
 >;
 export type DtypeName = (typeof DTYPE_NAMES)[FloatDtype] | QuantizedType;
 
+/** The file in a model's folder that names the source of a pulled model, as a {@link ModelOrigin}. */
+export const ORIGIN_FILE = 'lorasmith-origin.json';
+const MAX_ORIGIN_BYTES = 10_000;
+
 /** A base-model folder in Hugging Face layout, read without loading the weights. */
 export interface ModelFolder {
   /** Absolute. */
   path: string;
   /** Name of the folder. */
   name: string;
+  /** The repository of the hub that it was pulled from; null if it came otherwise. */
+  origin: ModelOrigin | null;
   architecture: Architecture;
   files: WeightFile[];
   /** Every tensor of the weight files, including those that the architecture does not use. */
@@ -95,6 +102,7 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   return {
     path,
     name: basename(path),
+    origin: await originOf(path),
     architecture,
     files,
     tensors,
@@ -110,6 +118,17 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
     weightBytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
     dtype,
   };
+}
+
+/** Null without the file, and for one that something else has written: a model is used whatever the file says. */
+export async function originOf(path: string): Promise<ModelOrigin | null> {
+  try {
+    const origin: unknown = await readOptionalJsonFile(path, ORIGIN_FILE, MAX_ORIGIN_BYTES);
+    return Value.Check(ModelOrigin, origin) ? origin : null;
+  } catch (error) {
+    if (error instanceof ProductError) return null;
+    throw error;
+  }
 }
 
 /**

@@ -85,7 +85,9 @@ export interface PeftConfigToWrite {
   dropout: number;
   targetModules: readonly string[];
   targetParameters: readonly string[];
-  baseModelName: string;
+  /** The base model, and its commit if it is a repository of the hub. */
+  baseModelNameOrPath: string;
+  revision: string | null;
   /** True if the base weights are stored as `[in, out]`. */
   fanInFanOut: boolean;
   taskType: 'CAUSAL_LM' | null;
@@ -99,7 +101,7 @@ export function formatPeftConfig(config: PeftConfigToWrite): string {
   const fields = {
     alpha_pattern: {},
     auto_mapping: null,
-    base_model_name_or_path: config.baseModelName,
+    base_model_name_or_path: config.baseModelNameOrPath,
     bias: 'none',
     fan_in_fan_out: config.fanInFanOut,
     inference_mode: true,
@@ -112,7 +114,7 @@ export function formatPeftConfig(config: PeftConfigToWrite): string {
     peft_type: 'LORA',
     r: config.r,
     rank_pattern: {},
-    revision: null,
+    revision: config.revision,
     target_modules: config.targetModules,
     ...(config.targetParameters.length > 0 ? { target_parameters: config.targetParameters } : {}),
     task_type: config.taskType,

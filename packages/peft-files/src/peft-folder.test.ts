@@ -32,6 +32,7 @@ function baseWith(kind: 'decoder' | 'classifier', names: string[], transposed = 
   const linears = new Map(names.map((name) => [name, { name, transposed }]));
   return {
     name: 'tiny',
+    origin: null,
     architecture: { kind, names: LLAMA_NAMES },
     linears,
     parameters: [],

@@ -33,7 +33,7 @@ const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 /** An adapter is read into memory completely. This is 2 billion numbers, for instance r = 512 on every layer of an 8B model. */
 const MAX_WEIGHTS_BYTES = 8 * 2 ** 30;
 
-export interface ReadPeftOptions {
+interface ReadPeftOptions {
   /** Called with the ranks and sizes before any tensor is read; may throw. */
   check?: (shapes: PeftShapes) => void;
   /**
@@ -80,7 +80,7 @@ async function readModules(folder: string, config: PeftConfig, { check, base }: 
 }
 
 /** The properties of the base model that are needed to write an adapter. */
-export type AdapterBase = Pick<ModelFolder, 'name' | 'architecture' | 'linears' | 'parameters'>;
+export type AdapterBase = Pick<ModelFolder, 'name' | 'origin' | 'architecture' | 'linears' | 'parameters'>;
 
 /**
  * Writes an adapter in PEFT's format: matrices in float32, and a config for PEFT from 0.6 on, vLLM and llama.cpp. All modules
@@ -97,7 +97,9 @@ export async function writePeftFolder(folder: string, adapter: PeftAdapter, base
     alpha: common.alpha,
     dropout: adapter.dropout,
     ...targetsIn(base, [...adapter.modules.keys()]),
-    baseModelName: base.name,
+    // PEFT's AutoPeftModel and vLLM's resolvers look for the base model under this name.
+    baseModelNameOrPath: base.origin?.repo ?? base.name,
+    revision: base.origin?.commit ?? null,
     fanInFanOut: [...adapter.modules.keys()].some((name) => base.linears.get(name)?.transposed),
     taskType: base.architecture.kind === 'decoder' ? 'CAUSAL_LM' : null,
   });
@@ -158,7 +160,7 @@ const KEY = /^base_model\.model\.(.+?)(?:\.base_layer)?\.weight$/s;
 const PIECE_NUMBERS = 2 ** 20;
 
 /** The tensors of an adapter's file that are weights of the base, by their names. PEFT saves them unless `save_embedding_layers` is false. */
-export function savedLayers(
+function savedLayers(
   { tensors }: Pick<SafetensorsFile, 'tensors'>,
   { architecture, linears }: ModelFolder,
 ): SavedLayer[] {
@@ -178,11 +180,7 @@ export function savedLayers(
  * Checks that a saved weight is the base's own, in the dtype in which it was saved: otherwise it was trained too, or has more rows.
  * @throws ProductError invalid_adapter naming the tensor; the errors of the base's files
  */
-export async function checkIsOfBase(
-  file: SafetensorsFile,
-  { key, tensor }: SavedLayer,
-  model: ModelFolder,
-): Promise<void> {
+async function checkIsOfBase(file: SafetensorsFile, { key, tensor }: SavedLayer, model: ModelFolder): Promise<void> {
   const saved = file.tensors.get(key)!;
   const own = model.tensors.get(tensor)!.entry;
   if (!isFloatDtype(saved.dtype) || saved.shape.join() !== own.shape.join()) throw differs(key, model);
@@ -208,4 +206,40 @@ function differs(key: string, { name }: ModelFolder): ProductError {
   const shown = shownName(key);
   const message = `adapter_model.safetensors: ${shown} is not the weight of ${name}. It was trained, or resized, or belongs to another base; only the matrices of LoRA are supported. Save the adapter with save_embedding_layers=False if it does not need this weight.`;
   return new ProductError('invalid_adapter', message, { param: shown });
+}
+
+/** Prefixes of the language model of a composite: alone, and in the classes of transformers before 4.52. */
+const OTHER_ROOTS = ['language_model.model.', 'language_model.', 'model.'];
+
+/**
+ * An adapter with the module paths of the class that is served. An adapter of a composite may have been trained on its language
+ * model alone, whose paths lack `language_model`; servers would ignore those matrices.
+ *
+ * @throws ProductError invalid_adapter for two modules that are the same one
+ */
+export function withServedNames(adapter: PeftAdapter, { architecture, linears, parameters }: AdapterBase): PeftAdapter {
+  if (architecture.kind !== 'decoder') return adapter;
+  const { layers, head } = architecture.names;
+  const root = layers.slice(0, layers.lastIndexOf('.') + 1);
+  const ofParameters = new Set(parameters.map(({ name }) => name));
+  const isServed = (name: string) => linears.has(name) || ofParameters.has(name);
+  const servedName = (name: string) => {
+    if (isServed(name)) return name;
+    for (const other of OTHER_ROOTS.filter((prefix) => name.startsWith(prefix))) {
+      const rest = name.slice(other.length);
+      const served = rest === head ? head : root + rest;
+      if (isServed(served)) return served;
+    }
+    return name;
+  };
+  const modules = new Map<string, PeftModule>();
+  for (const [name, module] of adapter.modules) {
+    const served = servedName(name);
+    if (modules.has(served)) {
+      const message = `The adapter has two modules for ${shownName(served)}; one is ${shownName(name)}.`;
+      throw new ProductError('invalid_adapter', message, { param: shownName(name) });
+    }
+    modules.set(served, module);
+  }
+  return { ...adapter, modules };
 }

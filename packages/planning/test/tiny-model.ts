@@ -115,6 +115,7 @@ function emptyFolder(path: string) {
   return {
     path,
     name: 'tiny',
+    origin: null,
     files: [],
     tensors: new Map(),
     quantized: new Map(),

@@ -143,6 +143,7 @@ function descriptionOf(
   return {
     base_model: {
       name: model.name,
+      ...(model.origin === null ? {} : { origin: model.origin }),
       family: model.architecture.family,
       weights_sha256: leased.weightsSha256,
       architecture_sha256: identity.parts.architecture,

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { Adapter, AdapterManifest } from '@lorasmith/contracts';
+import { ORIGIN_FILE } from '@lorasmith/model-folder';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { openSafetensors, writeSafetensors } from '@lorasmith/weight-files';
 import { Value } from 'typebox/value';
@@ -148,6 +149,29 @@ describe('an adapter of PEFT', () => {
       status: 404,
       body: { error: { code: 'model_not_found' } },
     });
+  });
+
+  test('of a base model from the hub names its repository and commit, and is imported again by them', async () => {
+    const repo = 'some-org/Llama-Tied';
+    const commits = { 'of-a': 'a'.repeat(40), 'of-b': 'b'.repeat(40) };
+    for (const [model, commit] of Object.entries(commits)) {
+      await cp(join(root, 'models/llama-tied'), join(root, 'models', model), { recursive: true });
+      await writeFile(join(root, 'models', model, ORIGIN_FILE), JSON.stringify({ repo, revision: 'main', commit }));
+    }
+    for (const [model, commit] of Object.entries(commits)) {
+      const { body } = await post(tarOf(peftFiles()), `?base_model=${model}`);
+      const config = await readFile(adapters.path(body.id, 'adapter_config.json'), 'utf8');
+      expect(JSON.parse(config)).toMatchObject({ base_model_name_or_path: repo, revision: commit });
+      expect(await readFile(adapters.path(body.id, 'README.md'), 'utf8')).toContain(`base_model: "${repo}"`);
+      const { base_model } = (await (await fetch(`${url}/adapters/${body.id}/manifest`)).json()) as AdapterManifest;
+      expect(base_model).toMatchObject({ name: model, origin: { repo, revision: 'main', commit } });
+      const again = await post(await tarOfFolder(adapters.folder(body.id)), '');
+      expect([again.status, again.body.base_model]).toEqual([201, model]);
+    }
+    // PEFT writes no commit.
+    expect((await post(withConfig({ base_model_name_or_path: repo, revision: null }), '')).body.base_model).toBe(
+      'of-a',
+    );
   });
 
   test('an adapter of PEFT with patterns gets one rank and one scale in its files, and the original ones in the manifest', async () => {

@@ -11,7 +11,7 @@ export type CardContent = Pick<AdapterManifest, 'id' | 'name' | 'origin' | 'base
 export function adapterCard(adapter: CardContent): string {
   const { base_model } = adapter;
   const task = base_model.family === 'classifier' ? {} : { pipeline_tag: 'text-generation' };
-  const fields = { base_model: base_model.name, base_model_relation: 'adapter', library_name: 'peft', ...task };
+  const fields = { base_model: publicName(base_model), base_model_relation: 'adapter', library_name: 'peft', ...task };
   const loading =
     base_model.family === 'classifier'
       ? [`\`${ADAPTER_FILES.weights}\` has the matrices of each layer, in PEFT's names.`]
@@ -21,20 +21,26 @@ export function adapterCard(adapter: CardContent): string {
           ...aboutQuantization(adapter),
           'With vLLM:',
           codeBlock([
-            `vllm serve ${base_model.name}${base_model.quantization?.on_load ? ' --quantization bitsandbytes' : ''} --enable-lora --max-lora-rank ${adapter.lora.r} --lora-modules adapter=./adapter`,
+            `vllm serve ${publicName(base_model)}${base_model.quantization?.on_load ? ' --quantization bitsandbytes' : ''} --enable-lora --max-lora-rank ${adapter.lora.r} --lora-modules adapter=./adapter`,
           ]),
         ];
   return cardOf(fields, [
     `# ${inlineText(adapter.name ?? adapter.id)}`,
-    `A LoRA adapter for ${inlineText(base_model.name)}, ${howMade(adapter)} by Lorasmith.`,
+    `A LoRA adapter for ${inlineText(publicName(base_model))}, ${howMade(adapter)} by Lorasmith.`,
     ...about(adapter),
     '## Loading',
     ...loading,
   ]);
 }
 
+/** The name under which others find the base model: its repository of the hub, where it is known. */
+function publicName({ origin, name }: CardContent['base_model']): string {
+  return origin?.repo ?? name;
+}
+
 /** Python that loads the adapter on the base model, in the form in which it was trained. */
-function peftLines({ base_model: { name, quantization }, origin }: CardContent): string[] {
+function peftLines({ base_model, origin }: CardContent): string[] {
+  const { quantization } = base_model;
   const onLoad = quantization?.on_load ? quantization : null;
   const names = ['AutoModelForCausalLM', 'AutoTokenizer', ...(onLoad === null ? [] : ['BitsAndBytesConfig'])];
   return [
@@ -43,7 +49,7 @@ function peftLines({ base_model: { name, quantization }, origin }: CardContent):
     `from transformers import ${names.join(', ')}`,
     '',
     ...(onLoad === null ? [] : ['quantization = BitsAndBytesConfig(', ...quantizationLines(onLoad, origin), ')']),
-    `base = AutoModelForCausalLM.from_pretrained(${JSON.stringify(name)}, dtype="auto"${onLoad === null ? '' : ', quantization_config=quantization'})`,
+    `base = AutoModelForCausalLM.from_pretrained(${JSON.stringify(publicName(base_model))}, dtype="auto"${onLoad === null ? '' : ', quantization_config=quantization'})`,
     'model = PeftModel.from_pretrained(base, "adapter")',
   ];
 }
@@ -62,7 +68,9 @@ function quantizationLines(
   ].map((setting) => `    ${setting},`);
 }
 
-function aboutQuantization({ base_model: { name, quantization }, origin }: CardContent): string[] {
+function aboutQuantization({ base_model, origin }: CardContent): string[] {
+  const { quantization } = base_model;
+  const name = publicName(base_model);
   if (quantization === null) return [];
   const belongs =
     'The adapter belongs to these weights: on the original ones it computes something slightly different.';
@@ -90,7 +98,7 @@ export function derivedCard(adapter: CardContent, weightsFile: string): string {
   const relation = isAdapter ? 'adapter' : 'finetune';
   const library = isGguf ? {} : { library_name: 'transformers' };
   const task = base_model.family === 'classifier' ? {} : { pipeline_tag: 'text-generation' };
-  const fields = { base_model: base_model.name, base_model_relation: relation, ...library, ...task };
+  const fields = { base_model: publicName(base_model), base_model_relation: relation, ...library, ...task };
   const what = isAdapter ? 'A LoRA adapter for' : 'A LoRA adapter merged into';
   const loading = isGguf
     ? codeBlock([
@@ -106,7 +114,7 @@ export function derivedCard(adapter: CardContent, weightsFile: string): string {
   const how = isGguf ? 'With llama.cpp, or with Ollama:' : 'With transformers, where this folder is `model`:';
   return cardOf(fields, [
     `# ${inlineText(name ?? id)}`,
-    `${what} ${inlineText(base_model.name)}, ${howMade(adapter)} by Lorasmith.`,
+    `${what} ${inlineText(publicName(base_model))}, ${howMade(adapter)} by Lorasmith.`,
     ...about(adapter),
     ...(base_model.family === 'classifier' ? [] : ['## Loading', how, loading]),
   ]);
@@ -131,7 +139,7 @@ function howMade({ origin }: CardContent): string {
 function about({ id, base_model, lora, origin }: CardContent): string[] {
   const facts = [
     `- Adapter: \`${id}\`, rank ${lora.r}, alpha ${lora.alpha}, ${lora.modules.length} layers`,
-    `- Base model: ${inlineText(base_model.name)}, sha256 of its weights \`${base_model.weights_sha256}\``,
+    `- Base model: ${inlineText(publicName(base_model))}, sha256 of its weights \`${base_model.weights_sha256}\``,
   ];
   if (origin.kind === 'imported') return [facts.join('\n')];
   const { dataset, settings } = origin;

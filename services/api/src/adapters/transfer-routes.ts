@@ -65,8 +65,8 @@ const importAdapter = {
     summary: 'Import a PEFT adapter, to serve it, merge it, or train it further',
     description:
       'An uncompressed tar of a PEFT folder: `adapter_config.json` and `adapter_model.safetensors` at its top or ' +
-      'in one folder; other files are ignored. Without `base_model`, the last part of `base_model_name_or_path` ' +
-      'in the config names the base model. The adapter is checked against that model, and its files are written ' +
+      'in one folder; other files are ignored. Without `base_model`, `base_model_name_or_path` in the config names the base ' +
+      'model: the one that was pulled from this repository of the hub, or else the one whose name is its last part. The adapter is checked against that model, and its files are written ' +
       'again with one rank and one scale.',
     tags,
     querystring: ImportAdapterQuery,

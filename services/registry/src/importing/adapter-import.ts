@@ -109,7 +109,7 @@ export class AdapterImport {
   async #check(received: Staging, checked: Staging, running: RunningImport): Promise<ImportResult> {
     const { options, bounds, signal } = running;
     const { program, timeoutMs } = this.#dependencies;
-    const name = options.baseModel ?? (await namedBaseModel(received.path));
+    const name = options.baseModel ?? (await this.#namedBaseModel(received));
     const { modelsDir, release } = await this.#dependencies.baseModels.lease(name);
     const request: ImportRequest = {
       adapterFolder: received.path,
@@ -130,6 +130,16 @@ export class AdapterImport {
     } finally {
       release();
     }
+  }
+
+  /** The base model that the adapter's config names: one that was pulled from the repository of this name, or else one whose own name is its last part. */
+  async #namedBaseModel(received: Staging): Promise<string> {
+    const { named, revision } = await baseModelInConfig(received.path);
+    const models = await this.#dependencies.baseModels.list();
+    const pulled = models.filter(({ origin }) => origin?.repo === named);
+    const model = pulled.find(({ origin }) => origin?.commit === revision) ?? pulled[0];
+    // A path of the training machine has its separators.
+    return model?.name ?? named.split(/[/\\]/).findLast((part) => part !== '') ?? named;
   }
 
   async #publish(checked: Staging, result: ImportResult, running: RunningImport): Promise<Adapter> {
@@ -162,13 +172,13 @@ export class AdapterImport {
 }
 
 /**
- * The base model named in an adapter's config. PEFT writes a name of the Hugging Face Hub (`org/model`) or a path of the
- * training machine; the last part is the name here. The rest of the config is checked with the adapter.
+ * The base model that an adapter's config names: a repository of the hub (`org/model`), or a path of the training machine. The rest of the config is checked with
+ * the adapter.
  *
  * @param folder - Contains the config, whose size was checked before
  * @throws ProductError `invalid_adapter` if the config is not JSON; `invalid_request` if it names no base model
  */
-async function namedBaseModel(folder: string): Promise<string> {
+async function baseModelInConfig(folder: string): Promise<{ named: string; revision: unknown }> {
   let config: unknown;
   try {
     config = JSON.parse(await readFile(path.join(folder, ADAPTER_FILES.config), 'utf8'));
@@ -176,9 +186,8 @@ async function namedBaseModel(folder: string): Promise<string> {
     const message = `${ADAPTER_FILES.config} is not JSON (${(cause as Error).message}).`;
     throw new ProductError('invalid_adapter', message, { cause });
   }
-  const { base_model_name_or_path: named } = (config ?? {}) as { base_model_name_or_path?: unknown };
-  const name = typeof named === 'string' ? named.split(/[/\\]/).findLast((part) => part !== '') : undefined;
-  if (name !== undefined) return name;
+  const { base_model_name_or_path: named, revision } = (config ?? {}) as Record<string, unknown>;
+  if (typeof named === 'string' && /[^/\\]/.test(named)) return { named, revision };
   const message = 'The adapter does not name its base model. Add ?base_model=NAME.';
   throw new ProductError('invalid_request', message, { param: 'base_model' });
 }

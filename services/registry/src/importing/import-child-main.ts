@@ -39,6 +39,7 @@ async function importAdapter(request: ImportRequest): Promise<ImportResult> {
   return {
     base_model: {
       name: model.name,
+      ...(model.origin === null ? {} : { origin: model.origin }),
       family: model.architecture.family,
       ...(await digestBase(model, new WeightDigests(request.weightDigests))),
       quantization: quantizationOf(model),
