@@ -225,7 +225,13 @@ describe('planJob for a decoder', () => {
   });
 
   it.each<[number, 'float32' | 'bfloat16', string]>([
-    [40, 'float32', 'bfloat16 is not faster: matrix products run at 40 GFLOP/s in bfloat16 and 100 in float32'],
+    [40, 'float32', 'bfloat16 is not clearly faster: matrix products run at 40 GFLOP/s in bfloat16 and 100 in float32'],
+    // Within what other programs on the machine take from a measurement.
+    [
+      120,
+      'float32',
+      'bfloat16 is not clearly faster: matrix products run at 120 GFLOP/s in bfloat16 and 100 in float32',
+    ],
     [240, 'bfloat16', 'Faster: matrix products run at 240 GFLOP/s in bfloat16 and 100 in float32'],
   ])('says which precision a measured machine is faster in, and why: bfloat16 at %i', async (rate, chosen, reason) => {
     const machine = aMachine({ rates: { float32: RATES, bfloat16: { ...RATES, matmul_gflops: rate } } });
