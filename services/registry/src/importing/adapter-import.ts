@@ -135,7 +135,7 @@ export class AdapterImport {
   /** The base model that the adapter's config names: one that was pulled from the repository of this name, or else one whose own name is its last part. */
   async #namedBaseModel(received: Staging): Promise<string> {
     const { named, revision } = await baseModelInConfig(received.path);
-    const models = await this.#dependencies.baseModels.list();
+    const models = REPOSITORY.test(named) ? await this.#dependencies.baseModels.list() : [];
     const pulled = models.filter(({ origin }) => origin?.repo === named);
     const model = pulled.find(({ origin }) => origin?.commit === revision) ?? pulled[0];
     // A path of the training machine has its separators.
@@ -170,6 +170,9 @@ export class AdapterImport {
     throw options.signal.reason;
   }
 }
+
+/** A name of a repository of the hub. */
+const REPOSITORY = /^[^/\\]+\/[^/\\]+$/;
 
 /**
  * The base model that an adapter's config names: a repository of the hub (`org/model`), or a path of the training machine. The rest of the config is checked with
