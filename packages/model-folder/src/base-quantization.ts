@@ -79,6 +79,16 @@ export function quantizationOf({
   return ofExperts.some(({ name }) => quantized.has(name)) ? { ...settings, experts: true } : settings;
 }
 
+/** A base model as the manifest of its adapter describes it. @param digests of its weights and its architecture */
+export function baseModelOfAdapter(
+  model: ModelFolder,
+  digests: Pick<BaseModelOfAdapter, 'weights_sha256' | 'architecture_sha256'>,
+): BaseModelOfAdapter {
+  const { name, origin, architecture } = model;
+  const pulled = origin === null ? {} : { origin };
+  return { name, ...pulled, family: architecture.family, ...digests, quantization: quantizationOf(model) };
+}
+
 /** The model in the form in which an adapter was trained on it. Digests must prove that it is that model. */
 export function asTrained(model: ModelFolder, { quantization }: Pick<BaseModelOfAdapter, 'quantization'>): ModelFolder {
   return faultOf(model) === null ? withBaseQuantization(model, onLoad(quantization)) : model;

@@ -34,7 +34,7 @@ export {
   type WeightsState,
 } from './base-digests.js';
 export { describeModel, listModelFolders, openBaseModel } from './base-models.js';
-export { asTrained, onLoad, quantizationOf, withBaseQuantization } from './base-quantization.js';
+export { asTrained, baseModelOfAdapter, onLoad, quantizationOf, withBaseQuantization } from './base-quantization.js';
 export type { JsonObject } from './config/json-file.js';
 export { type LayerLinears, layerInputProjection, layerLinears, linearGroups } from './decoder-layout.js';
 export {

@@ -1,5 +1,5 @@
 import type { JobSpec, Report, TrainingOutcome, UploadedDataset } from '@lorasmith/contracts';
-import { type ModelFolder, type ModelTexts, quantizationOf } from '@lorasmith/model-folder';
+import { baseModelOfAdapter, type ModelFolder, type ModelTexts } from '@lorasmith/model-folder';
 import { type ActingAdapter, type LoadedModel, LoraAdapter, type RowsAlike } from '@lorasmith/models';
 import { type Examples, evaluationBatches, type Plan, rowOrderOf, SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import { ADAMW_DEFAULTS, AdamW, MOMENT_BITS } from './adamw.js';
@@ -141,14 +141,10 @@ function descriptionOf(
   report: Report,
 ): PreparedRun['described'] {
   return {
-    base_model: {
-      name: model.name,
-      ...(model.origin === null ? {} : { origin: model.origin }),
-      family: model.architecture.family,
+    base_model: baseModelOfAdapter(model, {
       weights_sha256: leased.weightsSha256,
       architecture_sha256: identity.parts.architecture,
-      quantization: quantizationOf(model),
-    },
+    }),
     dataset: referenceTo(dataset),
     validation_dataset: validation ? referenceTo(validation.dataset) : null,
     report,

@@ -4,9 +4,17 @@ import { listingOf, writeManifest } from '@lorasmith/artifacts';
 import type { ModelSource } from '@lorasmith/base-models';
 import { askChild, type ChildProgram } from '@lorasmith/child-processes';
 import { Semaphore } from '@lorasmith/concurrency';
-import { ADAPTER_FILES, type Adapter, newIdentifier, type Owner, ProductError } from '@lorasmith/contracts';
+import {
+  ADAPTER_FILES,
+  type Adapter,
+  HubRepository,
+  newIdentifier,
+  type Owner,
+  ProductError,
+} from '@lorasmith/contracts';
 import { type FreeBytes, linkSignals } from '@lorasmith/service-kit';
 import { type BundleStore, type Staging, totalBytes } from '@lorasmith/storage';
+import { Value } from 'typebox/value';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';
 import { crashError, shuttingDown } from '../child-processes.js';
 import { unpackAdapterTar } from './adapter-tar.js';
@@ -135,7 +143,7 @@ export class AdapterImport {
   /** The base model that the adapter's config names: one that was pulled from the repository of this name, or else one whose own name is its last part. */
   async #namedBaseModel(received: Staging): Promise<string> {
     const { named, revision } = await baseModelInConfig(received.path);
-    const models = REPOSITORY.test(named) ? await this.#dependencies.baseModels.list() : [];
+    const models = Value.Check(HubRepository, named) ? await this.#dependencies.baseModels.list() : [];
     const pulled = models.filter(({ origin }) => origin?.repo === named);
     const model = pulled.find(({ origin }) => origin?.commit === revision) ?? pulled[0];
     // A path of the training machine has its separators.
@@ -170,9 +178,6 @@ export class AdapterImport {
     throw options.signal.reason;
   }
 }
-
-/** A name of a repository of the hub. */
-const REPOSITORY = /^[^/\\]+\/[^/\\]+$/;
 
 /**
  * The base model that an adapter's config names: a repository of the hub (`org/model`), or a path of the training machine. The rest of the config is checked with

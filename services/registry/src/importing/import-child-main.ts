@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { answerParent } from '@lorasmith/child-processes';
 import { ADAPTER_FILES, type AdapterManifest } from '@lorasmith/contracts';
-import { digestBase, openBaseModel, quantizationOf, WeightDigests } from '@lorasmith/model-folder';
+import { baseModelOfAdapter, digestBase, openBaseModel, WeightDigests } from '@lorasmith/model-folder';
 import {
   checkFitsBase,
   commonFormBytes,
@@ -37,13 +37,7 @@ async function importAdapter(request: ImportRequest): Promise<ImportResult> {
     files.push({ name, ...(await digestFile(join(request.outputFolder, name))) });
   }
   return {
-    base_model: {
-      name: model.name,
-      ...(model.origin === null ? {} : { origin: model.origin }),
-      family: model.architecture.family,
-      ...(await digestBase(model, new WeightDigests(request.weightDigests))),
-      quantization: quantizationOf(model),
-    },
+    base_model: baseModelOfAdapter(model, await digestBase(model, new WeightDigests(request.weightDigests))),
     lora: manifestLora(adapter, written),
     files,
   };
