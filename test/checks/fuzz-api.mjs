@@ -18,15 +18,16 @@ import { printEnd, runVitest } from './run-vitest.mjs';
  * @param {{ examples?: string | undefined, minutes?: string | undefined, seed?: string | undefined }} limits as those of
  *   `npm run fuzz:api`
  * @param {NodeJS.ProcessEnv} env
+ * @param {number | 'inherit'} [output] as that of {@link runVitest}
  */
-export async function runApiFuzzer({ examples, minutes, seed }, env) {
+export async function runApiFuzzer({ examples, minutes, seed }, env, output) {
   const settings = {
     FUZZ_PROGRAM: await schemathesisProgram(cacheDir(env)),
     ...(examples && { FUZZ_EXAMPLES: examples }),
     ...(minutes && { FUZZ_MINUTES: minutes }),
     ...(seed && { FUZZ_SEED: seed }),
   };
-  return await runVitest(['--config', 'test/fuzz-api/vitest.config.ts'], { ...env, ...settings });
+  return await runVitest(['--config', 'test/fuzz-api/vitest.config.ts'], { ...env, ...settings }, output);
 }
 
 const REQUIREMENTS = path.join(ROOT_DIR, 'test/checks/fuzz/requirements.txt');

@@ -20,10 +20,13 @@ const VITEST = path.join(ROOT_DIR, 'node_modules/vitest/vitest.mjs');
  *
  * @param {string[]} args after `vitest run`
  * @param {NodeJS.ProcessEnv} env
- * @returns {Promise<{ passed: boolean, counts: TestCounts, times: string }>} `times`: the table of processor
- *   times, empty for a single file. A run without a report counts as one failed test.
+ * @param {number | 'inherit'} [output] descriptor of a file for vitest's output; the terminal by default
+ * @returns {Promise<TestRun>}
+ *
+ * @typedef {{ passed: boolean, counts: TestCounts, times: string }} TestRun `times`: the table of processor times, empty for a single
+ *   file. A run without a report counts as one failed test.
  */
-export async function runVitest(args, env) {
+export async function runVitest(args, env, output = 'inherit') {
   const reportDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-test-'));
   try {
     const reportFile = path.join(reportDir, 'report.json');
@@ -35,7 +38,12 @@ export async function runVitest(args, env) {
     ];
     const timesFile = path.join(reportDir, 'times.jsonl');
     const before = slowness();
-    const passed = await runProgram(VITEST, ['run', ...reporters, ...args], { ...env, TEST_TIMES_FILE: timesFile });
+    const passed = await runProgram(
+      VITEST,
+      ['run', ...reporters, ...args],
+      { ...env, TEST_TIMES_FILE: timesFile },
+      output,
+    );
     const counts = existsSync(reportFile) ? await readTestCounts(reportFile) : NO_REPORT;
     const times = readTimes(timesFile);
     const areNamed = args.some((argument) => !argument.startsWith('-'));
@@ -50,25 +58,26 @@ export async function runVitest(args, env) {
   }
 }
 
-/** Prints the processor times and, as the last line, the counts. @param {Awaited<ReturnType<typeof runVitest>>} run */
+/** Prints the processor times and, as the last line, the counts. @param {TestRun} run */
 export function printEnd({ times, counts }) {
   if (times !== '') console.log(times);
   console.log(countsLine(counts));
 }
 
 /**
- * Runs a program with Node in the root of the repository, its output on the terminal.
+ * Runs a program with Node in the root of the repository.
  *
  * @param {string} file
  * @param {string[]} args
  * @param {NodeJS.ProcessEnv} env
+ * @param {number | 'inherit'} [output] descriptor of a file for its output; the terminal by default
  * @returns {Promise<boolean>} whether it exited with 0
  */
-export async function runProgram(file, args, env) {
+export async function runProgram(file, args, env, output = 'inherit') {
   const child = spawn(process.execPath, [file, ...args], {
     cwd: ROOT_DIR,
     env,
-    stdio: ['ignore', 'inherit', 'inherit'],
+    stdio: ['ignore', output, output],
   });
   const [code] = await once(child, 'exit');
   return code === 0;
@@ -149,11 +158,13 @@ function yardstick() {
  *
  * @param {string[]} args for vitest; `--all` includes the slow files, `--kernels` leaves out the suites of layers and trainings
  * @param {NodeJS.ProcessEnv} env
+ * @param {number | 'inherit'} [output] as that of {@link runVitest}
  */
-export async function runEmulatedTests(args, env) {
+export async function runEmulatedTests(args, env, output) {
   const extent = args.includes('--all') ? 'all' : args.includes('--kernels') ? 'kernels' : 'usual';
   const chosen = args.filter((argument) => !['--all', '--kernels'].includes(argument));
-  return await runVitest(['--config', 'test/emulated/vitest.config.ts', ...chosen], { ...env, EMULATED_TESTS: extent });
+  const own = { ...env, EMULATED_TESTS: extent };
+  return await runVitest(['--config', 'test/emulated/vitest.config.ts', ...chosen], own, output);
 }
 
 /**

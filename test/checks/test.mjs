@@ -6,6 +6,9 @@
 // --fuzz fuzzes the API for two minutes. Continuous integration uses all three.
 // npm run test:fast | test:faults | test:emulated | test:s3 [-- FILES…]: one suite, or its FILES (--suite NAME).
 
+import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { cacheDir } from '../../scripts/setup/locations.mjs';
 import { git } from '../../scripts/setup/run-command.mjs';
 import { runAsCommand, setUp } from '../../scripts/setup.mjs';
@@ -14,6 +17,8 @@ import { auditDependencies, reportAudit } from './audit.mjs';
 import { runChecks } from './check.mjs';
 import { runApiFuzzer } from './fuzz-api.mjs';
 import { countsLine, printEnd, runEmulatedTests, runVitest, sumOfCounts } from './run-vitest.mjs';
+
+/** @import { TestRun } from './run-vitest.mjs' */
 
 /** The seconds that each part took. */
 class PartTimes {
@@ -86,7 +91,7 @@ const FUZZ_MINUTES = '2';
 /** Paths of tests that need Chromium. */
 const OF_THE_PAGE = /browser|page|^test$/;
 
-/** The suites, each with set-up for it alone. @type {Record<string, (args: string[]) => ReturnType<typeof runVitest>>} */
+/** The suites, each with set-up for it alone. @type {Record<string, (args: string[]) => Promise<TestRun>>} */
 const SUITES = {
   /** The tests beside the sources of all that needs no engine, no service and no Redis. */
   async fast(args) {
@@ -162,28 +167,25 @@ async function runAll(options) {
     const audit = await times.of('audit', auditDependencies({ cache: cacheDir(process.env), env: process.env }));
     if (!reportAudit(audit)) failures.push('audit of the dependencies');
   }
+  const beside = {
+    card: withCard ? (withFaults ? [] : ['--kernels']) : null,
+    faults: withFaults,
+    fuzz: options.has('--fuzz'),
+  };
+  const others = runBesideTheTests(beside, env, times);
   const tests = await times.of('tests', runVitest([], env));
   if (!tests.passed) failures.push('tests');
   failures.push(...(await checks));
   console.log(`\n${lines.join('\n')}`);
-  const emulated = withCard
-    ? await times.of('emulated card', runEmulatedTests(withFaults ? [] : ['--kernels'], env))
-    : null;
-  if (emulated?.passed === false) failures.push('tests on the emulated card');
-  const faults = withFaults
-    ? await times.of('faults', runVitest(['--config', 'test/faults/vitest.config.ts'], env))
-    : null;
-  if (faults?.passed === false) failures.push('faults');
-  const fuzz = options.has('--fuzz')
-    ? await times.of('API fuzzer', runApiFuzzer({ minutes: FUZZ_MINUTES }, env))
-    : null;
-  if (fuzz?.passed === false) failures.push('API fuzzer');
+  const { runs: otherRuns, output } = await others;
+  console.log(output);
+  for (const [name, { passed }] of otherRuns) if (!passed) failures.push(name);
   if (!withCard) {
     console.log(
       'Not run: the emulated card, as no source of the CUDA engine differs from the main branch (npm run test:emulated)',
     );
   }
-  const runs = [tests, emulated, faults, fuzz].filter((run) => run !== null);
+  const runs = [tests, ...otherRuns.map(([, run]) => run)];
   console.log(
     `\n${runs
       .map((run) => run.times)
@@ -195,6 +197,34 @@ async function runAll(options) {
   console.log(times.text());
   console.log(countsLine(counts));
   return failures.length > 0 ? 1 : 0;
+}
+
+/**
+ * Runs what runs beside the tests, one suite after the other: the emulated card has one thread for most of its time, and the fault suite
+ * waits for much of its own. Its output is held back, so that the tests' is not torn.
+ *
+ * @param {{ card: string[] | null, faults: boolean, fuzz: boolean }} which `card`: the arguments of its suites
+ * @param {NodeJS.ProcessEnv} env
+ * @param {PartTimes} times
+ * @returns {Promise<{ runs: [name: string, run: TestRun][], output: string }>}
+ */
+async function runBesideTheTests({ card, faults, fuzz }, env, times) {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-test-'));
+  const file = await open(path.join(folder, 'output'), 'a+');
+  try {
+    /** @type {[name: string, start: () => Promise<TestRun>][]} */
+    const suites = [];
+    if (card !== null) suites.push(['emulated card', () => runEmulatedTests(card, env, file.fd)]);
+    if (faults) suites.push(['faults', () => runVitest(['--config', 'test/faults/vitest.config.ts'], env, file.fd)]);
+    if (fuzz) suites.push(['API fuzzer', () => runApiFuzzer({ minutes: FUZZ_MINUTES }, env, file.fd)]);
+    /** @type {[string, TestRun][]} */
+    const runs = [];
+    for (const [name, start] of suites) runs.push([name, await times.of(name, start())]);
+    return { runs, output: await readFile(path.join(folder, 'output'), 'utf8') };
+  } finally {
+    await file.close();
+    await rm(folder, { recursive: true, force: true });
+  }
 }
 
 /** @param {string} modelsDir @returns {NodeJS.ProcessEnv} */
