@@ -6,6 +6,7 @@ import {
   type EngineKind,
   type JobRequest,
   JobSpec,
+  type MachineProfile,
   ProductError,
   Report,
   type UploadedDataset,
@@ -861,6 +862,26 @@ describe('planJob with a validation dataset', () => {
     expect(long.total_seconds).toBeGreaterThan(short.total_seconds);
     // A batch of 4 of these rows, of which each token has at least its float32 residual stream.
     expect(long.peak_memory_bytes - short.peak_memory_bytes).toBeGreaterThan(4 * 400 * 4 * 32);
+  });
+
+  it('recomputes for a resumed run what its own precision needs', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const rows = Array.from({ length: 8 }, () => textOf(400));
+    const rates = { float32: RATES, bfloat16: RATES };
+    const planOn = async (training: object, size: Partial<MachineProfile> = {}) =>
+      await plan(
+        model,
+        'text',
+        rows,
+        { training: { batch_size: 8, ...training } },
+        { machine: aMachine({ rates, ...size }) },
+      );
+    const { peak_memory_bytes: peak } = (await planOn({ precision: 'float32', recompute: 'never' })).report.estimate!;
+    // Less than that peak may be used of this memory.
+    const planned = await planOn({ precision: 'bfloat16' }, { memory_bytes: Math.floor((peak - 1) / 0.95) });
+    expect(planned.recomputedLayers('bfloat16')).toBe(0);
+    expect(planned.report.estimate!.recomputed_layers).toBe(0);
+    expect(planned.recomputedLayers('float32')).toBeGreaterThan(0);
   });
 
   it('has only labels that a classifier learns', async () => {

@@ -217,6 +217,18 @@ export class Plan {
     return this.#machine === null ? null : memoryNeeds({ ...this.#job, machine: this.#machine }, trained);
   }
 
+  /**
+   * The recomputed layers, from the lowest adapted one on, of a run in a precision. A resumed run has that of its checkpoint, which may not
+   * be the precision of the report. All of them where the job asks for that; none if no machine was measured.
+   */
+  recomputedLayers(precision: 'float32' | 'bfloat16'): number {
+    const { report } = this;
+    if (this.#machine === null) return 0;
+    if (report.precision.chosen === precision) return report.estimate?.recomputed_layers ?? 0;
+    const spec = { ...this.#job.spec, training: { ...this.#job.spec.training, precision } };
+    return estimateJob({ ...this.#job, spec, machine: this.#machine })?.recomputed_layers ?? 0;
+  }
+
   /** The memory of a machine with which it would just fit; null for a classifier, or if no machine was measured. */
   leastMemory(): number | null {
     return this.#machine === null ? null : leastMemory({ ...this.#job, machine: this.#machine });

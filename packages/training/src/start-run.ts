@@ -111,8 +111,7 @@ export async function startRun(options: TrainOptions, planned: PlannedRun, dispo
   const weightsOfCheckpoints = async () => knownWeights ?? (await digests.compute(model, { signal }));
   const start = await findStart(options, { model, weightsOfCheckpoints, identityIn });
   const { precision, resumeFrom } = start;
-  const recomputedLayers =
-    spec.training.recompute === 'always' ? ALL_LAYERS : (plan.report.estimate?.recomputed_layers ?? 0);
+  const recomputedLayers = spec.training.recompute === 'always' ? ALL_LAYERS : plan.recomputedLayers(precision.chosen);
   const leaveMemory = options.admit?.(plan.memoryNeeds({ precision: precision.chosen, recomputedLayers }));
   if (leaveMemory !== undefined) disposals.add(leaveMemory);
   const report = { ...plan.report, precision, warnings: [...plan.report.warnings, ...start.warnings] };
