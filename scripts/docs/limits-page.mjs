@@ -61,7 +61,7 @@ const LIMITS_IN = {
   tokenizerLimits: 'packages/model-folder/SRC/tokenizer/tokenizer.js',
   templateLimits: 'packages/model-folder/SRC/template/chat-template.js',
   quantizedLimits: 'packages/model-folder/SRC/weight-formats/weight-parts.js',
-  shardLimits: 'packages/model-folder/SRC/weights/weight-files.js',
+  shardLimits: 'packages/model-folder/SRC/weights/locate-tensors.js',
   smallFileLimits: 'packages/base-models/SRC/pulls/choose-files.js',
   hubAnswerLimits: 'packages/hub/SRC/hub-fetch.js',
   repositoryLimits: 'packages/hub/SRC/hub-repository.js',

@@ -238,7 +238,7 @@ export function memoryOnCard(planning, model, { kind, cardBytes, rank, rows, len
   /** @param {number} recomputedLayers */
   const peakOf = (recomputedLayers) =>
     decoderMemory({
-      memory: {
+      settings: {
         ...{ architecture, targets, trainedParameters, recomputedLayers, optimizer: 'adamw' },
         weightBytes: weightMemory(model, 'bfloat16', machine.kernels),
         decodedBytes: decodedMemory(model, 'bfloat16', machine.kernels),

@@ -120,7 +120,7 @@ function step(model, batch, card) {
   // The logits are written, read, replaced by their gradient, and read again.
   const logitBytes = 4 * 2 * labels * architecture.vocabSize;
   const scatter = scatterWork(architecture, { tokens, labels }, card);
-  const bytes = work.passes * 1e9 + logitBytes + scatter.bytes;
+  const bytes = work.traffic * 1e9 + logitBytes + scatter.bytes;
   const seconds = {
     products: (work.products * 1e9) / (card.teraflops * 1e12 * card.products),
     attention: (work.attention * 1e9) / (card.teraflops * 1e12 * REACHED.attention),
@@ -362,8 +362,7 @@ function wholeStep({ card, rows, length, rank, quantization, form = 'both' }) {
   const cycles = attentionCycles(architecture.headDim, card);
   // Of the layers that are computed again, two of nine products.
   const attentionAgain = 1 + (2 / 9) * (again - 1);
-  const passBytes =
-    all.passes * 1e9 - tokens * planning.adapterPassBytes(work) + 4 * 2 * labels * architecture.vocabSize;
+  const passBytes = all.traffic * 1e9 - tokens * planning.adapterTraffic(work) + 4 * 2 * labels * architecture.vocabSize;
   const calls = stepCalls(architecture.layerCount, held.recomputedLayers);
   const seconds = {
     frozen: (frozen.products * 1e9) / (card.teraflops * 1e12 * card.products),

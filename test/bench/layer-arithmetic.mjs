@@ -272,7 +272,7 @@ function otherSeconds() {
   // In the last layer, only tokens that have a label pass the experts.
   const tokens = (SHAPE.layers - 1) * TOKENS + labels;
   const ofExperts = 2 * EXPERTS.perToken * numbers * tokens;
-  const bytes = work.passes * 1e9 + 4 * BFLOAT16 * labels * SHAPE.vocab - sumBytes(true);
+  const bytes = work.traffic * 1e9 + 4 * BFLOAT16 * labels * SHAPE.vocab - sumBytes(true);
   return (
     (work.products * 1e9 - ofExperts) / (H100.teraflops * 1e12 * H100.products) +
     (work.attention * 1e9) / (H100.teraflops * 1e12 * REACHED.attention) +

@@ -7,8 +7,8 @@ import { onLoad } from './base-quantization.js';
 import { mixersOf } from './layer-kinds/mixer-kinds.js';
 import { hasExperts } from './layer-kinds/sparse.js';
 import type { ModelFolder } from './model-folder.js';
+import { asModelError } from './weights/locate-tensors.js';
 import { readWeights } from './weights/read-weights.js';
-import { asModelError } from './weights/weight-files.js';
 
 /** Identifies a base model in manifests and checkpoints. */
 export type BaseDigests = Pick<AdapterManifest['base_model'], 'weights_sha256' | 'architecture_sha256'>;

@@ -2,7 +2,7 @@ import { type AdapterManifest, type BaseQuantization, ProductError } from '@lora
 import { layerLinears } from './decoder-layout.js';
 import type { ExpertParameter } from './families/family.js';
 import type { ModelFolder } from './model-folder.js';
-import { MadeWeight, QUANTIZED_BLOCK } from './weight-formats/four-bit.js';
+import { QUANTIZED_BLOCK, QuantizedOnLoad } from './weight-formats/four-bit.js';
 import type { QuantizedWeight } from './weight-formats/quantized-weight.js';
 
 type BaseModelOfAdapter = AdapterManifest['base_model'];
@@ -22,7 +22,7 @@ export function withBaseQuantization(model: ModelFolder, quantization: BaseQuant
   const kept = new Set([model.headModule?.name, ...routersOf(model)]);
   for (const layer of model.linears.values()) {
     if (kept.has(layer.name)) continue;
-    quantized.set(layer.weight, new MadeWeight([layer.outFeatures, layer.inFeatures]));
+    quantized.set(layer.weight, new QuantizedOnLoad([layer.outFeatures, layer.inFeatures]));
   }
   for (const parameter of model.expertParameters.values()) {
     for (const [name, weight] of madeExperts(parameter)) quantized.set(name, weight);
@@ -41,13 +41,17 @@ function routersOf({ architecture }: ModelFolder): string[] {
 }
 
 /** The matrices of experts, by the name of their tensor: those of gate and up are quantized each by itself, in whatever form files have them. */
-function madeExperts({ experts, projections = 1, tensors }: ExpertParameter): [name: string, weight: MadeWeight][] {
+function madeExperts({
+  experts,
+  projections = 1,
+  tensors,
+}: ExpertParameter): [name: string, weight: QuantizedOnLoad][] {
   const [first] = tensors;
   if (tensors.length === 1 && first!.shape.length === 3) {
     const [, rows, columns] = first!.shape as [number, number, number];
-    return [[first!.name, new MadeWeight([rows / projections, columns], experts * projections)]];
+    return [[first!.name, new QuantizedOnLoad([rows / projections, columns], experts * projections)]];
   }
-  return tensors.map(({ name, shape: [rows, columns] }) => [name, new MadeWeight([rows!, columns!])]);
+  return tensors.map(({ name, shape: [rows, columns] }) => [name, new QuantizedOnLoad([rows!, columns!])]);
 }
 
 /** The reason why a model's weights cannot be quantized when they are read; null: they can. */

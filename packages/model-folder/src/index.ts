@@ -33,7 +33,6 @@ export {
   WeightDigests,
   type WeightsState,
 } from './base-digests.js';
-export { describeModel, listModelFolders, openBaseModel } from './base-models.js';
 export { asTrained, baseModelOfAdapter, onLoad, quantizationOf, withBaseQuantization } from './base-quantization.js';
 export type { JsonObject } from './config/json-file.js';
 export { type LayerLinears, layerInputProjection, layerLinears, linearGroups } from './decoder-layout.js';
@@ -83,6 +82,7 @@ export {
   TextStream,
   type TokenizerFiles,
 } from './model-text.js';
+export { describeModel, listModelFolders, openBaseModel } from './models-folder.js';
 export {
   compileModulePattern,
   EXPERT_PARAMETERS,
@@ -104,11 +104,12 @@ export { conversationOf, type TemplateConversation, type TemplateMessage } from 
 export type { MarkedText } from './template/template-renderer.js';
 export { loadTokenizer, type Tokenizer, type TokensAround } from './tokenizer/tokenizer.js';
 export { digestTokenizer } from './tokenizer/tokenizer-files.js';
-export { checkScales, type FourBitWeight, MadeWeight, type StoredWeight } from './weight-formats/four-bit.js';
+export { checkScales, type FourBitWeight, QuantizedOnLoad, type StoredWeight } from './weight-formats/four-bit.js';
 export { Fp8Weight } from './weight-formats/fp8.js';
 export { checkMxfp4Scales, type Mxfp4Weight } from './weight-formats/mxfp4.js';
 export { equalPart, type QuantizedWeight, type WeightReader } from './weight-formats/quantized-weight.js';
 export { expertsStayQuantized, staysQuantized } from './weight-formats/weight-formats.js';
+export type { LocatedTensor, WeightFile } from './weights/locate-tensors.js';
 export {
   checkDecays,
   checkFactor,
@@ -119,4 +120,3 @@ export {
 } from './weights/model-weights.js';
 export { type ReadWeightsOptions, readWeights, type WeightTarget } from './weights/read-weights.js';
 export { withOwnHead } from './weights/tied-head.js';
-export type { LocatedTensor, WeightFile } from './weights/weight-files.js';

@@ -16,8 +16,13 @@ import type {
 import { FAMILIES } from './families/family-registry.js';
 import type { QuantizedWeight } from './weight-formats/quantized-weight.js';
 import { checkQuantization, readQuantized, type StoredAs, storedAs } from './weight-formats/weight-formats.js';
+import {
+  type LocatedTensor,
+  readWeightFiles,
+  type WeightFile,
+  weightsOfOtherFormat,
+} from './weights/locate-tensors.js';
 import { withHeadOfFiles } from './weights/tied-head.js';
-import { type LocatedTensor, readWeightFiles, type WeightFile, weightsOfOtherFormat } from './weights/weight-files.js';
 
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 /** Limits, for docs/limits.md. */

@@ -5,8 +5,8 @@ import { fileURLToPath } from 'node:url';
 import {
   type ExpertParameter,
   type LinearLayer,
-  MadeWeight,
   type ModelFolder,
+  QuantizedOnLoad,
   readModelFolder,
   withBaseQuantization,
 } from '@lorasmith/model-folder';
@@ -102,7 +102,7 @@ async function asLinearLayers(matrices: Awaited<ReturnType<typeof matricesOf>>, 
     ...{ path: twin, name: 'linears', weightBytes: bytes, baseQuantization: 'nf4' },
     files: [{ name: 'model.safetensors', path: join(twin, 'model.safetensors'), bytes }],
     tensors: new Map(located),
-    quantized: new Map(matrices.map(({ shape }, i) => [`${i}`, new MadeWeight(shape as [number, number])])),
+    quantized: new Map(matrices.map(({ shape }, i) => [`${i}`, new QuantizedOnLoad(shape as [number, number])])),
   } as unknown as ModelFolder;
   const layers = matrices.map(({ shape: [outFeatures, inFeatures] }, i): LinearLayer => {
     const name = `${i}`;

@@ -11,7 +11,7 @@ export {
 export {
   type AdapterPasses,
   ATTENTION_BACKWARD,
-  adapterPassBytes,
+  adapterTraffic,
   type DecoderWork,
   secondsPerStep,
   stepWork,

@@ -15,13 +15,13 @@ export interface HeldOut {
 export async function evaluate(
   { source, microBatches }: HeldOut,
   adapters: PassOptions['adapters'],
-  passes: Pick<Participant, 'inTimeSlice'>,
+  passes: Pick<Participant, 'inEngineCall'>,
 ): Promise<Evaluation> {
   const losses: BatchLoss[] = [];
   let tokens = 0;
   let trained = 0;
   for await (const batch of source.batches(microBatches, { adapters, passes })) {
-    losses.push(await passes.inTimeSlice(FORWARD_SHARE * batch.computed, () => batch.loss({ adapters })));
+    losses.push(await passes.inEngineCall(FORWARD_SHARE * batch.computed, () => batch.loss({ adapters })));
     tokens += batch.tokens;
     trained += batch.labels;
   }

@@ -68,7 +68,7 @@ async function buildRun(
   if (parts.initial !== undefined && prepared.readsStart) {
     reference.push({ adapter: newAdapter(parts, disposals, { dropout: 0, seed: spec.training.seed }) });
   }
-  const { inTimeSlice } = passes;
+  const { inEngineCall } = passes;
   const { prompts, scored } = plan;
   const run = new TrainingRun({
     ...{ identity, recomputedLayers, adapter, optimizer, reference, rows, passes, onEvent },
@@ -77,7 +77,7 @@ async function buildRun(
     data: dataOf(plan, spec, passTokens, (examples) =>
       batchSource(objectiveOn(base, examples.kind), prepared.examplesOf(examples)),
     ),
-    sampler: await samplerOf({ spec, model, base, adapter, texts, inTimeSlice, prompts, scored }),
+    sampler: await samplerOf({ spec, model, base, adapter, texts, inEngineCall, prompts, scored }),
     rollouts: prepared.rollouts ?? null,
     checkpoints: { folder: options.checkpointFolder, adapter: { ...described, targets: ranksAndScales(plan) } },
   });
@@ -166,7 +166,7 @@ async function samplerOf({ spec, model, base, texts, ...rest }: SamplingRun): Pr
   return new Sampler({ base, text, settings: spec.samples, seed: spec.training.seed, ...rest });
 }
 
-interface SamplingRun extends Pick<SamplerOptions, 'adapter' | 'prompts' | 'scored' | 'inTimeSlice'> {
+interface SamplingRun extends Pick<SamplerOptions, 'adapter' | 'prompts' | 'scored' | 'inEngineCall'> {
   spec: JobSpec;
   model: ModelFolder;
   base: LoadedModel;

@@ -98,7 +98,7 @@ async function publish(
         adapter,
         outputFolder,
         texts,
-        inTimeSlice: passes.inTimeSlice,
+        inEngineCall: passes.inEngineCall,
         signal,
         peakMemory,
         trained,

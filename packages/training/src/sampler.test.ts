@@ -40,12 +40,12 @@ test('a round has as many passes as the estimate counts', async () => {
   };
   const prompts = ['a b', 'c a b a'].map((prompt) => text.tokenizer.encode(prompt));
   let passes = 0;
-  const inTimeSlice: InTimeSlice = async (tokens, work) => {
+  const inEngineCall: InTimeSlice = async (tokens, work) => {
     // The first turn, of no tokens, makes the cache.
     if (tokens > 0) passes++;
     return work();
   };
-  const sampler = new Sampler({ base, adapter, text, settings, prompts, scored: [], seed: 0, inTimeSlice });
+  const sampler = new Sampler({ base, adapter, text, settings, prompts, scored: [], seed: 0, inEngineCall });
   const { samples } = await sampler.answers();
   const longest = Math.max(...samples.map(({ tokens }) => tokens));
   let counted = 0;
@@ -61,8 +61,8 @@ test('non-finite sample logits fail the job with non_finite_loss and leak no ten
   const { base, adapter, text } = await tinyModel();
   const settings = { prompts: ['a'], held_out_rows: 0, every_steps: null, max_tokens: 3, temperature: 0, top_p: 1 };
   const prompts = [text.tokenizer.encode('a b')];
-  const inTimeSlice: InTimeSlice = async (_, work) => work();
-  const sampler = new Sampler({ base, adapter, text, settings, prompts, scored: [], seed: 0, inTimeSlice });
+  const inEngineCall: InTimeSlice = async (_, work) => work();
+  const sampler = new Sampler({ base, adapter, text, settings, prompts, scored: [], seed: 0, inEngineCall });
   const samples = [{ prompt: 0, finish_reason: expect.stringMatching(/stop|length/) }];
   expect(await sampler.answers()).toMatchObject({ samples });
   const fail = async () => {
@@ -78,13 +78,13 @@ test('non-finite sample logits fail the job with non_finite_loss and leak no ten
 test('answers to held-out rows are compared with what the rows say, and leave those to prompts as they are', async () => {
   const { base, adapter, text } = await tinyModel();
   const settings = { prompts: ['a'], held_out_rows: 2, every_steps: null, max_tokens: 5, temperature: 0, top_p: 1 };
-  const inTimeSlice: InTimeSlice = async (_, work) => work();
+  const inEngineCall: InTimeSlice = async (_, work) => work();
   const [asked, heldOut] = ['a b', 'c a b a'].map((prompt) => text.tokenizer.encode(prompt)) as [
     Int32Array,
     Int32Array,
   ];
   const answersOf = (prompts: Int32Array[], scored: ScoredRow[]) =>
-    new Sampler({ base, adapter, text, settings, prompts, scored, seed: 0, inTimeSlice }).answers();
+    new Sampler({ base, adapter, text, settings, prompts, scored, seed: 0, inEngineCall }).answers();
   const alone = await answersOf([asked, heldOut], []);
   const said = alone.samples[1]!.text;
   const right = { promptIds: heldOut, referenceIds: text.tokenizer.encode(said) };

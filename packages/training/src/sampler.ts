@@ -16,7 +16,7 @@ export interface SamplerOptions {
   scored: readonly ScoredRow[];
   /** Draws are the same in every round: what differs comes from the training. */
   seed: number;
-  inTimeSlice: InTimeSlice;
+  inEngineCall: InTimeSlice;
 }
 
 /** Has an adapter answer the prompts of a job. */
@@ -29,10 +29,10 @@ export class Sampler {
 
   /**
    * One answer to each prompt, by the adapter as it is, and how answers to held-out rows compare with what these say.
-   * @throws ProductError non_finite_loss; cancelled, with the signal of the time slices
+   * @throws ProductError non_finite_loss; cancelled, with the signal of the engine calls
    */
   async answers(): Promise<Omit<SampleRound, 'step'>> {
-    const { base, adapter, text, settings, scored, seed, inTimeSlice } = this.#options;
+    const { base, adapter, text, settings, scored, seed, inEngineCall } = this.#options;
     const prompts = [...this.#options.prompts, ...scored.map(({ promptIds }) => promptIds)];
     const { temperature, top_p: topP, max_tokens: maxNewTokens } = settings;
     const stopIds = stopTokenIds(base.architecture, text.tokenizer);
@@ -40,7 +40,7 @@ export class Sampler {
       return { promptIds, adapter, maxNewTokens, stopIds, sampling: { temperature, topP, seed } };
     });
     const cacheTokens = sampleCacheTokens({ settings, prompts });
-    const answers = await generateAnswers(base, requests, { cacheTokens, maxTexts: prompts.length, inTimeSlice });
+    const answers = await generateAnswers(base, requests, { cacheTokens, maxTexts: prompts.length, inEngineCall });
     const shown = answers.map(([answer]) => shownAnswer(answer!, text, MAX_SAMPLE_TEXT));
     const ofPrompts = shown.slice(0, prompts.length - scored.length);
     const samples = ofPrompts.map((answer, prompt) => ({ prompt, ...answer }));
@@ -73,14 +73,14 @@ interface GeneratedAnswer {
  * Has a decoder answer prompts, all at once as far as the cache has memory. The cache is in memory only meanwhile, and other jobs
  * continue between tokens.
  * @returns the choices of each request
- * @throws ProductError `non_finite_loss`; `cancelled`, with the signal of the time slices
+ * @throws ProductError `non_finite_loss`; `cancelled`, with the signal of the engine calls
  */
 export async function generateAnswers(
   base: Decoder,
   requests: readonly PromptRequest[],
-  { cacheTokens, maxTexts, inTimeSlice }: { cacheTokens: number; maxTexts: number; inTimeSlice: InTimeSlice },
+  { cacheTokens, maxTexts, inEngineCall }: { cacheTokens: number; maxTexts: number; inEngineCall: InTimeSlice },
 ): Promise<GeneratedAnswer[][]> {
-  const generation = await inTimeSlice(0, () => new Generation(base, { cacheTokens, maxTexts, stepMs: STEP_MS }));
+  const generation = await inEngineCall(0, () => new Generation(base, { cacheTokens, maxTexts, stepMs: STEP_MS }));
   let failure: Error | null = null;
   try {
     const answers = requests.map((request) => {
@@ -102,7 +102,7 @@ export async function generateAnswers(
     });
     while (generation.hasWork && failure === null) {
       const tokens = Math.max(LEAST_TOKENS_OF_A_SLICE, FORWARD_SHARE * generation.stepTokens);
-      await inTimeSlice(tokens, () => generation.step());
+      await inEngineCall(tokens, () => generation.step());
     }
     if (failure !== null) throw explained(failure);
     return answers;

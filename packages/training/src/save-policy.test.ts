@@ -37,7 +37,7 @@ test.each([
   ['time-limit', 1000, true],
   ['cancel', 128, true],
   ['cancel', 129, false],
-  ['lost-lock', 1, false],
+  ['lost-job', 1, false],
   [undefined, 1, false],
 ] as const)('a stop for %s with a checkpoint of %i MiB', (reason, mebibytes, saves) => {
   const checkpointBytes = mebibytes * MEBIBYTE;

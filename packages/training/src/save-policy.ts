@@ -20,7 +20,7 @@ const MAX_BYTES_ON_STOP: Record<StopReason, number> = {
   cancel: 128 * 1024 * 1024,
   shutdown: Number.POSITIVE_INFINITY,
   'time-limit': Number.POSITIVE_INFINITY,
-  'lost-lock': 0,
+  'lost-job': 0,
 };
 
 /** Decides when a run saves a checkpoint, and how many it retains. */

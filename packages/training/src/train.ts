@@ -42,7 +42,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
       adapter,
       outputFolder,
       texts,
-      inTimeSlice: passes.inTimeSlice,
+      inEngineCall: passes.inEngineCall,
       signal,
       peakMemory,
       trained,

@@ -139,7 +139,7 @@ export class AttemptEnding {
         return { write: 'release' };
       case 'time-limit':
         return { write: 'fail', failure: timedOut(this.#options.jobTimeoutMs) };
-      case 'lost-lock':
+      case 'lost-job':
         return { write: 'nothing' };
     }
   }

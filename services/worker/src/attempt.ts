@@ -113,7 +113,7 @@ export class Attempt {
       }
     });
     // A trainer that failed, or was killed, may have been writing a checkpoint. Those of a lost job are another's.
-    const isOfAnother = ended.kind === 'stopped' && ended.reason === 'lost-lock';
+    const isOfAnother = ended.kind === 'stopped' && ended.reason === 'lost-job';
     if (ended.kind !== 'finished' && !isOfAnother) await sources.folders.removeIncomplete(this.#attempt);
     return ended;
   }
@@ -130,7 +130,7 @@ export class Attempt {
         log: (await this.#log?.merged()) ?? null,
         beginPublishing: () => store.attempts.beginPublishing(this.#attempt),
       });
-      if (fence === 'stale') return await this.end({ kind: 'stopped', reason: 'lost-lock' });
+      if (fence === 'stale') return await this.end({ kind: 'stopped', reason: 'lost-job' });
       if (fence === 'cancel-requested') return await this.end({ kind: 'stopped', reason: 'cancel' });
       const run = await this.end({ kind: 'published', result: outcome.result });
       if (run.kind === 'lost') await this.#ending.removeOrphanedAdapter();
@@ -165,7 +165,7 @@ export class Attempt {
       write: async (event) => {
         this.#log?.add(event);
         const checkpoints = isAboutCheckpoints(event) ? await listCheckpoints() : undefined;
-        if ((await store.attempts.record(attempt, event, checkpoints)) === 'stale') this.#stopping.stop('lost-lock');
+        if ((await store.attempts.record(attempt, event, checkpoints)) === 'stale') this.#stopping.stop('lost-job');
       },
       onError: this.#onUnreachable,
     });

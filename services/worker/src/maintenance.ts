@@ -3,7 +3,7 @@ import type { ExampleStore } from '@lorasmith/planning';
 import type { JobStore } from '@lorasmith/queue';
 import type { BundleStore, Stores } from '@lorasmith/storage';
 import type { Logger } from 'pino';
-import type { FolderSweeps, SweptStore } from './folder-sweeps.js';
+import type { FolderSweeps, SweptStore } from './folder-cleanup.js';
 import { removeOrphanedAdapters } from './publish-adapter.js';
 
 const RECONCILE_EVERY_MS = 30_000;

@@ -13,15 +13,15 @@ import { CheckpointMirror } from './checkpoint-mirror.js';
 import type { ChosenEngine } from './device/choose-engine.js';
 import { gpuFault } from './device/gpu-probes.js';
 import { watchLoad } from './device/machine-load.js';
-import { FolderSweeps } from './folder-sweeps.js';
+import { FolderSweeps } from './folder-cleanup.js';
 import { answerRequests } from './generation/answer-requests.js';
 import { JobFolders } from './job-folders.js';
+import { JobTaker } from './job-taker.js';
 import { profileMachine } from './machine-profile.js';
 import { startMaintenance } from './maintenance.js';
 import type { OrderSources } from './prepare-order.js';
 import { runJob } from './run-job.js';
 import type { WorkerConfig } from './settings.js';
-import { TrainQueue } from './train-queue.js';
 import { DEFAULT_POOL_TIMES, TrainerPool } from './trainer/trainer-pool.js';
 import {
   DEFAULT_TRAINER_LIMITS,
@@ -94,7 +94,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     findGpuFault: gpu.findFault,
     onGpuLost: gpu.onLost,
   };
-  const queue = new TrainQueue({
+  const queue = new JobTaker({
     ...{ redis, prefix, workerName, pool, timeSliceMs, log },
     lockMs: config.jobLockMs,
     jobsAtOnce: config.jobsAtOnce,

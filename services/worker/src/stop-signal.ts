@@ -40,7 +40,7 @@ export function openStopSignal(options: StopSignalOptions): StopSignal {
       const answer = await attempts.check(attempt).catch(onError);
       if (closing.signal.aborted) return;
       if (answer === 'cancel-requested') return stop('cancel');
-      if (answer === 'stale') return stop('lost-lock');
+      if (answer === 'stale') return stop('lost-job');
       if (answer === 'pause-requested') pausing.abort();
     }
   };

@@ -95,7 +95,7 @@ export class TakenJobs {
     try {
       const tokens = [...this.#jobs].map(([, { taken }]) => taken.token);
       const lost = await worker.extendJobLocks([...this.#jobs.keys()], tokens, lockMs);
-      for (const bullId of lost) this.#jobs.get(bullId)?.stopping.abort('lost-lock' satisfies StopReason);
+      for (const bullId of lost) this.#jobs.get(bullId)?.stopping.abort('lost-job' satisfies StopReason);
     } catch (error) {
       log.warn({ err: error }, 'the locks of the running jobs could not be renewed');
     } finally {

@@ -6,7 +6,7 @@ import type { JobAttempt } from '@lorasmith/queue';
 import { openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { CheckpointMirror } from '../src/checkpoint-mirror.js';
-import { type CheckpointQuotas, FolderSweeps, type SweptStore } from '../src/folder-sweeps.js';
+import { type CheckpointQuotas, FolderSweeps, type SweptStore } from '../src/folder-cleanup.js';
 import { JobFolders } from '../src/job-folders.js';
 
 const ID = 'job_0123456789abcdef01234567';

@@ -7,7 +7,7 @@ import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { prefix, redis, useRedis } from '../../../test/use-redis.js';
-import { FolderSweeps } from '../src/folder-sweeps.js';
+import { FolderSweeps } from '../src/folder-cleanup.js';
 import { JobFolders } from '../src/job-folders.js';
 import { startMaintenance } from '../src/maintenance.js';
 

@@ -15,7 +15,7 @@ const PROGRAM = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
 const LIMITS: TrainerLimits = {
   // More than a busy machine needs to start a process or to stop a training.
   silenceMs: 30_000,
-  stopMs: { cancel: 30_000, shutdown: 30_000, 'time-limit': 30_000, 'lost-lock': 30_000 },
+  stopMs: { cancel: 30_000, shutdown: 30_000, 'time-limit': 30_000, 'lost-job': 30_000 },
   endMs: 2_000,
 };
 
@@ -212,7 +212,7 @@ describe('a failing trainer', () => {
 });
 
 describe('a stop', () => {
-  test.each(['cancel', 'shutdown', 'lost-lock'] as const)('a stop by %s is obeyed', async (reason) => {
+  test.each(['cancel', 'shutdown', 'lost-job'] as const)('a stop by %s is obeyed', async (reason) => {
     const stopping = new AbortController();
     const result = await run('stop-when-asked', { signal: stopping.signal, onEvent: () => stopping.abort(reason) });
     expect(result).toEqual({ kind: 'stopped', reason });

@@ -7,10 +7,10 @@ import {
   type DecoderArchitecture,
   type LatentAttention,
   type LayerSettings,
-  MadeWeight,
   type Mixer,
   type ModelFolder,
   mixersOf,
+  QuantizedOnLoad,
   type RopeScaling,
   readModelFolder,
   withBaseQuantization,
@@ -563,7 +563,7 @@ describe('what llama.cpp cannot express is refused by name:', () => {
   test('keys and values of a latent in 4 bits', async () => {
     const model = await readModelFolder(await baseFolder('glm4_moe_lite'));
     const name = 'model.layers.1.self_attn.kv_b_proj.weight';
-    const weight = new MadeWeight([64, 8]);
+    const weight = new QuantizedOnLoad([64, 8]);
     const options = { adapter: unchanged, path: newPath(), type: 'F32', description } as const;
     const writing = writeGgufModel({ model: { ...model, quantized: new Map([[name, weight]]) }, ...options });
     const message = expect.stringMatching(

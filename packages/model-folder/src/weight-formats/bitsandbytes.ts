@@ -1,5 +1,5 @@
 import type { ExpertParameter, FourBitType, LinearLayer, ModelLayout } from '../families/family.js';
-import type { LocatedTensor } from '../weights/weight-files.js';
+import type { LocatedTensor } from '../weights/locate-tensors.js';
 import { NESTED_BLOCK, QUANTIZED_BLOCK, StoredWeight } from './four-bit.js';
 import { INSTEAD, type WeightFormat } from './quantized-weight.js';
 import { WeightParts } from './weight-parts.js';

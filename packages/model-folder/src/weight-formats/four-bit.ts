@@ -21,7 +21,7 @@ export const NESTED_BLOCK = 256;
 
 /** A matrix in 4 bits with a table of its own: in the files, or quantized when it is read. */
 export abstract class FourBitWeight implements QuantizedWeight {
-  abstract readonly reader: 'stored-4-bit' | 'made-4-bit';
+  abstract readonly reader: 'stored-4-bit' | 'quantized-on-load';
   abstract readonly type: FourBitType;
   /** `[out, in]` */
   abstract readonly shape: readonly [number, number];
@@ -152,8 +152,8 @@ export function checkScales(
 }
 
 /** A weight of floats that is quantized when it is read, in NF4 with double quantization. No files have it so. */
-export class MadeWeight extends FourBitWeight {
-  readonly reader = 'made-4-bit';
+export class QuantizedOnLoad extends FourBitWeight {
+  readonly reader = 'quantized-on-load';
   readonly type = 'nf4';
   readonly isNested = true;
   readonly parts = [];

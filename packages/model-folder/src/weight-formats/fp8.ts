@@ -1,6 +1,6 @@
 import type { BlockScales, StoredTensor, TensorEntry } from '@lorasmith/weight-files';
 import type { ConfigFields } from '../config/config-fields.js';
-import type { LocatedTensor } from '../weights/weight-files.js';
+import type { LocatedTensor } from '../weights/locate-tensors.js';
 import { inBfloat16, type QuantizedWeight, type TensorLocation, type WeightFormat } from './quantized-weight.js';
 import { WeightParts } from './weight-parts.js';
 

@@ -2,7 +2,7 @@ import type { AdapterManifest } from '@lorasmith/contracts';
 import type { BlockScales, StoredTensor, TensorEntry } from '@lorasmith/weight-files';
 import type { ConfigFields } from '../config/config-fields.js';
 import type { Family, ModelLayout, QuantizedType } from '../families/family.js';
-import type { LocatedTensor } from '../weights/weight-files.js';
+import type { LocatedTensor } from '../weights/locate-tensors.js';
 
 /** The advice for weights in another form. */
 export const INSTEAD = 'use the original model in bfloat16, or a copy of it in 4 bits of bitsandbytes (NF4 or FP4)';
@@ -47,7 +47,7 @@ export interface WeightFormat {
 }
 
 /** The name of a reader into the engine; see packages/models. */
-export type WeightReader = 'stored-4-bit' | 'made-4-bit' | 'fp8' | 'mxfp4';
+export type WeightReader = 'stored-4-bit' | 'quantized-on-load' | 'fp8' | 'mxfp4';
 
 /** A weight in 4 or 8 bits: in the files, or in memory alone, where it is quantized when it is read. */
 export interface QuantizedWeight {

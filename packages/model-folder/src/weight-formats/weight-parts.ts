@@ -3,7 +3,7 @@ import { basename, join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import type { Dtype } from '@lorasmith/weight-files';
 import { modelFileLabel } from '../config/json-file.js';
-import { asModelError, type LocatedTensor } from '../weights/weight-files.js';
+import { asModelError, type LocatedTensor } from '../weights/locate-tensors.js';
 
 /** The real ones have about 300 bytes. */
 const MAX_STATE_BYTES = 4096;

@@ -2,7 +2,7 @@ import { ProductError } from '@lorasmith/contracts';
 import { openSafetensors, type SafetensorsFile, type TensorEntry } from '@lorasmith/weight-files';
 import { modelFileLabel } from '../config/json-file.js';
 import type { ModelFolder } from '../model-folder.js';
-import { asModelError, type LocatedTensor } from './weight-files.js';
+import { asModelError, type LocatedTensor } from './locate-tensors.js';
 
 /** The open weight files of a base model. Tensors are read by name, one at a time, from any of the files. */
 export interface ModelWeights {

@@ -11,8 +11,8 @@ import {
 } from '@lorasmith/weight-files';
 import type { ModelFolder } from '../model-folder.js';
 import { QUANTIZED_BLOCK } from '../weight-formats/four-bit.js';
+import { asModelError, type WeightFile } from './locate-tensors.js';
 import { locateTensor, openWeightFiles } from './model-weights.js';
-import { asModelError, type WeightFile } from './weight-files.js';
 
 /** Tensors that are read into one region, contiguously. */
 export interface WeightTarget {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { openSafetensors } from '@lorasmith/weight-files';
 import type { DecoderArchitecture } from '../architecture.js';
 import { tensorName } from '../decoder-names.js';
-import { asModelError, type LocatedTensor } from './weight-files.js';
+import { asModelError, type LocatedTensor } from './locate-tensors.js';
 
 /** Bytes of a block: each tensor has one in memory during a comparison. */
 const BLOCK_BYTES = 4 * 2 ** 20;

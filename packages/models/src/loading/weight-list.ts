@@ -80,7 +80,7 @@ export class WeightList {
    * @throws ProductError model_file_corrupt for a number that is not finite
    */
   router(name: string): ReadItem<Tensor> {
-    const stored = this.#isPacked(name) ? this.#decoded(name, 'float32') : this.tensor(name, 'float32');
+    const stored = this.#isReadAsStored(name) ? this.#decoded(name, 'float32') : this.tensor(name, 'float32');
     return made({ weight: stored }, ({ weight }) => {
       checkRouter(this.#folder, name, toFloat32Array(weight), weight.shape[1] ?? 1);
       return weight;
@@ -147,7 +147,7 @@ export class WeightList {
 
   /** Tensors one behind the other, as one of this shape; those in 4 bits are decoded. */
   #joined(names: readonly string[], shape: readonly number[]): ReadItem<Tensor> {
-    if (!names.some((name) => this.#isPacked(name))) {
+    if (!names.some((name) => this.#isReadAsStored(name))) {
       return filled(names, { dtype: STORED_AS[this.#dtype], tensorDtype: this.#dtype, shape });
     }
     const stored = this.#weight(names.map((weight) => ({ weight, transposed: false })));
@@ -160,9 +160,12 @@ export class WeightList {
 
   /** `[Σ out, in]` */
   #weight(layers: readonly Pick<LinearLayer, 'weight' | 'transposed'>[]): ReadItem<Tensor> {
-    const isStoredSo = ({ transposed, weight }: (typeof layers)[number]) => !transposed && !this.#isPacked(weight);
+    const isStoredSo = ({ transposed, weight }: (typeof layers)[number]) =>
+      !transposed && !this.#isReadAsStored(weight);
     if (layers.every(isStoredSo)) return this.#stacked(layers.map(({ weight }) => weight));
-    const each = layers.map(({ weight }) => (this.#isPacked(weight) ? this.#decoded(weight) : this.tensor(weight)));
+    const each = layers.map(({ weight }) =>
+      this.#isReadAsStored(weight) ? this.#decoded(weight) : this.tensor(weight),
+    );
     return made({ each }, ({ each: stored }, give) => {
       const turned = scope(() =>
         concat(
@@ -181,8 +184,8 @@ export class WeightList {
     return listPacked<Packed>(this.#folder, names, weights);
   }
 
-  /** True for a quantized weight that is not decoded as it is read. */
-  #isPacked(name: string): boolean {
+  /** True for a quantized weight whose bytes are read as they are stored: nothing decodes them on the way. */
+  #isReadAsStored(name: string): boolean {
     return this.#folder.quantized.get(name)?.decodedBy === null;
   }
 

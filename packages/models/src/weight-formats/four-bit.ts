@@ -1,8 +1,8 @@
 import {
   checkScales,
   type FourBitWeight,
-  type MadeWeight,
   type ModelFolder,
+  type QuantizedOnLoad,
   type StoredWeight,
 } from '@lorasmith/model-folder';
 import {
@@ -49,7 +49,7 @@ export const listStored: ListPacked<StoredWeight, QuantizedMatrix> = (folder, na
 };
 
 /** Weights that are quantized as they are read. */
-export const listMade: ListPacked<MadeWeight, QuantizedMatrix> = (folder, names, weights) => {
+export const listQuantizedOnLoad: ListPacked<QuantizedOnLoad, QuantizedMatrix> = (folder, names, weights) => {
   // Each matrix of a tensor is quantized by itself.
   const matrices = weights.flatMap((weight) => Array.from({ length: weight.matrices ?? 1 }, () => weight));
   return made({ region: regionOf(names, 'NF4') }, async ({ region }, give) => {

@@ -1,7 +1,7 @@
 import type { ModelFolder, QuantizedWeight, WeightReader } from '@lorasmith/model-folder';
 import type { PackedRows } from '@lorasmith/tensor';
 import type { ReadItem } from '../loading/listed.js';
-import { listMade, listStored } from './four-bit.js';
+import { listQuantizedOnLoad, listStored } from './four-bit.js';
 import { listFp8 } from './fp8.js';
 import { listMxfp4 } from './mxfp4.js';
 import type { ListPacked } from './packed-format.js';
@@ -9,7 +9,7 @@ import type { ListPacked } from './packed-format.js';
 /** The reader of each format: a format that is added has a file in this folder, and a line here. */
 const READERS: { readonly [Reader in WeightReader]: unknown } = {
   'stored-4-bit': listStored,
-  'made-4-bit': listMade,
+  'quantized-on-load': listQuantizedOnLoad,
   fp8: listFp8,
   mxfp4: listMxfp4,
 };

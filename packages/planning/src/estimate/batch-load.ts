@@ -18,7 +18,7 @@ export interface BatchLoad {
   longestRow: number;
   /** Mean per step, over the steps that were read, as are the next four. */
   tokensPerStep: number;
-  /** Mean of {@link mostRepeated}. @defaultValue 0 */
+  /** Mean of repeated tokens, those of a prompt that all rows begin with included. Memory leaves these out. @defaultValue 0 */
   repeatedPerStep?: number;
   labelsPerStep: number;
   /** Sum of the squared row lengths: the work of attention is proportional to it. */
@@ -26,8 +26,8 @@ export interface BatchLoad {
   microBatchesPerStep: number;
 }
 
-/** The sizes that the memory of a pass depends on. */
-export type PassLoad = Pick<BatchLoad, 'mostTokens' | 'mostRepeated' | 'mostLabels' | 'longestRow'>;
+/** The sizes of the largest pass, which memory depends on. */
+export type LargestPass = Pick<BatchLoad, 'mostTokens' | 'mostRepeated' | 'mostLabels' | 'longestRow'>;
 
 /** A job may have millions of steps. The batches of this many, or of this many examples, represent the others. */
 const MOST_STEPS = 20_000;
@@ -66,7 +66,7 @@ class LoadSum {
   readonly #load: ExampleLoad;
   /** Length of the prefix that all rows share. It is computed once. */
   readonly #common: number;
-  readonly #most: Required<PassLoad> = { mostTokens: 0, mostRepeated: 0, mostLabels: 0, longestRow: 0 };
+  readonly #most: Required<LargestPass> = { mostTokens: 0, mostRepeated: 0, mostLabels: 0, longestRow: 0 };
   readonly #sums = { tokens: 0, repeated: 0, labels: 0, squares: 0, microBatches: 0 };
 
   constructor(examples: Examples, settings: LoadSettings) {

@@ -343,7 +343,7 @@ test('adapters on more layers take more passes, and the optimizer some for each 
   const load = { tokensPerStep: 100, labelsPerStep: 100, squaresPerStep: 1000, microBatchesPerStep: 1 };
   const architecture = model.architecture as DecoderArchitecture;
   const passes = (targets: JobToEstimate['targets'], onlyForward = false) =>
-    1e9 * stepWork({ architecture, modules: model.modules, targets, recomputedLayers: 0, onlyForward }, load).passes;
+    1e9 * stepWork({ architecture, modules: model.modules, targets, recomputedLayers: 0, onlyForward }, load).traffic;
   const { layerCount, hiddenSize, headCount, headDim } = architecture;
   const queries = targetsOf(model).filter(({ name }) => name.endsWith('q_proj'));
   const none = passes([], true);
@@ -397,7 +397,7 @@ describe('memory', () => {
     const needs = (optimizer: 'adamw' | 'adamw_8bit') =>
       memoryNeeds(job(rows, { ...training, optimizer }), { precision: 'bfloat16', recomputedLayers: 0 })!;
     const [exact, small] = [needs('adamw'), needs('adamw_8bit')];
-    const { trainedParameters, engine } = exact.memory;
+    const { trainedParameters, engine } = exact.settings;
     const saved = decoderMemory(exact) - decoderMemory(small);
     expect(saved / engine.slack / trainedParameters).toBeCloseTo(2 * (8 - 2 * (1 + 4 / 256)), 6);
   });
@@ -534,11 +534,11 @@ describe('memory on a GPU', () => {
 
   test('on the CUDA engine weights take 3 % for fragments, and everything else 4.5 % more for classes of sizes', () => {
     const planned = job(examples(16, 1024), { ...settings, batch_size: 16 }, cuda);
-    const { memory, ...rest } = memoryNeeds(planned, { precision: 'bfloat16', recomputedLayers: 0 })!;
-    const bytes = (part: Partial<typeof memory>) => decoderMemory({ memory: { ...memory, ...part }, ...rest });
-    expect(bytes({ weightBytes: memory.weightBytes + 1e9 }) - bytes({})).toBeCloseTo(1.03e9, 0);
-    const weights = 1.03 * memory.weightBytes;
-    const exact = bytes({ engine: { ...memory.engine, slack: 1 } }) - weights;
+    const { settings: ofJob, ...rest } = memoryNeeds(planned, { precision: 'bfloat16', recomputedLayers: 0 })!;
+    const bytes = (part: Partial<typeof ofJob>) => decoderMemory({ settings: { ...ofJob, ...part }, ...rest });
+    expect(bytes({ weightBytes: ofJob.weightBytes + 1e9 }) - bytes({})).toBeCloseTo(1.03e9, 0);
+    const weights = 1.03 * ofJob.weightBytes;
+    const exact = bytes({ engine: { ...ofJob.engine, slack: 1 } }) - weights;
     expect((bytes({}) - weights) / exact).toBeCloseTo(1.03 * 1.045, 6);
   });
 
@@ -768,12 +768,12 @@ describe('linear attention on a card', () => {
 
   test('keeps states of the size of its kernels', () => {
     const machine = { ...MACHINE, engine: { ...MACHINE.engine, kind: 'cuda' as const } };
-    const { memory, load } = memoryNeeds(job(examples(8, 100), {}, machine), {
+    const { settings, load } = memoryNeeds(job(examples(8, 100), {}, machine), {
       precision: 'float32',
       recomputedLayers: 0,
     })!;
     const bytes = (keepsStateGradients: boolean) =>
-      passBytes({ ...memory, engine: { ...memory.engine, keepsStateGradients } }, load);
+      passBytes({ ...settings, engine: { ...settings.engine, keepsStateGradients } }, load);
     // Four layers with four heads of 10 by 8 numbers, which are held as 64 by 64, at each 64 tokens.
     const states = (load.mostTokens * 4 * 4 * 4 * (64 * 64 - 10 * 8)) / 64;
     expect(bytes(true) - bytes(false)).toBeGreaterThanOrEqual(states);

@@ -6,10 +6,16 @@ import { loadOf } from '../objectives/objectives.js';
 import { countRounds, type StepCounts } from '../schedule.js';
 import { type Target, trainedNumbers } from '../targets.js';
 import { adaptedLayers } from './adapted-layers.js';
-import { type BatchLoad, batchLoad, evaluationLoad, type PassLoad } from './batch-load.js';
+import { type BatchLoad, batchLoad, evaluationLoad, type LargestPass } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
-import { addedMemory, bytesPerNumber, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
-import { type AdapterPasses, firstPassSeconds, type PassesLoad, secondsPerStep } from './estimate-time.js';
+import {
+  addedMemory,
+  bytesPerNumber,
+  decoderMemory,
+  type MemoryNeeds,
+  type MemorySettings,
+} from './estimate-memory.js';
+import { type AdapterPasses, firstPassSeconds, type StepLoad, secondsPerStep } from './estimate-time.js';
 import { rolloutLoad, type SamplingLoad, sampleCacheBytes, sampleSeconds } from './sampling.js';
 import { decodedMemory, weightMemory, weightTraffic } from './weight-memory.js';
 
@@ -46,7 +52,8 @@ export function memoryNeeds(
   const { architecture } = job.model;
   if (architecture.kind !== 'decoder') return null;
   const load = batchLoad(job.training, job.spec, job.steps);
-  return { memory: memoryOf(job, architecture, precision, recomputedLayers), load, evaluation: evaluationOf(job) };
+  const settings = memorySettings(job, architecture, precision, recomputedLayers);
+  return { settings, load, evaluation: evaluationOf(job) };
 }
 
 /** The job with weights that are quantized when they are read; null where it has such, or cannot. */
@@ -61,7 +68,13 @@ export function withQuantizedBase(job: JobToEstimate): JobToEstimate | null {
   }
 }
 
-/** The time and memory of a job on a machine. Null for a classifier: it is small, and no rates are measured for it. */
+/**
+ * The time and memory of a job on a machine. Null for a classifier: it is small, and no rates are measured for it.
+ *
+ * Memory (`estimate-memory.ts`) is what the trainer takes without a model, the weights, the vectors of the trained parameters, and the
+ * largest of its passes: training, evaluation, sampling, the check of the merged head. Time (`estimate-time.ts`) is the sum of a step's
+ * operations, its traffic of activations and of weights, and a call of each layer, each divided by its measured rate.
+ */
 export function estimateJob(job: JobToEstimate): Estimate | null {
   const { spec, model, machine, steps } = job;
   const { architecture } = model;
@@ -70,8 +83,8 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const load = batchLoad(job.training, spec, steps);
   const available = availableMemory(machine);
   const evaluation = evaluationOf(job);
-  const memory = memoryOf(job, architecture, precision, 0);
-  const needs = (recomputedLayers: number) => ({ memory: { ...memory, recomputedLayers }, load, evaluation });
+  const settings = memorySettings(job, architecture, precision, 0);
+  const needs = (recomputedLayers: number) => ({ settings: { ...settings, recomputedLayers }, load, evaluation });
   const peak = (recomputedLayers: number) => machine.base_memory_bytes + decoderMemory(needs(recomputedLayers));
   const layers = adaptedLayers(architecture, job.targets);
   const recomputedLayers = {
@@ -80,12 +93,12 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
     auto: () => fewestRecomputed(layers, (count) => peak(count) <= available),
   }[spec.training.recompute]();
   const rates = machine.rates[precision] ?? machine.rates.float32;
-  const ofWeights = { weights: weightTraffic(model, precision), logitsInChunk: memory.logitsInChunk };
+  const ofWeights = { weights: weightTraffic(model, precision), logitsInChunk: settings.logitsInChunk };
   const adapters = adapterPassesOf(job);
   const work = { architecture, modules: model.modules, targets: job.targets, recomputedLayers, adapters, ...ofWeights };
   // The CUDA engine's kernels for it compute in float32, without tensor cores.
   const { attention_gflops: stateGflops } = machine.kernels === 'cuda' ? machine.rates.float32 : rates;
-  const secondsOf = (passes: PassesLoad, onlyForward: boolean) =>
+  const secondsOf = (passes: StepLoad, onlyForward: boolean) =>
     secondsPerStep({ ...work, onlyForward }, passes, rates, stateGflops);
   // An objective may read its examples once more before a step.
   const perStep =
@@ -146,7 +159,7 @@ function evaluationOf({ spec, training, validation, machine }: JobToEstimate): M
   const loads = [validation, hasReference ? training : null].flatMap((examples) =>
     examples === null ? [] : [evaluationLoad(examples, spec, machine.pass_tokens)],
   );
-  const most = (of: keyof PassLoad) => Math.max(...loads.map((load) => load[of] ?? 0));
+  const most = (of: keyof LargestPass) => Math.max(...loads.map((load) => load[of] ?? 0));
   if (loads.length === 0) return null;
   return {
     mostTokens: most('mostTokens'),
@@ -156,12 +169,12 @@ function evaluationOf({ spec, training, validation, machine }: JobToEstimate): M
   };
 }
 
-function memoryOf(
+function memorySettings(
   { spec, model, targets, prompts, machine, training }: JobToEstimate,
   architecture: DecoderArchitecture,
   precision: Precision,
   recomputedLayers: number,
-): MemoryNeeds['memory'] {
+): MemorySettings {
   const trainedParameters = trainedNumbers(targets);
   const { dropout } = spec.lora;
   const { optimizer } = spec.training;
@@ -182,7 +195,7 @@ function memoryOf(
 }
 
 /** Seconds of a job outside its steps: evaluations, the reference and samples. @param secondsOf forward passes */
-function secondsOutsideSteps(job: JobToEstimate, secondsOf: (passes: PassesLoad) => number): number {
+function secondsOutsideSteps(job: JobToEstimate, secondsOf: (passes: StepLoad) => number): number {
   const { spec, training, validation, prompts, steps, machine } = job;
   const { readings, hasReference, sequences } = loadOf(training, spec.objective);
   const once = (examples: Examples) => {
@@ -221,7 +234,7 @@ function rowsPerStep({ training }: JobSpec): number {
 function groupSeconds(
   { spec, training }: JobToEstimate,
   load: BatchLoad,
-  secondsOf: (passes: PassesLoad) => number,
+  secondsOf: (passes: StepLoad) => number,
 ): number {
   const { answers, updates } = loadOf(training, spec.objective);
   const rollout = rolloutOf(spec, training, rowsPerStep(spec));

@@ -1,7 +1,7 @@
 import { type DecoderArchitecture, linearGroups } from '@lorasmith/model-folder';
 import { expect, test } from 'vitest';
 import { TINY_LAYER, tinyDecoder } from '../../test/tiny-model.js';
-import { adapterPassBytes, stepWork } from './estimate-time.js';
+import { adapterTraffic, stepWork } from './estimate-time.js';
 
 test('adapters of experts compute for the experts that each token passes, in the last layer for tokens with a label', async () => {
   const experts = {
@@ -33,7 +33,7 @@ test('an adapter that is a part of the frozen products passes the wider side of 
     return { name, in_features: inFeatures, out_features: outFeatures, rank: 4, scale: 1 };
   });
   const bytesOf = (adapters: 'separate' | 'joint', onlyForward: boolean) =>
-    adapterPassBytes({ architecture, targets, adapters, onlyForward });
+    adapterTraffic({ architecture, targets, adapters, onlyForward });
   const sides = groups.map((layers) => {
     const outputs = layers.reduce((sum, { outFeatures }) => sum + outFeatures, 0);
     return [layers[0]!.inFeatures, outputs] as const;

@@ -4,7 +4,7 @@ import { layerIndexOf, type Target, trainedNumbers } from '../targets.js';
 import { adaptedLayers, linearWork } from './adapted-layers.js';
 import type { BatchLoad } from './batch-load.js';
 import { mixerOperations } from './layer-kinds/mixer-estimates.js';
-import { expertsPerToken, mlpOperations, passedByMlp } from './layer-kinds/mlp-estimates.js';
+import { expertsPerToken, mlpOperations, mlpTraffic } from './layer-kinds/mlp-estimates.js';
 import type { WeightTraffic } from './weight-memory.js';
 
 export interface DecoderWork {
@@ -25,8 +25,8 @@ export interface DecoderWork {
  */
 export type AdapterPasses = 'one-op' | 'separate' | 'joint';
 
-/** The sizes of some passes, together. */
-export type PassesLoad = Pick<
+/** The sizes of the passes of a step, together, which time depends on. */
+export type StepLoad = Pick<
   BatchLoad,
   'tokensPerStep' | 'repeatedPerStep' | 'labelsPerStep' | 'squaresPerStep' | 'microBatchesPerStep'
 >;
@@ -37,8 +37,8 @@ export const ATTENTION_BACKWARD = 2.5;
 /** The work of one optimizer step, in 10⁹ operations and 10⁹ bytes; `states`: of linear attention. */
 export function stepWork(
   work: DecoderWork,
-  load: PassesLoad,
-): { products: number; attention: number; states: number; passes: number } {
+  load: StepLoad,
+): { products: number; attention: number; states: number; traffic: number } {
   const { architecture } = work;
   // In the last layer, what follows attention is computed only for tokens that have a label, and then the head.
   const last = layerLinears(architecture, architecture.layerCount - 1);
@@ -86,8 +86,8 @@ export function stepWork(
       1e9,
     attention: (2 * 2 * done.scores) / 1e9,
     states: (2 * 2 * done.states) / 1e9,
-    passes:
-      (load.tokensPerStep * ((meanPassBytes(architecture) * (forwards + backwards)) / 2 + adapterPassBytes(work)) +
+    traffic:
+      (load.tokensPerStep * ((meanLayerTraffic(architecture) * (forwards + backwards)) / 2 + adapterTraffic(work)) +
         (onlyForward ? 0 : OPTIMIZER_BYTES * trainedNumbers(work.targets))) /
       1e9,
   };
@@ -109,11 +109,11 @@ function layerPasses({ architecture, targets, recomputedLayers, onlyForward = fa
  * with the residual stream, and the activation of the MLP or the rows that experts gather, weight and sum. Some families add the gated
  * input of the layer with its norm, and the factor of the stream.
  */
-function meanPassBytes(architecture: DecoderArchitecture): number {
+function meanLayerTraffic(architecture: DecoderArchitecture): number {
   const { hiddenSize, layerInputs, names } = architecture;
   const ofInput = layerInputs === null ? 0 : 36 * hiddenSize + 18 * layerInputs.size;
   const ofScale = names.layerScale === null ? 0 : 24 * hiddenSize;
-  return 72 * hiddenSize + passedByMlp(architecture) + ofInput + ofScale;
+  return 72 * hiddenSize + mlpTraffic(architecture) + ofInput + ofScale;
 }
 
 /** Bytes that an optimizer step reads and writes for each trained parameter: gradients, moments and parameters in float32. */
@@ -125,7 +125,7 @@ const OPTIMIZER_BYTES = 48;
  * copies the narrower of input and output with its low-rank product, or adds to it. It reads the wider one once, for the gradient of A or
  * B.
  */
-function adapterPassNumbers(
+function adapterTrafficAtGroup(
   inFeatures: number,
   outFeatures: number,
   { adapters = 'one-op', onlyForward = false }: Pick<DecoderWork, 'adapters' | 'onlyForward'>,
@@ -147,24 +147,23 @@ function adapterPassNumbers(
  * Bytes per token that all adapters read and write in the computing type of two bytes. The products of so few columns take as long as
  * this.
  */
-export function adapterPassBytes(work: Omit<DecoderWork, 'modules' | 'recomputedLayers'>): number {
+export function adapterTraffic(work: Omit<DecoderWork, 'modules' | 'recomputedLayers'>): number {
   const { architecture, targets } = work;
   const adapted = new Set(targets.map(({ name }) => name));
-  const passed = (inFeatures: number, outFeatures: number) => adapterPassNumbers(inFeatures, outFeatures, work);
   let numbers = 0;
   for (let layer = 0; layer < architecture.layerCount; layer++) {
     for (const group of linearGroups(architecture, layer)) {
       const own = group.filter(({ name }) => adapted.has(name));
       if (own.length === 0) continue;
       const outFeatures = own.reduce((sum, module) => sum + module.outFeatures, 0);
-      numbers += passed(own[0]!.inFeatures, outFeatures);
+      numbers += adapterTrafficAtGroup(own[0]!.inFeatures, outFeatures, work);
     }
   }
   const ofExpert = work.adapters === 'joint' ? { ...work, adapters: 'separate' as const } : work;
   for (const { name, experts, in_features, out_features } of targets) {
     if (experts === undefined) continue;
     numbers +=
-      expertsPerToken(architecture, layerIndexOf(name)!) * adapterPassNumbers(in_features, out_features, ofExpert);
+      expertsPerToken(architecture, layerIndexOf(name)!) * adapterTrafficAtGroup(in_features, out_features, ofExpert);
   }
   return 2 * numbers;
 }
@@ -184,7 +183,7 @@ export interface WeightWork {
 }
 
 /** 10⁹ bytes of weights that the passes of a step read: the layers once for each micro-batch, the head for each chunk of logits. */
-export function weightGigabytes(work: DecoderWork & WeightWork, load: PassesLoad): number {
+export function weightGigabytes(work: DecoderWork & WeightWork, load: StepLoad): number {
   const { weights, logitsInChunk, architecture } = work;
   const { forwards, backwards } = layerPasses(work);
   const { microBatchesPerStep, labelsPerStep } = load;
@@ -199,17 +198,17 @@ export function weightGigabytes(work: DecoderWork & WeightWork, load: PassesLoad
  */
 export function secondsPerStep(
   work: DecoderWork & WeightWork,
-  load: PassesLoad,
+  load: StepLoad,
   rates: MachineRates,
   stateGflops: number,
 ): number {
-  const { products, attention, states, passes } = stepWork(work, load);
+  const { products, attention, states, traffic } = stepWork(work, load);
   const { forwards, backwards } = layerPasses(work);
   return (
     products / rates.matmul_gflops +
     attention / rates.attention_gflops +
     states / stateGflops +
-    passes / rates.pass_gbytes +
+    traffic / rates.pass_gbytes +
     weightGigabytes(work, load) / rates.weight_gbytes +
     (((forwards + backwards) / 2) * load.microBatchesPerStep * rates.layer_overhead_ms) / 1e3
   );

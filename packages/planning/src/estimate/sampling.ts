@@ -1,7 +1,7 @@
 import type { SampleSettings } from '@lorasmith/contracts';
 import { type DecoderArchitecture, keyValueNumbers, stateBytesPerText } from '@lorasmith/model-folder';
 import type { AnswersLoad } from '../objectives/objective.js';
-import type { PassesLoad } from './estimate-time.js';
+import type { StepLoad } from './estimate-time.js';
 
 export interface SamplingLoad {
   settings: Pick<SampleSettings, 'max_tokens'>;
@@ -71,7 +71,7 @@ const [LEAST_CHUNK, GREATEST_CHUNK] = [32, 512];
 export function sampleSeconds(
   load: SamplingLoad,
   answerTokens: number,
-  secondsOf: (passes: PassesLoad) => number,
+  secondsOf: (passes: StepLoad) => number,
 ): number {
   const { prompts, choices = 1 } = load;
   const read = sumOf(prompts, ({ length }) => length);

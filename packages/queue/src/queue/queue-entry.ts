@@ -9,7 +9,10 @@ export const PRIORITY_WEIGHTS: Readonly<Record<JobPriority, number>> = { low: 1 
  */
 export const POSITIONS_AHEAD: Readonly<Record<JobPriority, number>> = { low: -100, normal: 0, high: 100 };
 
-/** The facts about an unfinished job that the queue needs besides its status, as JSON in Redis. Scripts change it. */
+/**
+ * The facts about an unfinished job that the queue needs besides its status, as JSON in Redis. Scripts change it. It stays while a worker
+ * trains the job, and goes when the job ends or its user pauses it.
+ */
 export interface QueueEntry {
   /** The API key that owns the job; '' without one. */
   key: string;

@@ -77,7 +77,7 @@ export type EvaluationMetrics = Pick<Evaluation, 'loss' | 'perplexity' | 'accura
 /** The model as it is, for passes that only read it. */
 export interface ForwardRun {
   adapters: readonly ActingAdapter[];
-  passes: { inTimeSlice: InTimeSlice };
+  passes: { inEngineCall: InTimeSlice };
   /** The step, from 0, that is about to be done; null: an evaluation. @defaultValue null */
   step?: number | null;
   /** The adapters of the reference; none: the base alone. @defaultValue none */

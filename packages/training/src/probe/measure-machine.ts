@@ -165,21 +165,21 @@ async function measureRates(
     /** A step of this size, without what the parts take of it. */
     const measured = (size: StepSize) => {
       const [load, seconds] = [loadOf(size), stepSeconds(decoder, adapter, size)];
-      const { products, attention, passes } = stepWork(work, load);
+      const { products, attention, traffic } = stepWork(work, load);
       const ofParts =
         products / parts.matmul_gflops +
         attention / parts.attention_gflops +
         weightGigabytes(work, load) / parts.weight_gbytes;
-      return { passes, left: Math.max(0, seconds - ofParts) };
+      return { traffic, left: Math.max(0, seconds - ofParts) };
     };
     const overhead = measured(TINY).left;
     const layer_overhead_ms = (1e3 * overhead) / architecture.layerCount;
     const { pass_gbytes } = parts;
     if (pass_gbytes !== undefined) return { ...parts, pass_gbytes, layer_overhead_ms };
-    const { passes, left } = measured(FULL);
+    const { traffic, left } = measured(FULL);
     // What is left is small compared with what a busy machine changes: passes are never faster than a copy.
     const copied = passRate('float32', COPIED);
-    return { ...parts, layer_overhead_ms, pass_gbytes: passes / Math.max(left - overhead, passes / copied) };
+    return { ...parts, layer_overhead_ms, pass_gbytes: traffic / Math.max(left - overhead, traffic / copied) };
   } finally {
     adapter.dispose();
     decoder.dispose();

@@ -46,11 +46,11 @@ async function trainedOn(name: string, dtype: FloatDType): Promise<Trained> {
   const numbers = normalNumbers(adapter.parameterCount, 5).map((value) => 0.03 * value);
   adapter.setParameters(tensorOf(numbers, [numbers.length]));
   const probe = await prepareProbe(base, model, new ModelTexts());
-  const { inTimeSlice } = new PassScheduler().join();
-  const alone = await probe.alone(inTimeSlice);
+  const { inEngineCall } = new PassScheduler().join();
+  const alone = await probe.alone(inEngineCall);
   const recorded = new RecordedAdapter(adapter);
   const [adapted] = probe.run([recorded]) as [ProbeOutputs];
-  const probed = { base, adapter, probe, alone, adapted, inTimeSlice };
+  const probed = { base, adapter, probe, alone, adapted, inEngineCall };
   return { base, model, peft: adapter.toPeft(null), recorded, probed, adapter };
 }
 

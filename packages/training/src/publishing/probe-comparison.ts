@@ -26,8 +26,8 @@ export interface ProbedAdapter {
   alone: ProbeOutputs;
   /** Results of the base with the adapter. */
   adapted: ProbeOutputs;
-  /** Gives each pass a time slice among what else the process computes. */
-  inTimeSlice: InTimeSlice;
+  /** Gives each pass an engine call among what else the process computes. */
+  inEngineCall: InTimeSlice;
 }
 
 /** The distance of log-probabilities from those of the trained adapter, as a root mean square, and its bound. */
@@ -74,13 +74,13 @@ export async function compareProbe(probed: ProbedAdapter, candidate: ProbeCandid
  * @param weights - The dtypes that weights were rounded to.
  */
 export async function measuredBound(
-  { base, adapter, probe, adapted, inTimeSlice }: ProbedAdapter,
+  { base, adapter, probe, adapted, inEngineCall }: ProbedAdapter,
   weights: readonly DType[],
 ): Promise<number> {
   let largest = 0;
   for (let draw = 0; draw < DRAWS; draw++) {
     const perturbed = new PerturbedAdapter(adapter, base.groups, weights, draw);
-    const [outputs] = (await inTimeSlice(probe.tokens / 2, () => probe.run([perturbed]))) as [ProbeOutputs];
+    const [outputs] = (await inEngineCall(probe.tokens / 2, () => probe.run([perturbed]))) as [ProbeOutputs];
     largest = Math.max(largest, rmsDifference(outputs.logprobs, adapted.logprobs));
   }
   return DEPENDENT_ERRORS * largest;

@@ -70,8 +70,8 @@ export function topColumns({ values, width }: Matrix, row: number, count: number
 export interface ProbeRun {
   /** Tokens of the input; rows for a classifier. */
   readonly tokens: number;
-  /** The base alone: computed in a time slice when it is first asked for, and kept. */
-  alone(inTimeSlice: InTimeSlice): Promise<ProbeOutputs>;
+  /** The base alone: computed in an engine call when it is first asked for, and kept. */
+  alone(inEngineCall: InTimeSlice): Promise<ProbeOutputs>;
   /** The base with each of these adapters: one pass over a stream that has the input once for each. */
   run(adapters: readonly ModelAdapter[]): ProbeOutputs[];
   /** The part of it that the manifest contains. */
@@ -219,9 +219,9 @@ function classifierProbe(base: Classifier): ProbeRun {
 
 function keptResult(tokens: number, compute: () => ProbeOutputs): ProbeRun['alone'] {
   let result: ProbeOutputs | null = null;
-  return async (inTimeSlice) => {
+  return async (inEngineCall) => {
     // Another job may have computed it while this one waited.
-    result ??= await inTimeSlice(tokens / 2, () => result ?? compute());
+    result ??= await inEngineCall(tokens / 2, () => result ?? compute());
     return result;
   };
 }

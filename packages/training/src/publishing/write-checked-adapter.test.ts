@@ -102,7 +102,7 @@ async function classifier(
 async function check(made: Made<Decoder | Classifier>, options: Partial<CheckedAdapterOptions> = {}) {
   const outputFolder = await newFolder();
   const { signal } = new AbortController();
-  const alone = { texts: new ModelTexts(), inTimeSlice: new PassScheduler().join().inTimeSlice, signal };
+  const alone = { texts: new ModelTexts(), inEngineCall: new PassScheduler().join().inEngineCall, signal };
   return { outputFolder, written: await writeCheckedAdapter({ ...made, outputFolder, ...alone, ...options }) };
 }
 
@@ -208,22 +208,25 @@ test('the probe of the base is kept until its tokenizer changes, and no tensor i
   const made = await llama(folder);
   let passes = 0;
   const alone = new PassScheduler().join();
-  const inTimeSlice: InTimeSlice = async (tokens, work) => {
+  const inEngineCall: InTimeSlice = async (tokens, work) => {
     if (tokens > 0) passes++;
-    return await alone.inTimeSlice(tokens, work);
+    return await alone.inEngineCall(tokens, work);
   };
   const texts = new ModelTexts();
   // Both ask for the results of the base before either has them.
-  const [first, beside] = await Promise.all([check(made, { texts, inTimeSlice }), check(made, { texts, inTimeSlice })]);
+  const [first, beside] = await Promise.all([
+    check(made, { texts, inEngineCall }),
+    check(made, { texts, inEngineCall }),
+  ]);
   const before = liveTensorCount();
   passes = 0;
-  const second = await check(made, { texts, inTimeSlice });
+  const second = await check(made, { texts, inEngineCall });
   expect(liveTensorCount()).toBe(before);
   expect(passes).toBe(2);
   expect(second.written).toEqual(first.written);
   expect(beside.written).toEqual(first.written);
   await writeFile(join(folder, 'chat_template.jinja'), '{{ messages[0].content }}!');
-  const { probe } = (await check(made, { texts, inTimeSlice })).written;
+  const { probe } = (await check(made, { texts, inEngineCall })).written;
   expect(passes).toBe(5);
   expect(JSON.stringify(probe)).toContain('!');
   freed(made);

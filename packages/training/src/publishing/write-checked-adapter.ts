@@ -19,8 +19,8 @@ export interface CheckedAdapterOptions {
   /** Receives the PEFT files. It must exist, and nobody reads it yet. */
   outputFolder: string;
   texts: ModelTexts;
-  /** Gives each pass a time slice among what else the process computes. */
-  inTimeSlice: InTimeSlice;
+  /** Gives each pass an engine call among what else the process computes. */
+  inEngineCall: InTimeSlice;
   signal: AbortSignal;
 }
 
@@ -39,33 +39,33 @@ export interface CheckedAdapter {
  * as the one in memory; the merged model gives the same log-probabilities, up to rounding.
  *
  * Costs two forward passes of some 160 tokens and one merge. The first adapter of a base in memory costs one more pass, and
- * the tokenizer is loaded for it; a model that amplifies rounding errors costs four more. Each is one time slice.
+ * the tokenizer is loaded for it; a model that amplifies rounding errors costs four more. Each is one engine call.
  *
  * @throws ProductError non_finite_loss, merge_not_finite, adapter_check_failed naming what differs and by how much;
  * cancelled. The content of the output folder must then be discarded.
  */
 export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promise<CheckedAdapter> {
   const { base, model, adapter, texts, signal } = options;
-  const inTimeSlice: InTimeSlice = (tokens, work) =>
-    options.inTimeSlice(tokens, () => {
+  const inEngineCall: InTimeSlice = (tokens, work) =>
+    options.inEngineCall(tokens, () => {
       throwIfStopped(signal);
       return work();
     });
   const trained = adapter.toPeft(model.name);
   const [{ meant, files, read }, probe] = await allOf(writeAndRead(options, trained), prepareProbe(base, model, texts));
-  if (read.exact) await inTimeSlice(0, () => checkMatrices(adapter, read.trained, base));
-  const alone = await probe.alone(inTimeSlice);
+  if (read.exact) await inEngineCall(0, () => checkMatrices(adapter, read.trained, base));
+  const alone = await probe.alone(inEngineCall);
   const recorded = new RecordedAdapter(adapter);
   // A pass gives the same numbers of the same matrices.
   const [inMemory, fromFiles] = (await (read.exact
-    ? inTimeSlice(probe.tokens / 2, () => probe.run([recorded]))
-    : inTimeSlice(probe.tokens, () => probeAsRead(probe, recorded, read.trained, base)))) as [
+    ? inEngineCall(probe.tokens / 2, () => probe.run([recorded]))
+    : inEngineCall(probe.tokens, () => probeAsRead(probe, recorded, read.trained, base)))) as [
     ProbeOutputs,
     ProbeOutputs?,
   ];
   checkFinite(inMemory.logits, 'The base with the trained adapter');
   const adapterDifference = rmsDifference(alone.logprobs, inMemory.logprobs);
-  const probed = { base, adapter, probe, alone, adapted: inMemory, inTimeSlice };
+  const probed = { base, adapter, probe, alone, adapted: inMemory, inEngineCall };
   const size = rmsSpread(alone.logits) + adapterDifference;
   const asRead =
     fromFiles === undefined
@@ -110,12 +110,12 @@ export async function checkMerged(
   recorded: RecordedAdapter,
   layers: ReadonlyMap<string, MergedLayer>,
 ): Promise<ProbeComparison> {
-  const { base, adapter, probe, alone, adapted, inTimeSlice } = probed;
+  const { base, adapter, probe, alone, adapted, inEngineCall } = probed;
   // In a model that amplifies rounding errors, log-probabilities may not show it.
   const missing = adapter.modules.filter((name) => !layers.has(name));
   if (missing.length > 0) throw checkFailed(`The merged model leaves out ${missing.join(', ')}.`);
   const asMerged = new MergedModel(recorded, layers);
-  const [outputs] = await inTimeSlice(probe.tokens / 2, () => {
+  const [outputs] = await inEngineCall(probe.tokens / 2, () => {
     const results = probe.run([asMerged]) as [ProbeOutputs];
     asMerged.compareOthers(base.groups);
     return results;

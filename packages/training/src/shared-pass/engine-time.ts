@@ -2,7 +2,7 @@ import { setImmediate, setTimeout } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
 
 /**
- * Does one bounded call of the engine in a time slice of this job. Other jobs of the process, and its messages, continue before and after it.
+ * Does one bounded call of the engine for this job. Other jobs of the process, and its messages, continue before and after it.
  * @param tokens what it costs, in tokens of a pass that trains: a forward pass alone costs half of its own
  */
 export type InTimeSlice = <Result>(tokens: number, work: () => Result) => Promise<Result>;
@@ -16,9 +16,9 @@ export const FORWARD_SHARE = 0.5;
  * - `cancel`: the user cancelled the job.
  * - `shutdown`: the worker shuts down.
  * - `time-limit`: the job has used up its time.
- * - `lost-lock`: another worker may have the job, so nothing may be written any more.
+ * - `lost-job`: another worker may have the job, so nothing may be written any more.
  */
-export type StopReason = 'cancel' | 'shutdown' | 'time-limit' | 'lost-lock';
+export type StopReason = 'cancel' | 'shutdown' | 'time-limit' | 'lost-job';
 
 /** Checks that a job is to continue. @throws ProductError cancelled when the signal is aborted */
 export function throwIfStopped(signal: AbortSignal): void {
@@ -89,13 +89,13 @@ const MOST_SAVED_MS = 50;
 interface ConcurrentWork {
   /** @param headStartMs time that the work gets at once. @defaultValue 0 */
   during<Result>(work: () => Promise<Result>, headStartMs?: number): Promise<Result>;
-  /** Waits for a time slice. Work under way needs no time meanwhile. */
+  /** Waits for an engine call. Work under way needs no time meanwhile. */
   whileWaiting<Result>(wait: () => Promise<Result>): Promise<Result>;
 }
 
 /** Leaves time between passes to work that awaits files and threads, while there is such work. */
 export class ConcurrentTime {
-  /** Works under way that wait for no time slice. */
+  /** Works under way that wait for no engine call. */
   #count = 0;
   /** Milliseconds that the passes owe to them. */
   #owedMs = 0;

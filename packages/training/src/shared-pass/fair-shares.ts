@@ -8,7 +8,7 @@ export interface Share {
   jobWeight: number;
 }
 
-/** Work that waits for a time slice. */
+/** Work that waits for an engine call. */
 export interface Claim {
   account: JobAccount;
   /** The cost. */
@@ -47,12 +47,12 @@ export class JobAccount extends Account {
 /**
  * Start-time fair queuing over tokens (Goyal, Vin, Cheng 1996), with two levels: keys, and the jobs of a key.
  *
- * Of those that wait, the one that has had the least for its weight always gets the next time slice. Others join it, in the same order,
+ * Of those that wait, the one that has had the least for its weight always gets the next engine call. Others join it, in the same order,
  * unless they are ahead of another that waits by more than {@link FairShares.slack} tokens: a job with large micro-batches
  * must not make every pass of a small one long. A job that did not wait for a while has no claim to the time that it left.
  *
  * While one waits, another gets at most `(its weight / that one's weight) · (largest + slack) + slack + largest` tokens, where
- * `largest` is the most that one of them gets in one time slice. This is true for the keys, and for the jobs of a key.
+ * `largest` is the most that one of them gets in one engine call. This is true for the keys, and for the jobs of a key.
  */
 export class FairShares {
   /** The tokens by which a joining job may be ahead. */
@@ -90,7 +90,7 @@ export class FairShares {
   }
 
   /**
-   * Chooses the jobs of the next time slice, and charges them.
+   * Chooses the jobs of the next engine call, and charges them.
    * @param waiting in the order in which they came; at most one of each job
    * @param joins true if a pass that has these can also have the next one
    * @returns the first job, and those that join it; empty only if none waits

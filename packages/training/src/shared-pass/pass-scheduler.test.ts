@@ -21,7 +21,7 @@ describe('turns', () => {
     const order: string[] = [];
     const job = async (name: string, tokens: number, turns: number) => {
       const passes = scheduler.join();
-      for (let i = 0; i < turns; i++) await passes.inTimeSlice(tokens, () => order.push(name));
+      for (let i = 0; i < turns; i++) await passes.inEngineCall(tokens, () => order.push(name));
       passes.leave();
     };
     await Promise.all([job('large', 300, 2), job('small', 100, 5), job('other', 100, 5)]);
@@ -31,10 +31,10 @@ describe('turns', () => {
   test('one that throws is over for its own job alone', async () => {
     const scheduler = new PassScheduler();
     const [bad, good] = [scheduler.join(), scheduler.join()];
-    const failed = bad.inTimeSlice(1, () => {
+    const failed = bad.inEngineCall(1, () => {
       throw new Error('mine');
     });
-    const done = good.inTimeSlice(1, () => 'yours');
+    const done = good.inEngineCall(1, () => 'yours');
     await expect(failed).rejects.toThrow('mine');
     expect(await done).toBe('yours');
   });
@@ -43,12 +43,12 @@ describe('turns', () => {
     const scheduler = new PassScheduler();
     const stopping = new AbortController();
     const [stopped, other] = [scheduler.join({ signal: stopping.signal }), scheduler.join()];
-    const all = other.inTimeSlice(1, () => stopping.abort('cancel'));
+    const all = other.inEngineCall(1, () => stopping.abort('cancel'));
     const ran: string[] = [];
-    const waiting = stopped.inTimeSlice(1, () => ran.push('stopped'));
+    const waiting = stopped.inEngineCall(1, () => ran.push('stopped'));
     await expect(waiting).rejects.toMatchObject({ code: 'cancelled' });
     await all;
-    await expect(stopped.inTimeSlice(1, () => ran.push('again'))).rejects.toMatchObject({ code: 'cancelled' });
+    await expect(stopped.inEngineCall(1, () => ran.push('again'))).rejects.toMatchObject({ code: 'cancelled' });
     expect(ran).toEqual([]);
   });
 
@@ -59,13 +59,13 @@ describe('turns', () => {
     const beside = other.concurrently(async () => {
       // As many file operations as a checkpoint has.
       for (let i = 0; i < 30; i++) await setTimeout(1);
-      return await other.inTimeSlice(1, () => turns);
+      return await other.inEngineCall(1, () => turns);
     }, A_MINUTE_MS);
     let needed: number | null = null;
     void beside.then((count) => {
       needed = count;
     });
-    while (needed === null) await busy.inTimeSlice(1, () => turns++);
+    while (needed === null) await busy.inEngineCall(1, () => turns++);
     expect(await beside).toBeLessThan(10);
   });
 
@@ -78,7 +78,7 @@ describe('turns', () => {
       const before = await scheduler.concurrently(() => setTimeout(1).then(() => turns), A_MINUTE_MS);
       between = await other.concurrently(() => setTimeout(1).then(() => turns - before), A_MINUTE_MS);
     })();
-    while (between === null) await busy.inTimeSlice(1, () => turns++);
+    while (between === null) await busy.inEngineCall(1, () => turns++);
     await both;
     expect(between).toBe(0);
   });
@@ -277,7 +277,7 @@ describe('generation', () => {
       fail: (error) => failed.push(error),
     };
     scheduler.wake();
-    expect(await scheduler.join().inTimeSlice(1, () => 'done')).toBe('done');
+    expect(await scheduler.join().inEngineCall(1, () => 'done')).toBe('done');
     expect(failed).toEqual([new Error('broken')]);
   });
 });

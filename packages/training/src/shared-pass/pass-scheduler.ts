@@ -33,14 +33,14 @@ export interface Participant {
    */
   lossAndGradients(microBatch: MicroBatch): Promise<OwnLoss>;
   /**
-   * Does one call of the engine that is not shared, such as a batch of an evaluation, in a time slice of the job.
+   * Does one call of the engine that is not shared, such as a batch of an evaluation, for the job.
    * @param tokens what it costs, in tokens of a pass that trains; a forward pass alone costs half of its own
    * @param work synchronous, and bounded: no other job computes meanwhile
    * @throws as {@link lossAndGradients}
    */
-  inTimeSlice: InTimeSlice;
+  inEngineCall: InTimeSlice;
   /**
-   * Does work that awaits files, threads and time slices. While passes run, they leave it some time between them. Otherwise only one
+   * Does work that awaits files, threads and engine calls. While passes run, they leave it some time between them. Otherwise only one
    * file operation would complete per pass.
    * @param headStartMs time that it gets at once. @defaultValue 0
    */
@@ -66,7 +66,7 @@ const EQUAL: Share = { key: '', keyWeight: 1, jobWeight: 1 };
 const GENERATION_SHARE = 0.25;
 
 /**
- * Has the jobs of a process compute in time slices on the base model that they share. Each job has a loop of its own that awaits
+ * Has the jobs of a process compute in engine calls on the base model that they share. Each job has a loop of its own that awaits
  * its passes: every participant that waits when a pass begins is in it, by fair shares and up to a number of tokens. So a job joins and
  * leaves between two passes, and what one waits for delays no other.
  *
@@ -112,7 +112,7 @@ export class PassScheduler {
     const concurrent = this.#concurrent.open();
     return {
       lossAndGradients: (microBatch) => wait(microBatch.batch.computed, { kind: 'micro-batch', microBatch }),
-      inTimeSlice: <Result>(tokens: number, run: () => Result) =>
+      inEngineCall: <Result>(tokens: number, run: () => Result) =>
         concurrent.whileWaiting(() => wait<Result>(tokens, { kind: 'call', run })),
       concurrently: (work, headStartMs) => concurrent.during(work, headStartMs),
       leave: () => {

@@ -14,7 +14,7 @@ test('what is reserved beside runs counts for whatever is reserved after it', as
   );
   if (model.architecture.kind !== 'decoder') expect.fail('The model is no decoder.');
   const needs: MemoryNeeds = {
-    memory: {
+    settings: {
       ...{ architecture: model.architecture, weightBytes: 5e9, decodedBytes: 0, targets: [], trainedParameters: 0 },
       ...{ optimizer: 'adamw', precision: 'float32', recomputedLayers: 0, dropout: 0, logitsInChunk: 0 },
       ...{ engine: engineMemory(MACHINE.engine), sampleCacheBytes: 0 },

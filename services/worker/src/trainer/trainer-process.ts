@@ -34,7 +34,7 @@ export interface TrainerLimits {
 
 export const DEFAULT_TRAINER_LIMITS: TrainerLimits = {
   silenceMs: 120_000,
-  stopMs: { cancel: 30_000, shutdown: 20_000, 'time-limit': 60_000, 'lost-lock': 10_000 },
+  stopMs: { cancel: 30_000, shutdown: 20_000, 'time-limit': 60_000, 'lost-job': 10_000 },
   endMs: 5_000,
 };
 

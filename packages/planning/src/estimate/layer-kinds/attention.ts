@@ -1,5 +1,5 @@
 import { type DecoderArchitecture, headsOf, type LayerAttention, mixersOf } from '@lorasmith/model-folder';
-import type { PassLoad } from '../batch-load.js';
+import type { LargestPass } from '../batch-load.js';
 import { isAdapted, type MixerContext, type MixerEstimate, type MixerOperations } from './mixer-estimate.js';
 
 /** The numbers of a token: those that attention gives, and with its queries those of its keys and values. */
@@ -28,7 +28,7 @@ export const attentionEstimate: MixerEstimate<LayerAttention> = {
     return shared + 4 * exact + width * (qkv + attended + gate + normed) + savedScores(context, load);
   },
 
-  passing: () => 0,
+  transient: () => 0,
 
   /** Gradients by queries, keys and values before and after their norms; their parts, inputs and gradients in float32, too. */
   gradients(own, context) {
@@ -44,10 +44,10 @@ export const attentionEstimate: MixerEstimate<LayerAttention> = {
   repeated(_, context, load) {
     const { architecture, width } = context;
     const { names, attention } = architecture;
-    const { kept, passing } = repeatedScores(context, load);
+    const { kept, transient } = repeatedScores(context, load);
     // A gate has its own copy of the input of the output projection anyway.
     const isRead = attention.outputGate === null && isAdapted(context, names.attentionOutput);
-    return { kept: kept + (isRead ? load.mostTokens * width * sizesOf(context).attended : 0), passing };
+    return { kept: kept + (isRead ? load.mostTokens * width * sizesOf(context).attended : 0), transient };
   },
 
   operations: scoreOperations,
@@ -61,18 +61,18 @@ const LONGEST_WITH_WEIGHTS = 512;
 /** Bytes per token of the weights of attention that a layer keeps: none with the fused op, and none of long rows. */
 export function savedScores(
   { architecture, engine, width }: Pick<MixerContext, 'architecture' | 'engine' | 'width'>,
-  { longestRow }: Pick<PassLoad, 'longestRow'>,
+  { longestRow }: Pick<LargestPass, 'longestRow'>,
 ): number {
   return engine.fused || longestRow > LONGEST_WITH_WEIGHTS ? 0 : width * architecture.headCount * longestRow;
 }
 
 /** Bytes of queries, keys, values and outputs of attention for rows with a shared prompt: those that are kept, and those of a token. */
-export function repeatedScores(context: MixerContext, load: PassLoad): { kept: number; passing: number } {
+export function repeatedScores(context: MixerContext, load: LargestPass): { kept: number; transient: number } {
   const { architecture, layer, width } = context;
   const { keyValueHeadCount, headDim } = headsOf(architecture, layer);
   const numbers = 2 * architecture.headCount * headDim + 2 * keyValueHeadCount * headDim;
   const perToken = 4 * architecture.headCount + width * numbers + savedScores(context, load);
-  return { kept: (load.mostRepeated ?? 0) * perToken, passing: width * numbers };
+  return { kept: (load.mostRepeated ?? 0) * perToken, transient: width * numbers };
 }
 
 /** A causal row of n tokens has n² / 2 scores in each head. Heads of latent attention are padded. */

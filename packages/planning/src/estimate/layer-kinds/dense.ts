@@ -7,12 +7,12 @@ export function gateUpWidth({ mlp }: DecoderArchitecture, intermediateSize: numb
 }
 
 /** Bytes that the passes between the products of an MLP read and write for each of its numbers. */
-export function passedPerNumber({ mlp }: DecoderArchitecture): number {
+export function trafficPerNumber({ mlp }: DecoderArchitecture): number {
   return mlp.gated ? 18 : 10;
 }
 
 /** Bytes of tensors that live within the backward pass of an MLP. */
-export function densePassing(intermediateSize: number, { architecture, engine, width }: MlpContext): number {
+export function denseTransient(intermediateSize: number, { architecture, engine, width }: MlpContext): number {
   const gateUp = gateUpWidth(architecture, intermediateSize);
   // Gate, up, their activation, its slope and their gradients are float32.
   const copies = engine.fused ? 0 : 4 * (gateUp + 6 * intermediateSize);
@@ -22,11 +22,11 @@ export function densePassing(intermediateSize: number, { architecture, engine, w
 export const denseEstimate: MlpEstimate<DenseMlp> = {
   saved: (own, { architecture, width }) => width * gateUpWidth(architecture, widthOf(own, architecture)),
 
-  passing: (own, context) => densePassing(widthOf(own, context.architecture), context),
+  transient: (own, context) => denseTransient(widthOf(own, context.architecture), context),
 
   operations: () => 0,
 
-  passed: (own, architecture) => passedPerNumber(architecture) * widthOf(own, architecture),
+  traffic: (own, architecture) => trafficPerNumber(architecture) * widthOf(own, architecture),
 
   expertsPerToken: () => 0,
 };

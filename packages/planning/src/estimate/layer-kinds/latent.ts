@@ -22,7 +22,7 @@ export const latentEstimate: MixerEstimate<LatentAttention> = {
     return 4 * exact + width * (4 * attended + adapted + latents) + savedScores(context, load);
   },
 
-  passing: () => 0,
+  transient: () => 0,
 
   /** Gradients by queries, keys and values as attention has them, twice while they are taken apart, and by what the projections give. */
   gradients({ plainDim, rotaryDim, valueDim }, { architecture, width }) {

@@ -34,22 +34,22 @@ export const linearEstimate: MixerEstimate<LinearAttention> = {
    * Queries and keys in float32. On processors in addition their gradients of each value head, and those by the convolution's sums; on a GPU
    * three vectors of each value head and the gradients by its states.
    */
-  passing(own, { engine, width }) {
+  transient(own, { engine, width }) {
     const { mixed, values } = linearAttentionSizes(own);
     const { keyHeadCount, valueHeadCount, keyHeadDim } = own;
-    const passing = width * (4 * mixed + 4 * values);
+    const transient = width * (4 * mixed + 4 * values);
     if (engine.keepsStateGradients) {
       const vectors = (2 * keyHeadCount + 3 * valueHeadCount) * cudaHeadSize(own)!;
-      return 4 * (vectors + 2 * valueHeadCount) + keptStates(own, engine) + passing;
+      return 4 * (vectors + 2 * valueHeadCount) + keptStates(own, engine) + transient;
     }
-    return 4 * (2 * (keyHeadCount + valueHeadCount) * keyHeadDim + mixed) + passing;
+    return 4 * (2 * (keyHeadCount + valueHeadCount) * keyHeadDim + mixed) + transient;
   },
 
   gradients: () => 0,
 
   repeated(own, { engine, width }, { mostRepeated = 0 }) {
     const { mixed, values } = linearAttentionSizes(own);
-    return { kept: mostRepeated * keptStates(own, engine), passing: width * (mixed + values) };
+    return { kept: mostRepeated * keptStates(own, engine), transient: width * (mixed + values) };
   },
 
   /** A state is read twice and changed twice. */

@@ -1,5 +1,5 @@
 import type { DecoderArchitecture, Mixer, MixerOf } from '@lorasmith/model-folder';
-import type { PassLoad } from '../batch-load.js';
+import type { LargestPass } from '../batch-load.js';
 import { attentionEstimate } from './attention.js';
 import { latentEstimate } from './latent.js';
 import { linearEstimate } from './linear.js';
@@ -18,16 +18,16 @@ function mixerIn({ layers }: DecoderArchitecture, layer: number): { own: Mixer; 
 }
 
 /** See {@link MixerEstimate.saved}. */
-export function savedByMixer(context: MixerContext, load: PassLoad): number {
+export function savedByMixer(context: MixerContext, load: LargestPass): number {
   const { own, estimate } = mixerIn(context.architecture, context.layer);
   return estimate.saved(own, context, load);
 }
 
-/** See {@link MixerEstimate.passing}: of all layers the most. */
-export function mixerPassing(context: Omit<MixerContext, 'layer'>): number {
+/** See {@link MixerEstimate.transient}: of all layers the most. */
+export function mixerTransient(context: Omit<MixerContext, 'layer'>): number {
   const ofLayers = context.architecture.layers.map((_, layer) => {
     const { own, estimate } = mixerIn(context.architecture, layer);
-    return estimate.passing(own, { ...context, layer });
+    return estimate.transient(own, { ...context, layer });
   });
   return Math.max(...ofLayers);
 }
@@ -39,7 +39,7 @@ export function mixerGradients(context: MixerContext): number {
 }
 
 /** See {@link MixerEstimate.repeated}. */
-export function repeatedInMixer(context: MixerContext, load: PassLoad): { kept: number; passing: number } {
+export function repeatedInMixer(context: MixerContext, load: LargestPass): { kept: number; transient: number } {
   const { own, estimate } = mixerIn(context.architecture, context.layer);
   return estimate.repeated(own, context, load);
 }

@@ -9,11 +9,11 @@ export interface MlpEstimate<Own extends Mlp> {
   /** Bytes kept between forward and backward pass. @param layer the index of its layer */
   saved(own: Own, context: MlpContext, layer: number): number;
   /** Bytes of tensors that live within its backward pass. */
-  passing(own: Own, context: MlpContext): number;
+  transient(own: Own, context: MlpContext): number;
   /** Multiply-adds of a token, without those of linear layers. */
   operations(own: Own, architecture: DecoderArchitecture): number;
   /** Bytes that element-wise ops read and write, forward and backward, without those of the norm of its input. */
-  passed(own: Own, architecture: DecoderArchitecture): number;
+  traffic(own: Own, architecture: DecoderArchitecture): number;
   /** The experts that a token passes. */
   expertsPerToken(own: Own): number;
 }

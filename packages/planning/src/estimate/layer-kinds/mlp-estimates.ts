@@ -1,5 +1,5 @@
 import type { DecoderArchitecture, Mlp, MlpOf } from '@lorasmith/model-folder';
-import { denseEstimate, densePassing } from './dense.js';
+import { denseEstimate, denseTransient } from './dense.js';
 import type { MlpContext, MlpEstimate } from './mlp-estimate.js';
 import { parallelEstimate } from './parallel.js';
 import { sparseEstimate } from './sparse.js';
@@ -21,13 +21,13 @@ export function savedByMlp(context: MlpContext, layer: number): number {
   return estimateOf(own).saved(own, context, layer);
 }
 
-/** See {@link MlpEstimate.passing}: of all layers the most, and never less than of an MLP of the usual width, also where all are sparse. */
-export function mlpPassing(context: MlpContext): number {
+/** See {@link MlpEstimate.transient}: of all layers the most, and never less than of an MLP of the usual width, also where all are sparse. */
+export function mlpTransient(context: MlpContext): number {
   const { layers, intermediateSize } = context.architecture;
   // Layers that are alike share their settings.
   const different = [...new Set(layers.map(({ mlp }) => mlp))];
-  const ofLayers = different.map((own) => estimateOf(own).passing(own, context));
-  return Math.max(densePassing(intermediateSize, context), ...ofLayers);
+  const ofLayers = different.map((own) => estimateOf(own).transient(own, context));
+  return Math.max(denseTransient(intermediateSize, context), ...ofLayers);
 }
 
 /** See {@link MlpEstimate.operations}. */
@@ -36,9 +36,9 @@ export function mlpOperations(architecture: DecoderArchitecture, layer: number):
   return estimateOf(own).operations(own, architecture);
 }
 
-/** See {@link MlpEstimate.passed}: of all layers the mean. */
-export function passedByMlp(architecture: DecoderArchitecture): number {
-  const ofLayers = architecture.layers.map(({ mlp: own }) => estimateOf(own).passed(own, architecture));
+/** See {@link MlpEstimate.traffic}: of all layers the mean. */
+export function mlpTraffic(architecture: DecoderArchitecture): number {
+  const ofLayers = architecture.layers.map(({ mlp: own }) => estimateOf(own).traffic(own, architecture));
   return ofLayers.reduce((sum, bytes) => sum + bytes, 0) / ofLayers.length;
 }
 

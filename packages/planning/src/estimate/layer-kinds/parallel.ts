@@ -1,7 +1,7 @@
 import type { DenseMlp, ParallelMlp } from '@lorasmith/model-folder';
 import { denseEstimate } from './dense.js';
 import type { MlpEstimate } from './mlp-estimate.js';
-import { expertOperations, passedByExperts, passingInExperts, savedByExperts } from './sparse.js';
+import { expertOperations, expertTraffic, savedByExperts, transientInExperts } from './sparse.js';
 
 /** The MLP in parallel with the experts. */
 function mlpOf({ intermediateSize }: ParallelMlp): DenseMlp {
@@ -15,15 +15,15 @@ export const parallelEstimate: MlpEstimate<ParallelMlp> = {
     return savedByExperts(own.experts, context, layer) + denseEstimate.saved(mlpOf(own), context, layer) + ofNorms;
   },
 
-  passing: (own, context) =>
-    Math.max(denseEstimate.passing(mlpOf(own), context), passingInExperts(own.experts, context, false)),
+  transient: (own, context) =>
+    Math.max(denseEstimate.transient(mlpOf(own), context), transientInExperts(own.experts, context, false)),
 
   operations: ({ experts }, architecture) => expertOperations(experts, architecture),
 
   /** MLP and experts are each normed, and read the stream times their own factors. */
-  passed: (own, architecture) =>
-    passedByExperts(own.experts, architecture) +
-    denseEstimate.passed(mlpOf(own), architecture) +
+  traffic: (own, architecture) =>
+    expertTraffic(own.experts, architecture) +
+    denseEstimate.traffic(mlpOf(own), architecture) +
     96 * architecture.hiddenSize,
 
   expertsPerToken: ({ experts }) => experts.perToken,

@@ -1,6 +1,6 @@
 import { type DecoderArchitecture, type Experts, lastPartOf, type SparseMlp } from '@lorasmith/model-folder';
 import { layerIndexOf } from '../../targets.js';
-import { densePassing, gateUpWidth, passedPerNumber } from './dense.js';
+import { denseTransient, gateUpWidth, trafficPerNumber } from './dense.js';
 import type { MlpContext, MlpEstimate } from './mlp-estimate.js';
 
 export const sparseEstimate: MlpEstimate<SparseMlp> = {
@@ -12,21 +12,21 @@ export const sparseEstimate: MlpEstimate<SparseMlp> = {
     return savedByExperts(experts, context, layer) + ofShared;
   },
 
-  passing({ experts }, context) {
+  transient({ experts }, context) {
     const { shared } = experts;
-    const ofExperts = passingInExperts(experts, context, shared === null);
-    return Math.max(ofExperts, shared === null ? 0 : densePassing(shared.intermediateSize, context));
+    const ofExperts = transientInExperts(experts, context, shared === null);
+    return Math.max(ofExperts, shared === null ? 0 : denseTransient(shared.intermediateSize, context));
   },
 
   /** No adapter acts at the router, so it is not among the linear layers. */
   operations: ({ experts }, architecture) =>
     experts.count * architecture.hiddenSize + expertOperations(experts, architecture),
 
-  passed({ experts }, architecture) {
+  traffic({ experts }, architecture) {
     const { shared } = experts;
     const ofShared =
-      shared === null ? 0 : passedPerNumber(architecture) * shared.intermediateSize + 24 * architecture.hiddenSize;
-    return passedByExperts(experts, architecture) + ofShared;
+      shared === null ? 0 : trafficPerNumber(architecture) * shared.intermediateSize + 24 * architecture.hiddenSize;
+    return expertTraffic(experts, architecture) + ofShared;
   },
 
   expertsPerToken: ({ experts }) => experts.perToken,
@@ -56,7 +56,7 @@ export function savedByExperts(
  * Bytes within the backward pass of the experts that a token passes.
  * @param isAlone true without a shared expert or an MLP next to them
  */
-export function passingInExperts(
+export function transientInExperts(
   { perToken, intermediateSize }: Experts,
   context: MlpContext,
   isAlone: boolean,
@@ -73,7 +73,7 @@ export function passingInExperts(
     targets.some(({ name, experts }) => experts !== undefined && lastPartOf(name) === parameter);
   const ofGateUp = learns('gate_up_proj') ? width * (gateUp + 2 * hiddenSize) : 0;
   const ofDown = learns('down_proj') ? width * hiddenSize + ofWeights : 0;
-  const ofUnit = densePassing(intermediateSize, context);
+  const ofUnit = denseTransient(intermediateSize, context);
   // The gradient through the router is float32; those through a shared expert or an MLP are in memory at the same time.
   const ofTokens = (4 + (isAlone ? 0 : 2 * width)) * hiddenSize;
   return perToken * Math.max(ofUnit, ofWeights, ofProduct, ofGateUp, ofDown) + ofTokens;
@@ -85,7 +85,7 @@ export function expertOperations({ perToken, intermediateSize }: Experts, { hidd
 }
 
 /** Bytes that experts gather, weight and sum of a token. */
-export function passedByExperts({ perToken, intermediateSize }: Experts, architecture: DecoderArchitecture): number {
-  const perNumber = passedPerNumber(architecture) + WEIGHTING_BYTES;
+export function expertTraffic({ perToken, intermediateSize }: Experts, architecture: DecoderArchitecture): number {
+  const perNumber = trafficPerNumber(architecture) + WEIGHTING_BYTES;
   return perToken * (perNumber * intermediateSize + 12 * architecture.hiddenSize);
 }

@@ -34,7 +34,7 @@ export class GroupRelative implements Objective<AnswerBatch, SampledGroups, Answ
 
   async context(examples: SampledGroups, batches: readonly ArrayLike<number>[], run: ForwardRun): Promise<StepContext> {
     const groups = await examples.context(batches, run, (answers, { passes }, adapters) =>
-      passes.inTimeSlice(FORWARD_SHARE * answers.tokens.ids.length, () =>
+      passes.inEngineCall(FORWARD_SHARE * answers.tokens.ids.length, () =>
         this.#logProbabilities(answers, { adapters }),
       ),
     );

@@ -48,7 +48,7 @@ export function calculatedRewards(grader: CompiledGrader, { text, rows }: Answer
         const item = rows.at(line);
         // Graders may take some milliseconds of each answer.
         rewards.push(
-          await passes.inTimeSlice(0, () =>
+          await passes.inEngineCall(0, () =>
             answers.map(({ ids }) => grader.grade({ item, text: textOfIds(ids, text) })),
           ),
         );
@@ -82,7 +82,8 @@ export function webhookRewards(
   return {
     async of(prompts, { step = null, passes }) {
       const items: string[] = [];
-      for (const prompt of prompts) items.push(...(await passes.inTimeSlice(0, () => itemsOf(prompt, { text, rows }))));
+      for (const prompt of prompts)
+        items.push(...(await passes.inEngineCall(0, () => itemsOf(prompt, { text, rows }))));
       const batches = batchesOf(items).map((some) => ({ step: step === null ? null : step + 1, items: some }));
       const rewards = (await mapWithConcurrency(batches, AT_ONCE, rewardsOf)).flat();
       let next = 0;

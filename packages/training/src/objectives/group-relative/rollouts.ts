@@ -111,7 +111,7 @@ export class Rollouts {
       prompts.map(({ ids }) => ids),
     );
     const memory = { cacheTokens: sampleCacheTokens(load), maxTexts: choices * prompts.length };
-    const answers = await generateAnswers(base, requests, { ...memory, inTimeSlice: run.passes.inTimeSlice });
+    const answers = await generateAnswers(base, requests, { ...memory, inEngineCall: run.passes.inEngineCall });
     return answers.map((group) =>
       group.map(({ ids, logProbabilities, hasEnded }) => ({
         ids: Int32Array.from(ids),

@@ -44,7 +44,7 @@ export class Preference implements Objective<PreferenceBatch, JudgedExamples, Pr
     { adapters, passes }: ForwardRun,
   ): Promise<StepContext> {
     return examples.context(batches, (batch) =>
-      passes.inTimeSlice(FORWARD_SHARE * batch.tokens.ids.length, () => this.scores(batch, { adapters })),
+      passes.inEngineCall(FORWARD_SHARE * batch.tokens.ids.length, () => this.scores(batch, { adapters })),
     );
   }
 

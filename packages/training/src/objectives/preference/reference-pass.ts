@@ -115,7 +115,7 @@ class ReferencePass {
       if (!indices.some((index) => Number.isNaN(scores[this.#width * index]!))) continue;
       throwIfStopped(options.signal);
       const batch = judged.scored(indices);
-      const found = await passes.inTimeSlice(FORWARD_SHARE * batch.tokens.ids.length, () =>
+      const found = await passes.inEngineCall(FORWARD_SHARE * batch.tokens.ids.length, () =>
         this.#loss.scores(batch, { adapters: this.#adapters }),
       );
       if (!found.every(Number.isFinite)) throw notFinite(examples.lineOf(indices[0]!));

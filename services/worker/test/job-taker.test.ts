@@ -13,12 +13,12 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { aJobSpec } from '../../../packages/queue/test/a-job-spec.js';
 import { prefix, redis, useRedis } from '../../../test/use-redis.js';
-import { TrainQueue, type TrainQueueOptions } from '../src/train-queue.js';
+import { JobTaker, type JobTakerOptions } from '../src/job-taker.js';
 
 const KEYS = ['a', 'b'].map((letter) => `key_${letter.repeat(24)}` as KeyId) as [KeyId, KeyId];
 
 let store: JobStore;
-let queues: TrainQueue[];
+let queues: JobTaker[];
 /** The jobs in the order in which they ran, each with its worker. */
 let runs: { id: JobId; worker: string }[];
 
@@ -43,11 +43,11 @@ interface Run {
 /** A worker whose jobs do `work`, and that keeps the base model of its last job in memory. */
 function aWorker(
   work: (run: Run) => Promise<void>,
-  { name = `worker-${queues.length + 1}`, ...changes }: Partial<TrainQueueOptions> & { name?: string } = {},
-): TrainQueue {
+  { name = `worker-${queues.length + 1}`, ...changes }: Partial<JobTakerOptions> & { name?: string } = {},
+): JobTaker {
   let running = 0;
   let loaded: BaseInMemory = { baseModel: null, precisions: ['auto'], quantization: 'none' };
-  const queue = new TrainQueue({
+  const queue = new JobTaker({
     redis,
     prefix,
     workerName: name,
@@ -72,7 +72,7 @@ function aWorker(
       } finally {
         running--;
       }
-      if (signal.reason === 'lost-lock') return { kind: 'lost' };
+      if (signal.reason === 'lost-job') return { kind: 'lost' };
       if (pause.aborted || signal.aborted) {
         await store.attempts.release(attempt, { hasHadSlice: pause.aborted });
         return { kind: 'released' };

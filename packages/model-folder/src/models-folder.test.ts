@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BaseModel, BaseModelDetail } from '@lorasmith/contracts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { describeModel, listModelFolders, openBaseModel } from './base-models.js';
+import { describeModel, listModelFolders, openBaseModel } from './models-folder.js';
 
 const reference = new URL('../../../test/fixtures/reference/', import.meta.url).pathname;
 let modelsDir: string;

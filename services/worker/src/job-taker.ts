@@ -28,7 +28,7 @@ const LOOK_EVERY = 1 / 40;
 const LOOK_MS = { least: 100, most: 10_000 };
 const ANNOUNCE_EVERY_MS = 5_000;
 
-export interface TrainQueueOptions {
+export interface JobTakerOptions {
   /** Must wait for Redis as long as it takes (`maxRetriesPerRequest: null`). */
   redis: Redis;
   prefix: string;
@@ -59,8 +59,8 @@ export interface TrainQueueOptions {
  * the front, and takes it. It also does what BullMQ does only while its own loop runs: it renews the locks of the jobs that it
  * has taken, looks for those whose worker has died, and completes, fails or returns each job.
  */
-export class TrainQueue {
-  readonly #options: TrainQueueOptions;
+export class JobTaker {
+  readonly #options: JobTakerOptions;
   readonly #worker: Worker;
   readonly #events: QueueEvents;
   readonly #taken: TakenJobs;
@@ -80,7 +80,7 @@ export class TrainQueue {
   #announced = '';
 
   /** Starts at once. */
-  constructor(options: TrainQueueOptions) {
+  constructor(options: JobTakerOptions) {
     const { redis, prefix, workerName, lockMs, timeSliceMs, run, log } = options;
     this.#options = options;
     this.#lookEveryMs = Math.min(Math.max(timeSliceMs * LOOK_EVERY, LOOK_MS.least), LOOK_MS.most);
