@@ -362,7 +362,8 @@ function wholeStep({ card, rows, length, rank, quantization, form = 'both' }) {
   const cycles = attentionCycles(architecture.headDim, card);
   // Of the layers that are computed again, two of nine products.
   const attentionAgain = 1 + (2 / 9) * (again - 1);
-  const passBytes = all.traffic * 1e9 - tokens * planning.adapterTraffic(work) + 4 * 2 * labels * architecture.vocabSize;
+  const passBytes =
+    all.traffic * 1e9 - tokens * planning.adapterTraffic(work) + 4 * 2 * labels * architecture.vocabSize;
   const calls = stepCalls(architecture.layerCount, held.recomputedLayers);
   const seconds = {
     frozen: (frozen.products * 1e9) / (card.teraflops * 1e12 * card.products),
