@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -34,6 +34,7 @@ const DATASET = `${ROWS.map((row) => JSON.stringify(row)).join('\n')}\n`;
 
 let folder: string;
 let stack: Stack;
+let judge: Server;
 let client: ReturnType<typeof createClient>;
 let dataset: string;
 
@@ -64,15 +65,36 @@ beforeAll(async () => {
   stack = await startStack({
     dataDir: path.join(folder, 'data'),
     modelsDir: path.join(folder, 'models'),
-    env: { ...process.env, WEBHOOK_SECRET: `whsec_${'A'.repeat(43)}=`, WEBHOOK_ALLOW_PRIVATE: 'true' },
+    env: {
+      ...process.env,
+      ...{ WEBHOOK_SECRET: `whsec_${'A'.repeat(43)}=`, WEBHOOK_ALLOW_PRIVATE: 'true' },
+      ...{ JUDGE_SERVERS: await startJudge(), JUDGE_API_KEY: 'sk-of-the-operator' },
+    },
   });
   client = createClient({ baseUrl: stack.apiUrl });
 });
 
 afterAll(async () => {
   await stack?.stop();
+  judge?.close();
   await rm(folder, { recursive: true, force: true });
 });
+
+/** A server with the chat call of the OpenAI API. It gives a text its score: 1 if there is an `a`. @returns its base address */
+async function startJudge(): Promise<string> {
+  judge = createServer((message, response) => {
+    void streamText(message).then((text) => {
+      const [{ content }] = (JSON.parse(text) as { messages: [{ content: string }] }).messages;
+      const isAllowed = message.headers.authorization === 'Bearer sk-of-the-operator';
+      const said = `Points: ${content.includes('a') ? 1 : 0} of 10`;
+      const answer = { choices: [{ message: { role: 'assistant', content: said } }], usage: { total_tokens: 3 } };
+      response.writeHead(isAllowed ? 200 : 401).end(JSON.stringify(answer));
+    });
+  });
+  judge.listen(0, '127.0.0.1');
+  await once(judge, 'listening');
+  return `http://127.0.0.1:${(judge.address() as AddressInfo).port}/v1`;
+}
 
 async function until(id: string, ...statuses: Job['status'][]): Promise<Job> {
   const deadline = Date.now() + 240_000;
@@ -570,8 +592,8 @@ describe('a sweep', () => {
   });
 });
 
-describe('rewards of a webhook', () => {
-  test('train a job in its trainer, and its address is in no manifest', async () => {
+describe('rewards of a webhook and of a judge', () => {
+  test('train a job in its trainer as rewards from here do, and the address of the webhook is in no manifest', async () => {
     const grader = createServer();
     const received: { headers: Record<string, string>; text: string }[] = [];
     const grade = async (message: IncomingMessage, response: ServerResponse) => {
@@ -594,16 +616,24 @@ describe('rewards of a webhook', () => {
     });
     const here: Grader = { type: 'string_check', reference: '{{item.reference}}', operation: 'like' };
     const jobs: Job[] = [];
-    for (const own of [{ type: 'webhook' as const, url }, here]) {
+    const judged: Grader = {
+      ...{ type: 'score_model', url: `http://127.0.0.1:${(judge.address() as AddressInfo).port}/v1/`, model: 'any' },
+      ...{ input: '{{sample.output_text}}', pattern: 'Points: (\\d)' },
+    };
+    for (const own of [{ type: 'webhook' as const, url }, here, judged]) {
       const sent = await client.createJob(requestWith(own));
       jobs.push(await until(sent.id, 'succeeded', 'failed'));
     }
     grader.close();
-    expect(jobs).toMatchObject([{ status: 'succeeded', error: null }, { status: 'succeeded' }]);
+    expect(jobs.map(({ status, error }) => [status, error])).toEqual(Array(3).fill(['succeeded', null]));
     const weights = await Promise.all(
       jobs.map(async ({ adapter }) => (await client.manifest(adapter!)).files.map(({ sha256 }) => sha256)[1]),
     );
-    expect(weights[0]).toBe(weights[1]);
+    expect(new Set(weights).size).toBe(1);
+    const { data: events } = await client.listEvents(jobs[2]!.id);
+    const rounds = events.flatMap((event) => (event.type === 'answers-graded' ? [event.data.judge_tokens] : []));
+    expect(rounds.every((tokens) => tokens! > 0)).toBe(true);
+    expect(rounds.length).toBeGreaterThan(0);
     const manifest = JSON.stringify(await client.manifest(jobs[0]!.adapter!));
     expect(manifest).toContain('"webhook"');
     expect(manifest).not.toContain('token=secret');

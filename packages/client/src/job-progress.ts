@@ -186,7 +186,13 @@ function samplesText(
 }
 
 /** The prompt of some graded answers, in one line, and below it each answer with its reward. */
-function answersText({ step, line, prompt, answers }: EventData<'answers-graded'>): string[] {
+function answersText({
+  step,
+  line,
+  prompt,
+  answers,
+  judge_tokens: judgeTokens,
+}: EventData<'answers-graded'>): string[] {
   return [
     `answers of step ${step}, line ${line}:`,
     `  > …${printable(prompt).replace(/\s+/g, ' ').trim().slice(-PROMPT_LENGTH)}`,
@@ -194,6 +200,9 @@ function answersText({ step, line, prompt, answers }: EventData<'answers-graded'
       const answer = printable(text).replace(/\s+/g, ' ');
       return `    ${reward.toFixed(3).padStart(7)}  ${answer}${reason === 'length' ? '…' : ''}`;
     }),
+    ...(judgeTokens === undefined
+      ? []
+      : [`  the judge has read and written ${judgeTokens} tokens since the answers before`]),
   ];
 }
 

@@ -3,8 +3,8 @@ import { closed, JobId, Nullable } from './schema-parts.js';
 
 /** Graders of one number each. */
 const SIMPLE_GRADERS = ['string_check', 'regex', 'number', 'json_schema', 'text_similarity'] as const;
-/** All graders: `multi` makes one number of several, `webhook` asks a service of the job's owner. */
-const GRADER_TYPES = [...SIMPLE_GRADERS, 'multi', 'webhook'] as const;
+/** All graders: `multi` makes one number of several, `webhook` asks a service of the job's owner, `score_model` a model. */
+const GRADER_TYPES = [...SIMPLE_GRADERS, 'multi', 'webhook', 'score_model'] as const;
 export type GraderType = (typeof GRADER_TYPES)[number];
 const STRING_OPERATIONS = ['eq', 'ne', 'like', 'ilike'] as const;
 const SIMILARITY_METRICS = ['fuzzy_match', 'rouge_1', 'rouge_2', 'rouge_l'] as const;
@@ -14,7 +14,10 @@ const MAX_PATTERN_CHARACTERS = 1024;
 const MAX_FORMULA_CHARACTERS = 1024;
 const MAX_GRADERS = 16;
 const MAX_URL_CHARACTERS = 2048;
-/** The time for one request of a webhook. */
+const MAX_MODEL_CHARACTERS = 256;
+/** A score is a reward, which may be a million at most. */
+const MAX_SCORE = 1e6;
+/** The time for one request. */
 const DEFAULT_TIMEOUT_SECONDS = 60;
 const MAX_TIMEOUT_SECONDS = 600;
 /** Limits, for docs/limits.md. */
@@ -31,7 +34,7 @@ const template = (description: string) =>
 
 const settings = {
   input: template(
-    'The text that is graded: a template with {{sample.output_text}}, which is the default, or {{sample.output_json.field}}, a field of an answer that is JSON.',
+    'The text that is graded: a template with {{sample.output_text}}, which is the default, or {{sample.output_json.field}}, a field of an answer that is JSON. score_model: the message to the model, with the rubric, the answer and fields of the row, such as {{item.reference}}.',
   ),
   reference: template(
     'What it is compared with, such as {{item.reference}}: string_check, text_similarity, number, whose value must be a number.',
@@ -45,10 +48,11 @@ const settings = {
     Type.String({
       minLength: 1,
       maxLength: MAX_PATTERN_CHARACTERS,
-      description: 'regex: matches anywhere unless it has ^ and $. Syntax of RE2: linear time, no look-around.',
+      description:
+        'regex: matches anywhere unless it has ^ and $. score_model: where the score is in what the model says, its first group or all of it; the last number, where it is left out. Syntax of RE2: linear time, no look-around.',
     }),
   ),
-  ignore_case: Type.Optional(Type.Boolean({ description: 'regex. Default: false.' })),
+  ignore_case: Type.Optional(Type.Boolean({ description: 'regex, score_model. Default: false.' })),
   tolerance: Type.Optional(
     Type.Number({ minimum: 0, description: 'number: how far the last number of the input may be. Default: 0.' }),
   ),
@@ -77,7 +81,7 @@ export const Grader = Type.Object(
   {
     type: Type.Enum([...GRADER_TYPES], {
       description:
-        'string_check, regex, number, json_schema: 1 or 0. text_similarity: 0 to 1. multi: a formula of several. webhook: what a service of yours answers.',
+        'string_check, regex, number, json_schema: 1 or 0. text_similarity: 0 to 1. multi: a formula of several. webhook: what a service of yours answers. score_model: what a model says of it.',
     }),
     ...settings,
     graders: Type.Optional(
@@ -99,14 +103,29 @@ export const Grader = Type.Object(
       Type.String({
         minLength: 9,
         maxLength: MAX_URL_CHARACTERS,
-        description: 'webhook: the https:// address that receives answers and returns their rewards.',
+        description:
+          'webhook: the https:// address that receives answers and returns their rewards. score_model: the address of a server with the OpenAI API, such as https://api.openai.com/v1, which the operator has to name in JUDGE_SERVERS; the models of this service, where it is left out.',
+      }),
+    ),
+    model: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: MAX_MODEL_CHARACTERS,
+        description: 'score_model: the model that is asked, as chat requests name it.',
+      }),
+    ),
+    range: Type.Optional(
+      Type.Array(Type.Number({ minimum: -MAX_SCORE, maximum: MAX_SCORE }), {
+        minItems: 2,
+        maxItems: 2,
+        description: 'score_model: the least and the highest score. Another number fails. Default: [0, 1].',
       }),
     ),
     timeout_seconds: Type.Optional(
       Type.Integer({
         minimum: 1,
         maximum: MAX_TIMEOUT_SECONDS,
-        description: `webhook: how long one request may take; it is made up to three times. Default: ${DEFAULT_TIMEOUT_SECONDS}.`,
+        description: `webhook, score_model: how long one request may take; it is made up to three times. Default: ${DEFAULT_TIMEOUT_SECONDS}.`,
       }),
     ),
   },
@@ -114,20 +133,43 @@ export const Grader = Type.Object(
 );
 export type Grader = Static<typeof Grader>;
 
+/** A grader outside of this service's trainers, which an api asks: the webhook of the job's owner, or a model. */
+export type AskedGrader = AskedWebhook | Judge;
+
 /** The webhook of a grader, with its default. */
-export interface GraderWebhook {
+export interface AskedWebhook {
+  kind: 'webhook';
   url: string;
   timeoutSeconds: number;
 }
 
-/** @returns null for a grader without one */
-export function graderWebhookOf({ type, url, timeout_seconds: timeoutSeconds }: Grader): GraderWebhook | null {
-  if (type !== 'webhook' || url === undefined) return null;
-  return { url, timeoutSeconds: timeoutSeconds ?? DEFAULT_TIMEOUT_SECONDS };
+/** A model that scores answers, with the defaults. */
+export interface Judge {
+  kind: 'judge';
+  /** The base address of a server with the OpenAI API; null: this service's own models. */
+  url: string | null;
+  model: string;
+  /** See {@link Grader}; null: the last number is the score. */
+  pattern: string | null;
+  ignoreCase: boolean;
+  range: readonly [least: number, highest: number];
+  timeoutSeconds: number;
+}
+
+/** @returns null for a grader that calculates its rewards itself, or that lacks what it needs */
+export function askedGraderOf(grader: Grader): AskedGrader | null {
+  const { type, url, model, pattern = null, range, ignore_case: ignoreCase = false } = grader;
+  const timeoutSeconds = grader.timeout_seconds ?? DEFAULT_TIMEOUT_SECONDS;
+  if (type === 'webhook' && url !== undefined) return { kind: 'webhook', url, timeoutSeconds };
+  if (type !== 'score_model' || model === undefined) return null;
+  const [least = 0, highest = 1] = range ?? [];
+  return { kind: 'judge', url: url ?? null, model, pattern, ignoreCase, range: [least, highest], timeoutSeconds };
 }
 
 /** Answers of one request to the webhook of a grader. */
 export const MAX_GRADED_AT_ONCE = 64;
+/** Answers that a model scores before their scores are kept, so that few are asked for again after a crash. */
+export const MAX_JUDGED_AT_ONCE = 8;
 /** Bytes of their rows and texts, unless one answer alone has more. */
 export const MAX_GRADED_BYTES = 2 ** 20;
 /** Bytes of the answer of a webhook. */
@@ -138,6 +180,13 @@ export const gradingLimits = {
   bytes: { value: MAX_GRADED_BYTES, unit: 'bytes', beyond: 'another request' },
   rewards: { value: MAX_REWARDS_BYTES, unit: 'bytes', beyond: '`grader_failed`' },
 };
+
+/** A sampled answer, as a model receives it: a message with the rubric. */
+export interface JudgedItem {
+  /** The line of the row in its dataset, from 1. */
+  line: number;
+  message: string;
+}
 
 /** A sampled answer, as the webhook of a grader receives it. */
 export const GradedItem = Type.Object(
@@ -174,7 +223,7 @@ export type GradingBody = Static<typeof GradingBody>;
 /** Answers to be graded together, as a training asks for it. */
 export interface GradingBatch {
   step: number | null;
-  /** Each the JSON of a {@link GradedItem}, whose numbers are written as in its row. */
+  /** Each the JSON of a {@link GradedItem} or a {@link JudgedItem}, whose numbers are written as in its row. */
   items: string[];
 }
 
@@ -190,5 +239,7 @@ export const GradingAnswer = Type.Object(
 );
 export type GradingAnswer = Static<typeof GradingAnswer>;
 
-/** The end of a grading: a reward for each answer, or why there are none, for the owner of the job. */
-export type GradingOutcome = { kind: 'graded'; rewards: number[] } | { kind: 'failed'; message: string };
+/** The end of a grading: a reward for each answer, with the tokens that a judge has read and written for them; or why there are none, for the owner of the job. */
+export type GradingOutcome =
+  | { kind: 'graded'; rewards: number[]; judgeTokens?: number }
+  | { kind: 'failed'; message: string };

@@ -146,6 +146,12 @@ export const AnswerRound = Type.Object(
       ),
       { maxItems: MAX_ROUND_ANSWERS },
     ),
+    judge_tokens: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        description: 'Tokens that a judge has read and written for rewards since the event before.',
+      }),
+    ),
   },
   { $id: 'AnswerRound', ...closed },
 );

@@ -1,6 +1,6 @@
-import { type Grader, graderWebhookOf } from '@lorasmith/contracts';
+import { askedGraderOf, type Grader } from '@lorasmith/contracts';
 import { describe, expect, test } from 'vitest';
-import { type CompiledGrader, compileGrader } from './compile-grader.js';
+import { type CompiledGrader, compileGrader, scoreReader } from './compile-grader.js';
 
 const item = { prompt: 'How many?', reference: { answer: '1,204', words: ['a', 'b'] } };
 const grade = (grader: Grader, text: string) => compiled(grader).grade({ item, text });
@@ -146,16 +146,63 @@ test('a formula may give what is no number; the caller looks', () => {
 
 test('webhook has an address, and a time for each request', () => {
   const grader: Grader = { type: 'webhook', url: 'https://example.com/grade' };
-  expect(compileGrader(grader)).toEqual({ kind: 'webhook' });
-  expect(graderWebhookOf(grader)).toEqual({ url: grader.url, timeoutSeconds: 60 });
-  expect(graderWebhookOf({ ...grader, timeout_seconds: 5 })).toEqual({ url: grader.url, timeoutSeconds: 5 });
-  expect(graderWebhookOf({ type: 'regex', pattern: 'a' })).toBeNull();
+  expect(compileGrader(grader)).toMatchObject({ kind: 'outside', faultOf: null });
+  expect(askedGraderOf(grader)).toEqual({ kind: 'webhook', url: grader.url, timeoutSeconds: 60 });
+  expect(askedGraderOf({ ...grader, timeout_seconds: 5 })).toMatchObject({ timeoutSeconds: 5 });
+  expect(askedGraderOf({ type: 'regex', pattern: 'a' })).toBeNull();
+});
+
+describe('score_model', () => {
+  const grader: Grader = {
+    type: 'score_model',
+    model: 'judge',
+    input: 'Score {{sample.output_text}} by {{item.reference}}.',
+  };
+
+  test('gets a message with the answer and fields of the row, and asks for rows that have them', () => {
+    const compiled = compileGrader(grader);
+    if (compiled.kind !== 'outside') expect.fail('it calculates rewards itself');
+    const item = { prompt: 'a', reference: ['x', 1.5] };
+    expect(compiled.itemOf({ item, text: 'Four.', line: 3, tokens: 2, hasEnded: true })).toEqual({
+      line: 3,
+      message: 'Score Four. by ["x",1.5].',
+    });
+    expect(compiled.faultOf!(item)).toBeNull();
+    expect(compiled.faultOf!({ prompt: 'a' })).toBe('The row has no reference, which the grader reads.');
+  });
+
+  test.each<[string, Partial<Grader>, string, number | null]>([
+    ['the last number', {}, 'I gave it 3 points of 4, so 0.75', 0.75],
+    ['the last number, alone', {}, ' 1\n', 1],
+    ['a number in words of another language', {}, 'Punkte: −0.5', null],
+    ['no number', {}, 'It is a good answer.', null],
+    ['a number beyond the range', {}, '8', null],
+    ['a number within another range', { range: [1, 10] }, '8', 8],
+    ['a negative number', { range: [-1, 1] }, 'score: -0.5', -0.5],
+    ['a pattern with a group', { pattern: 'SCORE: (\\S+)' }, 'SCORE: 0.5 (of 1)', 0.5],
+    ['a pattern without one', { pattern: '0\\.\\d+' }, 'from 0.25 to 1', 0.25],
+    ['a pattern in any case', { pattern: 'score: (.*)', ignore_case: true }, 'SCORE: 1', 1],
+    ['a pattern that is not there', { pattern: 'SCORE: (.*)' }, 'score: 1', null],
+    ['a group without a number', { pattern: 'SCORE: (.*)' }, 'SCORE: high, 1\n', 1],
+    ['a group that did not match', { pattern: 'SCORE:( \\d)?' }, 'SCORE: high', null],
+  ])('reads %s', (_, changes, said, score) => {
+    const judge = askedGraderOf({ ...grader, ...changes });
+    if (judge?.kind !== 'judge') expect.fail('it is no judge');
+    expect(scoreReader(judge)(said)).toBe(score);
+  });
 });
 
 test.each<[Grader, string, string]>([
   [{ type: 'webhook' }, 'url', 'needs url'],
   [{ type: 'webhook', url: 'https://example.com/', input: '{{sample.output_text}}' }, 'input', 'has no input'],
   [{ type: 'regex', pattern: 'a', url: 'https://example.com/' }, 'url', 'has no url'],
+  [{ type: 'score_model', input: '{{sample.output_text}}' }, 'model', 'needs model'],
+  [{ type: 'score_model', model: 'a' }, 'input', 'needs input'],
+  [{ type: 'score_model', model: 'a', input: '{{item.reference}}' }, 'input', 'no answer to score'],
+  [{ type: 'score_model', model: 'a', input: '{{sample.output_text}}', pattern: '(' }, 'pattern', "RE2's syntax"],
+  [{ type: 'score_model', model: 'a', input: '{{sample.output_text}}', ignore_case: true }, 'ignore_case', 'pattern'],
+  [{ type: 'score_model', model: 'a', input: '{{sample.output_text}}', range: [1, 1] }, 'range', 'less than'],
+  [{ type: 'regex', pattern: 'a', model: 'a' }, 'model', 'has no model'],
   [{ type: 'string_check', operation: 'eq' }, 'reference', 'needs reference'],
   [{ type: 'string_check', reference: 'a' }, 'operation', 'needs operation'],
   [{ type: 'regex' }, 'pattern', 'needs pattern'],

@@ -1,8 +1,14 @@
 import {
+  type GradedItem,
+  type GradedPromptRow,
   type Grader,
   type GraderType,
   JsonNumber,
+  type Judge,
+  type JudgedItem,
   jsonOfNumbers,
+  MAX_GRADED_AT_ONCE,
+  MAX_JUDGED_AT_ONCE,
   nestsDeeperThan,
   parseJsonNumbers,
   type SimpleGrader,
@@ -27,6 +33,8 @@ export interface Template {
   render(answer: GradedAnswer): string;
   /** The first field that a row lacks, as `item.reference`; null: it has all. */
   missingIn(item: unknown): string | null;
+  /** True if it has a place for the answer, or for a part of it. */
+  hasAnswer: boolean;
 }
 
 /** The template that is the answer itself. */
@@ -50,6 +58,7 @@ export function parseTemplate(text: string, param: string): Template {
   return {
     render: (answer) => parts.map((part) => textOf(part, answer)).join(''),
     missingIn: (item) => ofRow.find(({ path }) => fieldOf(item, path) === undefined)?.name ?? null,
+    hasAnswer: parts.some((part) => typeof part === 'object' && part.from !== 'item'),
   };
 }
 
@@ -150,19 +159,89 @@ const SETTINGS: Readonly<Record<GraderType, { needs: readonly Setting[]; may: re
   text_similarity: { needs: ['reference', 'evaluation_metric'], may: ['input'] },
   multi: { needs: ['graders', 'calculate_output'], may: [] },
   webhook: { needs: ['url'], may: ['timeout_seconds'] },
+  score_model: { needs: ['model', 'input'], may: ['url', 'pattern', 'ignore_case', 'range', 'timeout_seconds'] },
 };
 type Setting = Exclude<keyof Grader, 'type'>;
 
-/** A grader whose rewards come from a service of the job's owner. It takes any row. */
-export interface WebhookGrader {
-  kind: 'webhook';
+/** A sampled answer, with what others than its text may be told of it. */
+export interface SampledAnswerText extends GradedAnswer {
+  /** The line of the row, from 1. */
+  line: number;
+  tokens: number;
+  /** False: it was cut. */
+  hasEnded: boolean;
+}
+
+/** A grader outside of this process, which is asked for the rewards of some answers at a time. */
+export interface OutsideGrader {
+  kind: 'outside';
+  /** The most answers that it is asked for at once. */
+  most: number;
+  /** The fault of a row that lacks what it reads, in a sentence; null: it takes any row. */
+  faultOf: CompiledGrader['faultOf'] | null;
+  /** The object that it is sent for an answer, with each number as it stands in the row. */
+  itemOf(answer: SampledAnswerText): object;
 }
 
 /** @throws GraderError for settings that contradict each other, or cannot be read */
-export function compileGrader(grader: Grader): CompiledGrader | WebhookGrader {
+export function compileGrader(grader: Grader): CompiledGrader | OutsideGrader {
   checkSettings(grader);
-  if (grader.type === 'webhook') return { kind: 'webhook' };
+  if (grader.type === 'webhook') return WEBHOOK;
+  if (grader.type === 'score_model') return compileJudge(grader);
   return grader.type === 'multi' ? compileMulti(grader) : compileSimple({ ...grader, type: grader.type });
+}
+
+/** A service of the job's owner, which gets the row and the answer. */
+const WEBHOOK: OutsideGrader = {
+  kind: 'outside',
+  most: MAX_GRADED_AT_ONCE,
+  faultOf: null,
+  itemOf({ line, item, text, tokens, hasEnded }) {
+    const { prompt, reference } = item as GradedPromptRow;
+    const about = { completion_tokens: tokens, finish_reason: hasEnded ? 'stop' : 'length' } as const;
+    return { line, prompt, reference, completion: text, ...about } satisfies GradedItem;
+  },
+};
+
+/** A model, which gets a message with the rubric. */
+function compileJudge({
+  input = '',
+  pattern,
+  ignore_case: ignoreCase,
+  range: [least, highest] = [0, 1],
+}: Grader): OutsideGrader {
+  const message = parseTemplate(input, 'input');
+  if (!message.hasAnswer) {
+    throw new GraderError('input', `The message to the model has no answer to score. Add ${ANSWER} to it.`);
+  }
+  if (pattern !== undefined) compilePattern(pattern, ignoreCase ?? false);
+  else if (ignoreCase !== undefined) throw new GraderError('ignore_case', 'ignore_case needs a pattern. Leave it out.');
+  if (least! >= highest!) throw new GraderError('range', 'The first number of range must be less than the second.');
+  return {
+    kind: 'outside',
+    most: MAX_JUDGED_AT_ONCE,
+    faultOf(item) {
+      const missing = message.missingIn(item);
+      return missing === null ? null : lacks(missing);
+    },
+    itemOf: ({ line, ...answer }) => ({ line, message: message.render(answer) }) satisfies JudgedItem,
+  };
+}
+
+/** A function that finds the score in what a judge says; null: there is none within its range. */
+export function scoreReader({ pattern, ignoreCase, range: [least, highest] }: Judge): (said: string) => number | null {
+  const compiled = pattern === null ? null : compilePattern(pattern, ignoreCase);
+  const numberIn = (said: string): Decimal | null => {
+    if (compiled === null) return lastNumberIn(said);
+    const matcher = compiled.matcher(said);
+    if (!matcher.find()) return null;
+    return lastNumberIn((matcher.groupCount() > 0 ? matcher.group(1) : matcher.group()) ?? '');
+  };
+  return (said) => {
+    const found = numberIn(said);
+    const score = found === null ? Number.NaN : Number(`${found.digits}e${found.exponent}`);
+    return score >= least && score <= highest ? score : null;
+  };
 }
 
 function checkSettings(grader: Grader | SimpleGrader): void {
@@ -212,7 +291,7 @@ function compileSimple(grader: SimpleGrader): CompiledGrader {
     kind: 'here',
     faultOf(item) {
       const missing = input.missingIn(item) ?? reference?.missingIn(item) ?? null;
-      if (missing !== null) return `The row has no ${missing.replace(/^item\./, '')}, which the grader reads.`;
+      if (missing !== null) return lacks(missing);
       if (grader.type !== 'number') return null;
       const text = reference!.render({ item, text: '' });
       if (lastNumberIn(text) !== null) return null;
@@ -220,6 +299,11 @@ function compileSimple(grader: SimpleGrader): CompiledGrader {
     },
     grade: (answer) => score(input.render(answer), answer),
   };
+}
+
+/** @param field as `item.reference` */
+function lacks(field: string): string {
+  return `The row has no ${field.replace(/^item\./, '')}, which the grader reads.`;
 }
 
 /** The score of the input of an answer. */

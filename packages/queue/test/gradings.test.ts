@@ -16,8 +16,8 @@ beforeEach(() => {
 function asked(completion: string, changes: Partial<AskedGrading> = {}): AskedGrading {
   const item = `{"line":3,"prompt":"Ä?","reference":{"a":1.50},"completion":${JSON.stringify(completion)}}`;
   const batch: GradingBatch = { step: 5, items: [item] };
-  const webhook = { url: 'https://example.com/grade?x=1', timeoutSeconds: 7 };
-  return { job: 'job_0123456789abcdef01234567', owner: null, webhook, batch, ...changes };
+  const grader = { kind: 'webhook' as const, url: 'https://example.com/grade?x=1', timeoutSeconds: 7 };
+  return { job: 'job_0123456789abcdef01234567', owner: null, grader, batch, ...changes };
 }
 
 /** The next grading that an api claims. */
@@ -35,7 +35,7 @@ test('answers are claimed once, with everything that is sent, and their rewards 
   expect(one).toMatchObject({
     job: 'job_0123456789abcdef01234567',
     owner,
-    webhook: { url: 'https://example.com/grade?x=1', timeoutSeconds: 7 },
+    grader: { kind: 'webhook', url: 'https://example.com/grade?x=1', timeoutSeconds: 7 },
     answers: 1,
     attempts: 0,
   });

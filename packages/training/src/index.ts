@@ -2,7 +2,7 @@ export { chooseKernels, engine, type KernelSet } from '@lorasmith/tensor';
 export type { CaseSizes, CaseSubject, CaseTolerance } from '@lorasmith/tensor/numeric-cases';
 export { type BaseForm, BaseModelCache, type LeasedBase } from './base-model-cache.js';
 export { cardFailure, checkEngineHere, engineError, precisionHere } from './engine-here.js';
-export type { GradeByWebhook } from './objectives/group-relative/reward-source.js';
+export type { AskGrader } from './objectives/group-relative/reward-source.js';
 export { type MeasureOptions, measureMachine } from './probe/measure-machine.js';
 export { type PublishCheckpointOptions, publishCheckpoint } from './publish-checkpoint.js';
 export {

@@ -3,7 +3,7 @@ import type { ModelTexts, WeightDigests } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import type { ExampleStore, MemoryNeeds, ValidationRows } from '@lorasmith/planning';
 import type { BaseModelCache } from './base-model-cache.js';
-import type { GradeByWebhook } from './objectives/group-relative/reward-source.js';
+import type { AskGrader } from './objectives/group-relative/reward-source.js';
 import type { Share } from './shared-pass/fair-shares.js';
 import type { PassScheduler } from './shared-pass/pass-scheduler.js';
 
@@ -35,8 +35,8 @@ export interface TrainOptions {
   pauseAtStep?: number | null;
   /** tokenizing-progressed, report-ready, reference-progressed, checkpoint-loaded, step-finished, evaluation-finished, samples-generated, answers-graded, training-stopped-early, checkpoint-saved. */
   onEvent(event: NewJobEvent): void;
-  /** Calls the webhook of the job's grader. @defaultValue a job with one fails */
-  gradeByWebhook?: GradeByWebhook | undefined;
+  /** Asks the job's grader, where that is outside of this process. @defaultValue a job with one fails */
+  askGrader?: AskGrader | undefined;
   /** The measurements of this machine; null: no estimate is made. */
   machine?: MachineProfile | null;
   /** Called as the base model's weights arrive. */

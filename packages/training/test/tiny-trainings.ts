@@ -7,7 +7,7 @@ import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
 import type { KernelSet } from '@lorasmith/tensor';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { BaseModelCache } from '../src/base-model-cache.js';
-import type { GradeByWebhook } from '../src/objectives/group-relative/reward-source.js';
+import type { AskGrader } from '../src/objectives/group-relative/reward-source.js';
 import type { PassScheduler } from '../src/shared-pass/pass-scheduler.js';
 import { train } from '../src/train.js';
 import { writeRows } from './a-job.js';
@@ -24,7 +24,7 @@ export interface RunOptions {
   initialAdapterFolder?: string | null;
   cache?: BaseModelCache;
   scheduler?: PassScheduler;
-  gradeByWebhook?: GradeByWebhook;
+  askGrader?: AskGrader;
   onEvent?: (event: NewJobEvent, stop: (reason: 'cancelled' | 'pause') => void) => void;
 }
 
@@ -75,7 +75,7 @@ export class TinyTrainings {
   }
 
   async run(spec: JobSpec, rows: StoredRows, options: RunOptions = {}): Promise<Ran> {
-    const { initialAdapterFolder = null, onEvent, cache, scheduler, gradeByWebhook } = options;
+    const { initialAdapterFolder = null, onEvent, cache, scheduler, askGrader } = options;
     const outputFolder = join(this.#root, `output-${++this.#folders}`);
     const checkpointFolder = options.checkpointFolder ?? join(this.#root, `checkpoints-${this.#folders}`);
     await mkdir(outputFolder);
@@ -99,7 +99,7 @@ export class TinyTrainings {
           onEvent?.(event, (reason) => (reason === 'pause' ? pause.abort() : stop.abort({ kind: reason })));
         },
         ...(scheduler ? { scheduler } : {}),
-        ...(gradeByWebhook ? { gradeByWebhook } : {}),
+        ...(askGrader ? { askGrader } : {}),
       };
       outcome = cache ? await train({ ...trained, cache }) : await trainAlone(this.#kernels, trained);
     } catch (caught) {

@@ -29,6 +29,7 @@ import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { createRowViews, datasetRoutes } from './datasets/dataset-routes.js';
 import type { RowChecks } from './datasets/row-checks.js';
 import { TokenPreparations } from './datasets/token-preparations.js';
+import type { Judges } from './grading/judges.js';
 import { JobContinuation } from './jobs/continue-job.js';
 import { eventRoutes } from './jobs/event-routes.js';
 import { checkpointRoutes, jobIdOf, jobNotFound, jobRoutes } from './jobs/job-routes.js';
@@ -82,6 +83,8 @@ export interface AppDependencies {
   generationLimits: GenerationLimits & { waitMs: number; queueMs: number };
   /** The settings of webhooks. */
   webhooks: WebhookConfig;
+  /** The models that score answers. */
+  judges: Pick<Judges, 'check'>;
   /** The memory of the largest machine that would be started if a job needed it, in bytes; null: none is. */
   startedMemory: number | null;
   /** The data folder, which the registry may share. */
@@ -134,7 +137,8 @@ type Parts = ReturnType<typeof createParts>;
 
 /** The parts that several routes use, each made once. */
 function createParts(dependencies: AppDependencies) {
-  const { jobs, adapters, baseModels, preflight, examples, access, tracing, webhooks, startedMemory } = dependencies;
+  const { jobs, adapters, baseModels, preflight, examples, access, tracing, webhooks, judges, startedMemory } =
+    dependencies;
   const { reservations } = access;
   const registry = createRegistryClient(dependencies.registry);
   const catalog = new DatasetCatalog({
@@ -167,6 +171,7 @@ function createParts(dependencies: AppDependencies) {
     adapterReservation,
     tracing,
     webhooks,
+    judges,
     startedMemory,
   });
   return {

@@ -27,13 +27,16 @@ import { createRegistryClient, registryAt } from './adapters/registry-client.js'
 import { createApiMetrics } from './api-metrics.js';
 import { buildApp } from './app.js';
 import { RowChecks } from './datasets/row-checks.js';
+import { startGradingSender } from './grading/grading-sender.js';
+import { Judges } from './grading/judges.js';
+import { webhookClient } from './grading/webhook-client.js';
 import { Preflight } from './jobs/preflight.js';
 import { PreflightThreads } from './jobs/preflight-threads.js';
+import { ModelDirectory } from './openai/model-directory.js';
 import { readSite, siteFolder } from './page-plugin.js';
 import { API_SETTINGS } from './settings.js';
 import { repairIndexes, startOrphanSweep } from './sweep-orphans.js';
 import { startSweeps } from './sweeps/advance-sweeps.js';
-import { startGradingSender } from './webhooks/grading-sender.js';
 import { checkWebhookConfig } from './webhooks/webhook-config.js';
 import { startWebhookSender } from './webhooks/webhook-sender.js';
 
@@ -102,6 +105,9 @@ if (site === null) {
 
 const address = registryAt(config.registryUrl, config.serviceSecret, dataDir);
 const registry = createRegistryClient(address);
+const baseModels = await openModelSource({ modelsDir, stores, digests });
+const models = new ModelDirectory({ adapters, jobs, baseModels, registry });
+const judges = new Judges({ config: config.judges, models, generation, limits: config.generation });
 const app = await buildApp({
   logger,
   metrics: createApiMetrics({ jobs, generation, redis, dataDir, workerClasses: config.workerClasses }),
@@ -119,7 +125,8 @@ const app = await buildApp({
   adapters,
   examples,
   preflight,
-  baseModels: await openModelSource({ modelsDir, stores, digests }),
+  baseModels,
+  judges,
   pulls: createPullStore({ redis, prefix: config.redis.prefix }),
   registry: address,
   datasetLimits: config.datasets,
@@ -154,7 +161,11 @@ function largestMemory(classes: readonly { memory: number }[]): number | null {
 
 const endSweeps = startSweeps({ jobs, adapters, registry, log: logger });
 const endWebhooks = startWebhookSender({ outbox: jobs.webhooks, config: config.webhooks, log: logger });
-const endGradings = startGradingSender({ gradings: jobs.gradings, config: config.webhooks, log: logger });
+const endGradings = startGradingSender({
+  gradings: jobs.gradings,
+  clients: { webhook: webhookClient(config.webhooks), judge: judges },
+  log: logger,
+});
 
 end = shutDownInOrder({
   logger,

@@ -18,6 +18,7 @@ import {
   tracingEndpoint,
 } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
+import { withoutLastSlash } from './grading/judges.js';
 
 const count = (variable: string, fallback: number, bounds: [number, number], unit: string, description: string) =>
   setting({
@@ -33,6 +34,8 @@ const count = (variable: string, fallback: number, bounds: [number, number], uni
 const optionalSetting = (text: Setting<string>): Setting<string | null> =>
   mapSetting(text, (value) => (value === '' ? null : value));
 
+/** A base address, without a comma. */
+const JUDGE_SERVER = 'https?://[^\\s,@?#]{1,500}';
 const GIBIBYTE = 2 ** 30;
 /** `NAME=GIB`. */
 const WORKER_CLASS = `${WORKER_CLASS_NAME}=[0-9]{1,6}([.][0-9]{1,3})?`;
@@ -351,6 +354,31 @@ export const API_SETTINGS = {
         '`true`: webhooks may go to loopback and private addresses, and over http. A sender of jobs can then have the api send ' +
         'requests into its network.',
     }),
+  },
+  judges: {
+    servers: mapSetting(
+      setting({
+        variable: 'JUDGE_SERVERS',
+        schema: Type.String({ pattern: `^(${JUDGE_SERVER}(,${JUDGE_SERVER})*)?$`, maxLength: 4096 }),
+        fallback: '',
+        example: 'https://api.openai.com/v1',
+        fault: 'is no list of addresses that begin with https:// or http://, with commas between them',
+        description:
+          'Servers with the OpenAI API that graders of type `score_model` may ask: their base addresses, with commas between them. ' +
+          'Jobs name one of them. Models of this service need no entry.',
+      }),
+      (text) => (text === '' ? [] : text.split(',').map(withoutLastSlash)),
+    ),
+    apiKey: optionalSetting(
+      setting({
+        variable: 'JUDGE_API_KEY',
+        schema: Type.String({ maxLength: 1024 }),
+        fallback: '',
+        secret: true,
+        example: 'sk-…',
+        description: 'The key that is sent to the servers of `JUDGE_SERVERS`.',
+      }),
+    ),
   },
   preflight: {
     threads: count(

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, LookupFunction } from 'node:net';
 import { type GradedItem, GradingBody, type GradingOutcome } from '@lorasmith/contracts';
 import { createJobStore, type JobStore } from '@lorasmith/queue';
 import { createLogger } from '@lorasmith/service-kit';
@@ -9,7 +9,9 @@ import { Webhook } from 'standardwebhooks';
 import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
-import { type GradingSenderOptions, startGradingSender } from '../src/webhooks/grading-sender.js';
+import { type GradingSenderOptions, startGradingSender } from '../src/grading/grading-sender.js';
+import { webhookClient } from '../src/grading/webhook-client.js';
+import type { WebhookConfig } from '../src/webhooks/webhook-config.js';
 import { secretOfOwner } from '../src/webhooks/webhook-delivery.js';
 
 // A real Redis, and a grader that checks signatures with the library of Standard Webhooks.
@@ -64,17 +66,16 @@ afterEach(async () => {
   await store.close();
 });
 
-function send(
-  changes: Partial<GradingSenderOptions> = {},
-  config: Partial<GradingSenderOptions['config']> = {},
-): () => Promise<void> {
-  const stop = startGradingSender({
-    gradings: store.gradings,
-    config: { url: null, secret: SECRET, allowPrivate: true, ...config },
-    log,
-    delaysMs: [1, 1],
-    ...changes,
-  });
+/** No grading here asks a model. */
+const NO_JUDGE: GradingSenderOptions['clients']['judge'] = {
+  named: 'A judge',
+  ask: () => expect.fail('a judge is asked'),
+};
+
+function send(config: Partial<WebhookConfig> = {}, lookup?: LookupFunction): () => Promise<void> {
+  const webhook = webhookClient({ url: null, secret: SECRET, allowPrivate: true, ...config }, lookup);
+  const clients = { webhook, judge: NO_JUDGE };
+  const stop = startGradingSender({ gradings: store.gradings, clients, log, delaysMs: [1, 1] });
   stops.push(stop);
   return stop;
 }
@@ -86,7 +87,7 @@ const itemOf = (completion: string): GradedItem => {
 function ask(completions: string[], { timeoutSeconds = 60, to = url } = {}): Promise<GradingOutcome | null> {
   const batch = { step: 1, items: completions.map((completion) => JSON.stringify(itemOf(completion))) };
   return store.gradings.ask(
-    { job: JOB, owner: OWNER, webhook: { url: to, timeoutSeconds }, batch },
+    { job: JOB, owner: OWNER, grader: { kind: 'webhook', url: to, timeoutSeconds }, batch },
     new AbortController().signal,
   );
 }
@@ -161,7 +162,7 @@ describe('the grading fails, in words for the owner of the job,', () => {
   });
 
   test('where WEBHOOK_SECRET is no longer set', async () => {
-    send({}, { secret: null });
+    send({ secret: null });
     expect(await ask(['a'])).toMatchObject({ message: expect.stringContaining('WEBHOOK_SECRET is not set') });
   });
 
@@ -169,10 +170,7 @@ describe('the grading fails, in words for the owner of the job,', () => {
     ['is private', (to: string) => to.replace('http:', 'https:'), 'private network'],
     ['resolves to a private one', (to: string) => to.replace('http://127.0.0.1', 'https://grader.example'), 'private'],
   ])('where the address %s, and that is not allowed', async (_, addressOf, message) => {
-    send(
-      { lookup: (_host, _options, callback) => callback(null, [{ address: '127.0.0.1', family: 4 }]) },
-      { allowPrivate: false },
-    );
+    send({ allowPrivate: false }, (_host, _options, callback) => callback(null, [{ address: '127.0.0.1', family: 4 }]));
     const outcome = await ask(['a'], { to: addressOf(url) });
     expect(outcome).toMatchObject({ kind: 'failed', message: expect.stringContaining(message) });
     expect(outcome).not.toMatchObject({ message: expect.stringContaining('127.0.0.1') });

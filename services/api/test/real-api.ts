@@ -10,12 +10,14 @@ import { connectRedis, createLogger, type HttpApp, NO_TRACING, redisReady } from
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { OPEN_ACCESS } from '../src/access/access.js';
-import { registryAt } from '../src/adapters/registry-client.js';
+import { createRegistryClient, registryAt } from '../src/adapters/registry-client.js';
 import { type ApiMetricsOptions, createApiMetrics, NO_WORKER_CLASSES } from '../src/api-metrics.js';
 import { type AppDependencies, buildApp } from '../src/app.js';
 import { RowChecks } from '../src/datasets/row-checks.js';
+import { Judges } from '../src/grading/judges.js';
 import { Preflight } from '../src/jobs/preflight.js';
 import { PreflightThreads } from '../src/jobs/preflight-threads.js';
+import { ModelDirectory } from '../src/openai/model-directory.js';
 import { NO_WEBHOOKS } from '../src/webhooks/webhook-config.js';
 
 // The compiled file, because a thread cannot run TypeScript.
@@ -67,6 +69,8 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     budgetMs: options.preflightBudgetMs ?? 20_000,
     tokens,
   });
+  const baseModels = localModels(modelsDir);
+  const registry = registryAt('http://127.0.0.1:9', null, folder);
   const app = await buildApp({
     logger,
     metrics: createApiMetrics({
@@ -83,9 +87,9 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     adapters,
     examples: await openExampleStore(tokens),
     preflight,
-    baseModels: localModels(modelsDir),
+    baseModels,
     pulls: createPullStore({ redis, prefix: options.prefix ?? 'lorasmith:' }),
-    registry: registryAt('http://127.0.0.1:9', null, folder),
+    registry,
     fileReader: { file: FILE_READER, environment: { PATH: process.env.PATH } },
     rowChecks,
     datasetLimits: { maxBytes: 200_000, maxLineBytes: 20_000, maxRows: 1_000 },
@@ -97,6 +101,12 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     generation,
     generationLimits: { maxTokens: 100, waitMs: 5_000, queueMs: 5_000 },
     webhooks: NO_WEBHOOKS,
+    judges: new Judges({
+      config: { servers: [], apiKey: null },
+      models: new ModelDirectory({ adapters, jobs, baseModels, registry: createRegistryClient(registry) }),
+      generation,
+      limits: { maxTokens: 100 },
+    }),
     startedMemory: null,
     dataDir: folder,
     site: null,

@@ -1,7 +1,7 @@
 import {
+  askedGraderOf,
   type GradingBatch,
   type GradingOutcome,
-  graderWebhookOf,
   type JobEvent,
   type JobId,
   type NewJobEvent,
@@ -191,15 +191,15 @@ export class Attempt {
     };
   }
 
-  /** Has the webhook of the job's grader give rewards, until the run is over. Where the job was cancelled, nobody is asked any more. */
+  /** Has the grader of the job, where it is outside of trainers, give rewards, until the run is over. Where the job was cancelled, nobody is asked any more. */
   async #grade(batch: GradingBatch, over: AbortSignal): Promise<GradingOutcome> {
     const { job } = this.#attempt;
     const rewards = job.objective && objectiveContract(job.objective.kind).rewards?.(job.objective);
-    const webhook = rewards === undefined ? null : graderWebhookOf(rewards.grader);
-    if (webhook === null) return { kind: 'failed', message: 'The grader of the job has no webhook.' };
+    const grader = rewards === undefined ? null : askedGraderOf(rewards.grader);
+    if (grader === null) return { kind: 'failed', message: 'The grader of the job is nobody who can be asked.' };
     const { gradings } = this.#options.store;
     const { signal } = this.#stopping;
-    const asked = { job: job.id, owner: job.owner, webhook, batch };
+    const asked = { job: job.id, owner: job.owner, grader, batch };
     try {
       const outcome = await gradings.ask(asked, AbortSignal.any([signal, over]));
       if (outcome !== null) return outcome;

@@ -32,6 +32,10 @@ const objective = (name: string, outcome: string, fields: object) =>
 const grading = (url: string, more: object = {}) => {
   return { kind: 'group-relative', grader: { type: 'webhook', url, ...more } };
 };
+const judging = (more: object) => {
+  const judge = { type: 'score_model', model: 'judge', input: 'Score {{sample.output_text}}.' };
+  return { kind: 'group-relative', grader: { ...judge, ...more } };
+};
 const NOT_JSON = '400 invalid_json';
 const deep = (open: string, close: string, levels: number) => `${open.repeat(levels)}${close.repeat(levels)}`;
 
@@ -124,6 +128,16 @@ const values: HostileCase[] = [
   objective('a grader whose webhook has no time', INVALID, grading('https://example.com/', { timeout_seconds: 0 })),
   objective('a grader whose webhook has a year', INVALID, grading('https://example.com/', { timeout_seconds: 3e7 })),
   objective('a grader whose webhook has a secret', '400 unknown_field', grading('https://a.example/', { secret: 'x' })),
+  objective('a judge on a server of nobody', '422 invalid_job', judging({ url: 'http://169.254.169.254/v1' })),
+  objective('a judge on a server that is a file', '422 invalid_job', judging({ url: 'file:///etc/passwd' })),
+  objective('a judge that is no model here', '422 invalid_job', judging({})),
+  objective('a judge without a message', '422 invalid_job', judging({ model: 'tiny', input: undefined })),
+  objective('a judge who sees no answer', '422 invalid_job', judging({ model: 'tiny', input: '{{item.reference}}' })),
+  objective('a judge with an endless message', INVALID, judging({ input: 'x'.repeat(5_000) })),
+  objective('a judge with an endless name', INVALID, judging({ model: 'x'.repeat(300) })),
+  objective('a judge with a range of one number', INVALID, judging({ range: [1] })),
+  objective('a judge with a range beyond rewards', INVALID, judging({ range: [0, 1e7] })),
+  objective('a judge with a key', '400 unknown_field', judging({ api_key: 'sk-x' })),
   objective('a group of one', INVALID, { kind: 'group-relative', grader: PATTERN, group_size: 1 }),
   objective('answers to no prompts', '422 invalid_job', { kind: 'group-relative', grader: PATTERN }),
   job('a base model that is a path', INVALID, { base_model: '../../secret.txt' }),

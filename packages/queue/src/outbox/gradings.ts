@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { GraderWebhook, GradingBatch, GradingBody, GradingOutcome, JobId, Owner } from '@lorasmith/contracts';
+import type { AskedGrader, GradingBatch, GradingBody, GradingOutcome, JobId, Owner } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import type { JobKeys } from '../keys.js';
 import { createEventNotices, type EventNotices, type Notice } from '../redis/event-notices.js';
@@ -10,12 +10,12 @@ const askGradingScript = luaScript(import.meta.url, './outbox.lua', 'ask_grading
 const readGradingScript = luaScript(import.meta.url, './outbox.lua', 'read_grading');
 const settleGradingScript = luaScript(import.meta.url, './outbox.lua', 'settle_grading');
 
-/** Answers that the webhook of a job's grader is to reward. */
+/** Answers that the grader of a job is to reward. */
 export interface AskedGrading {
   job: JobId;
   /** The owner of the job. */
   owner: Owner;
-  webhook: GraderWebhook;
+  grader: AskedGrader;
   batch: GradingBatch;
 }
 
@@ -25,8 +25,8 @@ export interface PendingGrading {
   id: string;
   owner: Owner;
   job: JobId;
-  webhook: GraderWebhook;
-  /** The JSON of a {@link GradingBody}. */
+  grader: AskedGrader;
+  /** The JSON of a {@link GradingBody}, whose items are those of its batch. */
   body: string;
   /** The number of its answers. */
   answers: number;
@@ -38,7 +38,7 @@ export interface PendingGrading {
 interface StoredGrading {
   job: JobId;
   owner: Owner;
-  url: string;
+  grader: AskedGrader;
   timeout_ms: number;
   body: string;
   answers: number;
@@ -66,7 +66,7 @@ export interface GradingsOptions {
 }
 
 /**
- * Requests to the webhooks of graders, between the workers, which reach nothing outside, and the apis, which send them. A grading is named
+ * Requests to graders outside of trainers, between the workers, which reach nothing outside, and the apis, which send them. A grading is named
  * after its answers: a second request for it, also after a crash, gets the outcome that is under way or kept.
  */
 export class Gradings {
@@ -95,7 +95,7 @@ export class Gradings {
     const id = gradingId(grading);
     const message = JSON.stringify(storedOf(grading));
     const attempts = GRADING_DELAYS_MS.length + 1;
-    const deadline = performance.now() + attempts * grading.webhook.timeoutSeconds * 1_000 + this.#patienceMs;
+    const deadline = performance.now() + attempts * grading.grader.timeoutSeconds * 1_000 + this.#patienceMs;
     while (!signal.aborted) {
       // Before the look, so that no outcome in between is missed.
       const notice = this.#graded.listen(id);
@@ -124,13 +124,8 @@ export class Gradings {
   async claim(): Promise<PendingGrading | null> {
     const claimed = await this.#due.claim(CLAIM_PADDING_MS);
     if (claimed === null) return null;
-    const { url, timeout_ms: timeoutMs, ...rest } = claimed.message;
-    return {
-      id: claimed.id,
-      ...rest,
-      webhook: { url, timeoutSeconds: timeoutMs / 1_000 },
-      attempts: claimed.attempts,
-    };
+    const { timeout_ms: _, ...message } = claimed.message;
+    return { id: claimed.id, ...message, attempts: claimed.attempts };
   }
 
   /** Its attempt failed: it is due again after `delayMs`. */
@@ -185,7 +180,7 @@ function gradingId({ job, batch }: AskedGrading): string {
   return `gr_${digest.slice(0, 32)}`;
 }
 
-function storedOf({ job, owner, webhook, batch }: AskedGrading): StoredGrading {
+function storedOf({ job, owner, grader, batch }: AskedGrading): StoredGrading {
   const head = { type: 'answers.sampled', timestamp: new Date().toISOString() } satisfies Omit<GradingBody, 'data'>;
   // The items are JSON, whose numbers a parser would change.
   const data = `{"job":${JSON.stringify(job)},"step":${batch.step},"items":[${batch.items.join(',')}]}`;
@@ -193,8 +188,8 @@ function storedOf({ job, owner, webhook, batch }: AskedGrading): StoredGrading {
   return {
     job,
     owner,
-    url: webhook.url,
-    timeout_ms: webhook.timeoutSeconds * 1_000,
+    grader,
+    timeout_ms: grader.timeoutSeconds * 1_000,
     body,
     answers: batch.items.length,
   };
@@ -203,5 +198,5 @@ function storedOf({ job, owner, webhook, batch }: AskedGrading): StoredGrading {
 const NOBODY_ASKED: GradingOutcome = {
   kind: 'failed',
   message:
-    'The webhook of the grader was not asked in time: no api took the answers, or it had too many others. Resume the job when the api runs again.',
+    'The grader was not asked in time: no api took the answers, or it had too many others. Resume the job when the api runs again.',
 };

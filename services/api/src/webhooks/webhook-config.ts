@@ -1,5 +1,5 @@
 import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net';
-import { graderWebhookOf, type JobRequest, ProductError } from '@lorasmith/contracts';
+import { askedGraderOf, type JobRequest, ProductError } from '@lorasmith/contracts';
 
 export interface WebhookConfig {
   /** The address to which the ends of all jobs are sent, besides the webhooks of the jobs; null: none. */
@@ -28,7 +28,8 @@ export function checkWebhooksOf(
   { webhook, objective }: Pick<JobRequest, 'webhook' | 'objective'>,
   { secret, allowPrivate }: WebhookConfig,
 ): void {
-  const ofGrader = objective?.grader === undefined ? null : graderWebhookOf(objective.grader);
+  const grader = objective?.grader === undefined ? null : askedGraderOf(objective.grader);
+  const ofGrader = grader?.kind === 'webhook' ? grader : null;
   if (webhook == null && ofGrader === null) return;
   if (secret === null) {
     const [param, instead] =

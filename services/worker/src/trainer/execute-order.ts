@@ -64,7 +64,7 @@ export async function executeOrder(
         onEvent,
         onLoading,
         admit,
-        gradeByWebhook: grade,
+        askGrader: grade,
       };
       return await train({ spec, dataset, validation, machine, examples, ...paths, ...callbacks, ...shared });
     }

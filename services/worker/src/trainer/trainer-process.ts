@@ -9,7 +9,7 @@ import type {
   JobId,
   NewJobEvent,
 } from '@lorasmith/contracts';
-import type { GradeByWebhook, StopReason } from '@lorasmith/training';
+import type { AskGrader, StopReason } from '@lorasmith/training';
 import type {
   GenerationOrder,
   TokenCounts,
@@ -50,7 +50,7 @@ export interface RunOptions {
   signal: AbortSignal;
   onEvent: (event: NewJobEvent) => void;
   /** Has the webhook of the job's grader give rewards. Never rejects. @defaultValue a job with one fails */
-  grade?: GradeByWebhook | undefined;
+  grade?: AskGrader | undefined;
 }
 
 export interface TrainerRunOptions extends RunOptions {

@@ -173,6 +173,8 @@ export const FIELD_LABELS: Readonly<Record<string, string>> = {
   'objective.grader.graders': 'Graders that are combined',
   'objective.grader.calculate_output': 'Formula of the combined grade',
   'objective.grader.url': 'Address of the grader',
+  'objective.grader.model': 'Model that scores answers',
+  'objective.grader.range': 'Range of scores',
   'objective.grader.timeout_seconds': 'Seconds to wait for the grader',
   'objective.group_size': 'Answers to each prompt',
   'objective.max_completion_tokens': 'Longest sampled answer',

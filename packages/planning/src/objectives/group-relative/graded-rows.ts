@@ -30,9 +30,9 @@ export class GradedRows {
   }
 
   /** Adds a fault for each row that lacks what the grader reads. */
-  check(grader: CompiledGrader, faults: FaultList): void {
+  check(faultOf: CompiledGrader['faultOf'], faults: FaultList): void {
     for (const line of this.#texts.keys()) {
-      const message = grader.faultOf(this.at(line));
+      const message = faultOf(this.at(line));
       if (message !== null) faults.add({ code: 'invalid_dataset', message, param: 'reference', line });
     }
   }

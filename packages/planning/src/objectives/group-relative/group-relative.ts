@@ -1,5 +1,5 @@
 import type { GroupRelativeObjective, JobSpec } from '@lorasmith/contracts';
-import { type CompiledGrader, compileGrader, GraderError, type WebhookGrader } from '@lorasmith/graders';
+import { type CompiledGrader, compileGrader, GraderError, type OutsideGrader } from '@lorasmith/graders';
 import type { CodedFault } from '../../fault-list.js';
 import { REMARK_WARNINGS } from '../next-token/encode-row.js';
 import { type FittedRow, LengthLimit, viewSequence } from '../next-token/length-limit.js';
@@ -53,9 +53,10 @@ export const groupRelative: Objective<PromptExamples> = {
   async checkRows({ spec }, rowsFile, faults, signal) {
     const groups = groupsOf(spec);
     const grader = groups && graderOf(groups);
-    if (grader?.kind !== 'here') return null;
+    const { faultOf = null } = grader ?? {};
+    if (faultOf === null) return null;
     const rows = await GradedRows.read(rowsFile, signal);
-    rows.check(grader, faults);
+    rows.check(faultOf, faults);
     return rows;
   },
   warnings: lengthWarnings,
@@ -102,13 +103,13 @@ export function groupsOf({
 /** The grader of a job, or what is wrong with its settings. */
 function graderOf({
   grader,
-}: GroupRelativeObjective): CompiledGrader | WebhookGrader | { kind: 'faulty'; fault: CodedFault } {
+}: GroupRelativeObjective): CompiledGrader | OutsideGrader | { kind: 'faulty'; faultOf: null; fault: CodedFault } {
   try {
     return compileGrader(grader);
   } catch (error) {
     if (!(error instanceof GraderError)) throw error;
     const param = `objective.grader.${error.param}`;
-    return { kind: 'faulty', fault: { code: 'invalid_job', message: error.message, param } };
+    return { kind: 'faulty', faultOf: null, fault: { code: 'invalid_job', message: error.message, param } };
   }
 }
 

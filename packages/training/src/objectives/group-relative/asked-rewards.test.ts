@@ -18,7 +18,7 @@ import { aJob } from '../../../test/a-job.js';
 import { type RunOptions, type StoredRows, stepsOf, TinyTrainings, weightsOf } from '../../../test/tiny-trainings.js';
 import { BaseModelCache } from '../../base-model-cache.js';
 import { type FinishedPass, PassScheduler } from '../../shared-pass/pass-scheduler.js';
-import type { GradeByWebhook } from './reward-source.js';
+import type { AskGrader } from './reward-source.js';
 
 const kernels = chooseKernels('fused');
 
@@ -50,15 +50,15 @@ const itemsOf = ({ items }: GradingBatch) => items.map((item) => JSON.parse(item
 /** The rewards that HAS_LETTER gives. */
 const rewardsOf = (batch: GradingBatch) =>
   itemsOf(batch).map(({ completion, reference }) => (completion.includes(reference as string) ? 1 : 0));
-const graded: GradeByWebhook = async (batch) => ({ kind: 'graded', rewards: rewardsOf(batch) });
+const graded: AskGrader = async (batch) => ({ kind: 'graded', rewards: rewardsOf(batch) });
 
 test('rewards of a webhook train what the same rewards of a grader train', async () => {
   const batches: GradingBatch[] = [];
-  const gradeByWebhook: GradeByWebhook = async (batch) => {
+  const askGrader: AskGrader = async (batch) => {
     batches.push(batch);
     return await graded(batch);
   };
-  const ran = await run(rewarding(), { gradeByWebhook });
+  const ran = await run(rewarding(), { askGrader });
   expect(await weightsOf(ran)).toBe(await weightsOf(await run(rewarding({ grader: HAS_LETTER }))));
   const steps = batches.flatMap(({ step }) => step ?? []);
   expect(steps).toEqual(stepsOf(ran).map(({ step }) => step));
@@ -73,12 +73,12 @@ test.runIf(HAS_ALL_CASES)(
   'answers beyond the bound of a request go into another one, and the rewards stay in their order',
   async () => {
     const sizes: number[] = [];
-    const gradeByWebhook: GradeByWebhook = async (batch) => {
+    const askGrader: AskGrader = async (batch) => {
       if (batch.step === 1) sizes.push(batch.items.length);
       return await graded(batch);
     };
     const objective = { group_size: 20 };
-    const ran = await run(rewarding(objective), { gradeByWebhook });
+    const ran = await run(rewarding(objective), { askGrader });
     expect(sizes).toEqual([64, 16]);
     expect(await weightsOf(ran)).toBe(await weightsOf(await run(rewarding({ ...objective, grader: HAS_LETTER }))));
   },
@@ -96,7 +96,7 @@ test.runIf(HAS_ALL_CASES)(
     });
     let isWaiting = () => {};
     let steps = 0;
-    const gradeByWebhook: GradeByWebhook = async (batch) => {
+    const askGrader: AskGrader = async (batch) => {
       if (batch.step === 2) {
         isWaiting();
         await gate;
@@ -109,7 +109,7 @@ test.runIf(HAS_ALL_CASES)(
     let waiting: ReturnType<typeof run> | undefined;
     await new Promise<void>((resolve) => {
       isWaiting = resolve;
-      waiting = run(rewarding(), { cache, scheduler, gradeByWebhook, onEvent });
+      waiting = run(rewarding(), { cache, scheduler, askGrader, onEvent });
     });
     passes.length = 0;
     const other = await run(rewarding({ grader: HAS_LETTER }, { seed: 3 }), { cache, scheduler });
@@ -123,7 +123,7 @@ test.runIf(HAS_ALL_CASES)(
     expect(ran.error).toBeNull();
     if (!kernels.rowsAreIndependent('float32'))
       skip('The products of this processor in float32 depend on the number of rows.');
-    expect(await weightsOf(ran)).toBe(await weightsOf(await run(rewarding(), { gradeByWebhook: graded })));
+    expect(await weightsOf(ran)).toBe(await weightsOf(await run(rewarding(), { askGrader: graded })));
   },
 );
 
@@ -131,14 +131,14 @@ test.runIf(HAS_ALL_CASES)(
 async function stoppedAtThird(spec: JobSpec) {
   const batches: GradingBatch[] = [];
   let stop = () => {};
-  const gradeByWebhook: GradeByWebhook = (batch) => {
+  const askGrader: AskGrader = (batch) => {
     batches.push(batch);
     if (batch.step !== 3) return graded(batch);
     stop();
     return new Promise(() => {});
   };
   const stopped = await run(spec, {
-    gradeByWebhook,
+    askGrader,
     onEvent: (_, stopWith) => {
       stop = () => stopWith('cancelled');
     },
@@ -153,13 +153,13 @@ test('a job that is stopped while it waits ends at once, and asks for the same r
   const batches: GradingBatch[] = [];
   const resumed = await run(spec, {
     checkpointFolder: stopped.checkpointFolder,
-    gradeByWebhook: async (batch) => {
+    askGrader: async (batch) => {
       batches.push(batch);
       return await graded(batch);
     },
   });
   expect(batches[0]).toEqual(asked);
-  expect(await weightsOf(resumed)).toBe(await weightsOf(await run(spec, { gradeByWebhook: graded })));
+  expect(await weightsOf(resumed)).toBe(await weightsOf(await run(spec, { askGrader: graded })));
 });
 
 test('a webhook gets numbers as the row has them', async () => {
@@ -169,11 +169,11 @@ test('a webhook gets numbers as the row has them', async () => {
   const written = text.replaceAll('"a number"', '[12.50,9007199254740993,1e400]');
   Object.assign(priced.dataset, await storeDataset(priced.rowsFile, 'graded_prompt', written));
   const items: string[] = [];
-  const gradeByWebhook: GradeByWebhook = async (batch) => {
+  const askGrader: AskGrader = async (batch) => {
     items.push(...batch.items);
     return { kind: 'graded', rewards: batch.items.map(() => 0) };
   };
-  const ran = await trainings.run(rewarding({}, { epochs: 1 }), priced, { gradeByWebhook });
+  const ran = await trainings.run(rewarding({}, { epochs: 1 }), priced, { askGrader });
   expect(ran.error).toBeNull();
   expect(items.length).toBeGreaterThan(0);
   for (const item of items) expect(item).toContain('"reference":[12.50,9007199254740993,1e400],');
@@ -195,7 +195,7 @@ test('a job that was killed between sampling and grading samples no second time'
   const items: GradedItem[] = [];
   const resumed = await run(spec, {
     checkpointFolder: stopped.checkpointFolder,
-    gradeByWebhook: async (batch) => {
+    askGrader: async (batch) => {
       if (batch.step === 3) items.push(...itemsOf(batch));
       return await graded(batch);
     },
@@ -214,11 +214,11 @@ test.each(usualCases(BAD_OUTCOMES, 1))(
   async (_, outcome, message) => {
     const spec = rewarding({}, { checkpoint_every_steps: 1 });
     const failed = await run(spec, {
-      gradeByWebhook: async (batch) => (batch.step === 2 ? outcome : await graded(batch)),
+      askGrader: async (batch) => (batch.step === 2 ? outcome : await graded(batch)),
     });
     expect(failed.error).toMatchObject({ code: 'grader_failed', message: expect.stringContaining(message) });
-    const resumed = await run(spec, { checkpointFolder: failed.checkpointFolder, gradeByWebhook: graded });
+    const resumed = await run(spec, { checkpointFolder: failed.checkpointFolder, askGrader: graded });
     expect(resumed.events.map(({ type }) => type)).toContain('checkpoint-loaded');
-    expect(await weightsOf(resumed)).toBe(await weightsOf(await run(spec, { gradeByWebhook: graded })));
+    expect(await weightsOf(resumed)).toBe(await weightsOf(await run(spec, { askGrader: graded })));
   },
 );

@@ -17,7 +17,7 @@ import type {
 } from '../objective.js';
 import { type ObjectiveRun, ofKind, type TrainedObjective } from '../trained-objective.js';
 import { type AnswerFigures, groupMetrics, tokenLoss } from './group-loss.js';
-import { calculatedRewards, type RewardSource, webhookRewards } from './reward-source.js';
+import { askedRewards, calculatedRewards, type RewardSource } from './reward-source.js';
 import { Rollouts } from './rollouts.js';
 import { type AnswerBatch, type AnswerTokens, SampledGroups } from './sampled-groups.js';
 
@@ -132,14 +132,14 @@ export async function rolloutsOfSplits(
   { options, plan, model, base: loaded, texts, id, passes }: ObjectiveRun,
   settings: GroupRelativeObjective,
 ): Promise<RolloutsOfSplits> {
-  const { spec, rowsFile, validation = null, checkpointFolder, signal, gradeByWebhook, onEvent } = options;
+  const { spec, rowsFile, validation = null, checkpointFolder, signal, askGrader, onEvent } = options;
   const base = ofKind(loaded, 'decoder');
   const text = await texts.of(model.path);
   const grader = compileGrader(settings.grader);
   const rewardsWith = (rows: GradedRows): RewardSource => {
     if (grader.kind === 'here') return calculatedRewards(grader, { text, rows });
-    if (gradeByWebhook === undefined) throw new Error('a job with a webhook, and nothing that calls it');
-    return webhookRewards(gradeByWebhook, { text, rows, signal });
+    if (askGrader === undefined) throw new Error('a job with a grader that is asked, and nothing that asks it');
+    return askedRewards(askGrader, grader, { text, rows, signal });
   };
   const readBefore = plan.graded;
   const rows = readBefore.training ?? (await GradedRows.read(rowsFile, signal));

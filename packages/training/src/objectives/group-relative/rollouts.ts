@@ -84,7 +84,11 @@ export class Rollouts {
     const graded = await this.#graded(prompts, sampled, run);
     const groups = graded.map((group) => group.map((answer) => ({ ...storedOf(answer), reward: answer.reward })));
     await keep({ kind: 'graded', groups });
-    if (batch % shownEvery === 0) onAnswers(this.#roundOf(prompts[0]!, graded[0]!, step + 1));
+    if (batch % shownEvery === 0) {
+      const judgeTokens = this.#options.rewards.takeJudgeTokens();
+      const round = this.#roundOf(prompts[0]!, graded[0]!, step + 1);
+      onAnswers({ ...round, ...(judgeTokens !== null && { judge_tokens: judgeTokens }) });
+    }
     return graded;
   }
 
