@@ -3,11 +3,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { ALIASES_KIND, AliasStore } from '@lorasmith/artifacts';
 import { createPullStore, localModels } from '@lorasmith/base-models';
 import { openExampleStore } from '@lorasmith/planning';
 import { createGenerationClient, createJobStore, type JobStore } from '@lorasmith/queue';
 import { connectRedis, createLogger, type HttpApp, NO_TRACING, redisReady } from '@lorasmith/service-kit';
-import { type BundleStore, openBundleStore } from '@lorasmith/storage';
+import { type BundleStore, openBundleStore, openLocalAnnotations } from '@lorasmith/storage';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { OPEN_ACCESS } from '../src/access/access.js';
 import { registryAt } from '../src/adapters/registry-client.js';
@@ -31,6 +32,7 @@ export interface RealApi {
   app: HttpApp;
   jobs: JobStore;
   adapters: BundleStore;
+  aliases: AliasStore;
   /** Contains the data and `models/tiny-llama`. */
   folder: string;
   stop(): Promise<void>;
@@ -59,6 +61,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   const generation = createGenerationClient({ redis, prefix: options.prefix ?? 'lorasmith:' });
   const datasets = await openBundleStore({ root: folder, kind: 'datasets' });
   const adapters = await openBundleStore({ root: folder, kind: 'adapters' });
+  const aliases = new AliasStore(await openLocalAnnotations({ root: folder, kind: ALIASES_KIND }));
   const tokens = { dataDir: folder, maxBytes: 2 ** 30 };
   const preflight = new Preflight({
     threads: planners,
@@ -81,6 +84,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     jobs,
     datasets,
     adapters,
+    aliases,
     examples: await openExampleStore(tokens),
     preflight,
     baseModels: localModels(modelsDir),
@@ -108,6 +112,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     app,
     jobs,
     adapters,
+    aliases,
     folder,
     async stop() {
       await app.close();
