@@ -21,7 +21,8 @@ const NAME = '(?!(?:ad|ds|job|key|pull|req|sw)_)[a-z][a-z0-9._-]{0,63}';
 /** A name that points to an adapter, and can be moved to another one. */
 export const AliasName = Type.String({
   pattern: `^${NAME}$`,
-  description: 'Lower-case letters, digits, `.`, `_` and `-`, at most 64; a letter first, and not as an id begins (`ad_`).',
+  description:
+    'Lower-case letters, digits, `.`, `_` and `-`, at most 64; a letter first, and not as an id begins (`ad_`).',
   examples: ['support-bot'],
 });
 export type AliasName = Static<typeof AliasName>;

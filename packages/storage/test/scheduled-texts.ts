@@ -18,7 +18,10 @@ export function scheduledTexts(turn: () => Promise<void>): NamedTexts {
 }
 
 /** Lets those that wait go on one at a time, in a random order, until the work has ended. */
-export async function inRandomOrder(seed: number, work: (turn: () => Promise<void>) => Promise<unknown>): Promise<void> {
+export async function inRandomOrder(
+  seed: number,
+  work: (turn: () => Promise<void>) => Promise<unknown>,
+): Promise<void> {
   const waiting: (() => void)[] = [];
   let state = seed;
   let ended = false;

@@ -112,7 +112,11 @@ describe('a name', () => {
     await one.point('support-bot', second);
     await one.point('support-bot', third, { if_version: 2, reason: 'nightly' });
     const back = async (body?: object) => await one.call('POST', '/aliases/support-bot/rollback', body);
-    expect((await back()).body).toMatchObject({ version: 4, adapter: second, history: [{ rolled_back_to: 2 }, {}, {}, {}] });
+    expect((await back()).body).toMatchObject({
+      version: 4,
+      adapter: second,
+      history: [{ rolled_back_to: 2 }, {}, {}, {}],
+    });
     // Once more goes back further, and not to the adapter that was left.
     expect((await back({ reason: 'worse' })).body).toMatchObject({
       version: 5,
@@ -143,9 +147,7 @@ describe('a name', () => {
   test('that is moved from one version by several requests at once is moved by one, and the others are a conflict', async () => {
     const adapters = [await adapterOf(one), await adapterOf(one), await adapterOf(one)];
     await one.point('bot', adapters[0]!);
-    const moves = await Promise.all(
-      [1, 2, 1, 2].map((index) => one.point('bot', adapters[index]!, { if_version: 1 })),
-    );
+    const moves = await Promise.all([1, 2, 1, 2].map((index) => one.point('bot', adapters[index]!, { if_version: 1 })));
     expect(moves.map(({ status }) => status).toSorted()).toEqual([200, 409, 409, 409]);
     const won = moves.find(({ status }) => status === 200)!.body;
     expect((await one.call('GET', '/aliases/bot')).body).toEqual(won);
@@ -235,10 +237,7 @@ describe('an adapter with a name', () => {
   test('and a deletion at the same time: the adapter of a name is always there', async () => {
     for (let round = 0; round < 10; round++) {
       const id = await adapterOf(one);
-      const [moved, deleted] = await Promise.all([
-        one.point(`n${round}`, id),
-        one.call('DELETE', `/adapters/${id}`),
-      ]);
+      const [moved, deleted] = await Promise.all([one.point(`n${round}`, id), one.call('DELETE', `/adapters/${id}`)]);
       expect([200, 404]).toContain(moved.status);
       expect([204, 409]).toContain(deleted.status);
       const isThere = (await one.call('GET', `/adapters/${id}/record`)).status === 200;
@@ -313,7 +312,9 @@ describe('as a model', () => {
         expect([url, status, text.model, headers['x-lorasmith-adapter']]).toEqual([url, 200, 'bot', id]);
       }
     }
-    expect((await other.call('GET', '/v1/models')).body.data).not.toContainEqual(expect.objectContaining({ id: 'bot' }));
+    expect((await other.call('GET', '/v1/models')).body.data).not.toContainEqual(
+      expect.objectContaining({ id: 'bot' }),
+    );
     const hidden = await other.call('POST', '/v1/completions', { model: 'bot', prompt: 'Hello' });
     expect([hidden.status, hidden.body.error.code]).toEqual([404, 'model_not_found']);
   });
@@ -324,7 +325,9 @@ describe('as a model', () => {
     await addBaseModel(`${folder.folder}/models`, MODEL);
     await cp(`${folder.folder}/models/${MODEL}`, `${folder.folder}/models/later`, { recursive: true });
     expect((await one.call('GET', '/v1/models/later')).body).toMatchObject({ id: 'later', parent: MODEL });
-    const listed = (await one.call('GET', '/v1/models')).body.data.filter((model: { id: string }) => model.id === 'later');
+    const listed = (await one.call('GET', '/v1/models')).body.data.filter(
+      (model: { id: string }) => model.id === 'later',
+    );
     expect(listed).toMatchObject([{ parent: MODEL }]);
     expect((await other.call('GET', '/v1/models/later')).body).toMatchObject({ id: 'later', parent: null });
   });

@@ -42,7 +42,10 @@ describe('moves at the same time', () => {
         const versions = (await Promise.all(moved)).map(({ version }) => version);
         expect(versions.toSorted(), `seed ${seed}`).toEqual([1, 2, 3, 4]);
         const alias = await new AliasStore(openAnnotations(texts)).get(NAME);
-        expect(alias?.history.map(({ version }) => version), `seed ${seed}`).toEqual([4, 3, 2, 1]);
+        expect(
+          alias?.history.map(({ version }) => version),
+          `seed ${seed}`,
+        ).toEqual([4, 3, 2, 1]);
         expect(alias?.history.map((move) => move.adapter).toSorted(), `seed ${seed}`).toEqual(ranges(4).map(adapter));
         expect(alias?.adapter, `seed ${seed}`).toBe(adapter(versions.indexOf(4) + 1));
       });

@@ -100,7 +100,12 @@ export class AliasStore {
       if (before !== null && present?.adapter === move.adapter) return before;
       const version = (before?.moves[0]?.version ?? 0) + 1;
       const moves = [{ version, moved_at: new Date().toISOString(), ...move }, ...(present?.history ?? [])];
-      const after: AliasRecord = { ...of, version: RECORD_VERSION, removed_at: null, moves: moves.slice(0, MAX_ALIAS_MOVES) };
+      const after: AliasRecord = {
+        ...of,
+        version: RECORD_VERSION,
+        removed_at: null,
+        moves: moves.slice(0, MAX_ALIAS_MOVES),
+      };
       checkNewRecord(recordSchema, after, `The name ${of.name}`);
       return after;
     });

@@ -95,7 +95,13 @@ function movedText({ name, adapter, version }: Alias): string {
 }
 
 function aliasText(alias: Alias): string {
-  const rows = alias.history.map((move) => [move.version, move.adapter, move.moved_at, move.moved_by ?? '-', note(move)]);
+  const rows = alias.history.map((move) => [
+    move.version,
+    move.adapter,
+    move.moved_at,
+    move.moved_by ?? '-',
+    note(move),
+  ]);
   return `${movedText(alias)}\n${textTable(['VERSION', 'ADAPTER', 'MOVED', 'BY', 'REASON'], rows)}`;
 }
 

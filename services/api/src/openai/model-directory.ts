@@ -90,11 +90,7 @@ export class ModelDirectory {
         problem === null && family !== WITHOUT_TEXT && !named.some((alias) => alias.name === name),
     );
     const listed = await registry.newestAdapters(caller, MAX_LISTED_ADAPTERS);
-    return [
-      ...bases.map(({ name }) => baseModelOf(name)),
-      ...named.map(aliasModelOf),
-      ...listed.map(adapterModelOf),
-    ];
+    return [...bases.map(({ name }) => baseModelOf(name)), ...named.map(aliasModelOf), ...listed.map(adapterModelOf)];
   }
 
   /**
