@@ -253,6 +253,7 @@ const sectionsOf = (limits) => ({
     ['Names of adapters of an API key', limits.aliasLimits.names],
     ['Moves in the history of a name', limits.aliasLimits.history],
     ['Reason of a move', limits.aliasLimits.reason],
+    ['Rows of the dataset of a guard', limits.aliasLimits.guardRows],
     ['Time of a merge', 'MERGE_TIMEOUT_MS', '504 `timeout`'],
     ['Waiting merges', limits.mergeLimits.waiting],
     ['Merged models on disk', 'MERGED_CACHE_BYTES', 'the least recently used is removed'],

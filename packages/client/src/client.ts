@@ -324,6 +324,8 @@ function aliasCalls(calls: Calls) {
         query: { owner },
         ...jsonBody(request),
         signal,
+        // A guard takes as long as its rows.
+        ...(request.guard == null ? {} : { timeoutMs: null }),
         // With a version, an answer that was lost would make the repeated call a conflict.
         repeatable: request.if_version === undefined,
       }),

@@ -1,9 +1,11 @@
 import { type Static, Type } from 'typebox';
-import { AdapterId, closed, ID_END, KeyId, Label, ModelName, Nullable, Owner } from './schema-parts.js';
+import { AdapterId, closed, DatasetId, ID_END, KeyId, Label, ModelName, Nullable, Owner } from './schema-parts.js';
 
 const MAX_ALIASES = 200;
 const MAX_HISTORY = 50;
 const MAX_REASON_CHARACTERS = 200;
+/** The most rows of the dataset of a guard: their losses are computed while the request waits. */
+export const MAX_GUARD_ROWS = 1_000;
 /** The most names of an owner. */
 export const MAX_ALIASES_OF_OWNER = MAX_ALIASES;
 /** The moves of a name that are kept. */
@@ -12,6 +14,7 @@ export const MAX_ALIAS_MOVES = MAX_HISTORY;
 export const aliasLimits = {
   names: { value: MAX_ALIASES, unit: 'names', beyond: '429 `quota_exceeded`' },
   history: { value: MAX_HISTORY, unit: 'moves', beyond: 'the oldest are dropped' },
+  guardRows: { value: MAX_GUARD_ROWS, unit: 'rows', beyond: '400 `invalid_request`' },
   reason: { value: MAX_REASON_CHARACTERS, unit: 'characters', beyond: '400 `invalid_request`' },
 };
 
@@ -38,6 +41,31 @@ export type AdapterReference = Static<typeof AdapterReference>;
 const Version = Type.Integer({ minimum: 1, description: 'Counts the moves of the name, from 1.' });
 const Reason = Label(MAX_REASON_CHARACTERS, 'Why it was moved, in your own words.');
 
+/** A condition of a move. */
+export const AliasGuard = Type.Object(
+  {
+    dataset: Type.Unsafe<DatasetId>({ ...DatasetId, description: 'A dataset that neither adapter was trained on.' }),
+    metric: Type.Literal('loss', { description: 'The mean loss over the tokens that a job would train.' }),
+    max_worse: Type.Number({
+      minimum: 0,
+      maximum: 1_000,
+      description: 'By how much the loss of the new adapter may exceed that of the present one.',
+    }),
+  },
+  { $id: 'AliasGuard', ...closed },
+);
+export type AliasGuard = Static<typeof AliasGuard>;
+
+/** A guard that allowed a move. */
+const PassedGuard = Type.Object(
+  {
+    ...AliasGuard.properties,
+    before: Nullable(Type.Number(), { description: 'The loss of the adapter before; null if there was none.' }),
+    after: Type.Number({ description: 'The loss of the adapter of this move.' }),
+  },
+  { $id: 'PassedGuard', ...closed },
+);
+
 /** A move of a name to an adapter. */
 export const AliasMove = Type.Object(
   {
@@ -48,6 +76,9 @@ export const AliasMove = Type.Object(
     moved_by: Nullable(KeyId, { description: 'The API key that moved it; null without keys.' }),
     reason: Nullable(Reason),
     rolled_back_to: Nullable(Version, { description: 'Of a roll back: the version whose adapter it has again.' }),
+    guard: Nullable(PassedGuard, {
+      description: 'The condition of the move, and what was computed; null if it had none.',
+    }),
   },
   { $id: 'AliasMove', ...closed },
 );
@@ -112,7 +143,16 @@ const ifVersion = Type.Optional(
 
 /** Body of `PUT /aliases/:name`. */
 export const MoveAliasRequest = Type.Object(
-  { adapter: AdapterReference, if_version: ifVersion, reason: Type.Optional(Reason) },
+  {
+    adapter: AdapterReference,
+    if_version: ifVersion,
+    reason: Type.Optional(Reason),
+    guard: Type.Optional(
+      Nullable(AliasGuard, {
+        description: 'Move it only if the new adapter is not worse. Otherwise 409 `guard_failed`.',
+      }),
+    ),
+  },
   { $id: 'MoveAliasRequest', ...closed, examples: [{ adapter: 'ad_0123456789abcdef01234567', reason: 'nightly' }] },
 );
 export type MoveAliasRequest = Static<typeof MoveAliasRequest>;

@@ -208,6 +208,11 @@ export const ERRORS = {
     status: 404,
     meaning: 'The key has no such name of an adapter. `GET /aliases` lists its names.',
   },
+  guard_failed: {
+    status: 409,
+    meaning:
+      'The name was not moved: on the dataset of its guard, the loss of the new adapter exceeds that of the present one by more than `max_worse`. The message has both.',
+  },
   invalid_adapter: {
     status: 422,
     meaning:

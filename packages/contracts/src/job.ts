@@ -347,7 +347,7 @@ const TrainingRequest = Type.Partial(
   { $id: 'TrainingRequest', ...closed },
 );
 
-/** In a request, the adapter may have a name. The record of the job has its id. */
+/** LoRA settings of a request, in which the adapter may have a name. The record of the job has its id. */
 const LoraRequest = Type.Partial(
   Type.Object({
     ...LoraSettings.properties,

@@ -25,6 +25,7 @@ import { createRegistryClient, type RegistryAddress, type RegistryClient } from 
 import { transferRoutes } from './adapters/transfer-routes.js';
 import { AliasMoves } from './aliases/alias-moves.js';
 import { aliasRoutes } from './aliases/alias-routes.js';
+import { HeldOutLoss } from './aliases/held-out-loss.js';
 import { BoundedReader } from './datasets/bounded-reader.js';
 import { createDatasetChanges, DatasetCatalog } from './datasets/dataset-catalog.js';
 import type { DatasetLimits } from './datasets/dataset-checker.js';
@@ -174,6 +175,9 @@ function createParts(dependencies: AppDependencies) {
     webhooks,
     startedMemory,
   });
+  const views = createRowViews({ catalog, baseModels, preflight, preparations });
+  const { generation, generationLimits } = dependencies;
+  const losses = new HeldOutLoss({ catalog, views, generation, waitMs: generationLimits.waitMs });
   return {
     registry,
     catalog,
@@ -183,9 +187,10 @@ function createParts(dependencies: AppDependencies) {
     sweepSubmission: new SweepSubmission({ sweeps: jobs.sweeps, submission, adapterReservation, tracing, webhooks }),
     continuation: new JobContinuation({ jobs, catalog, adapterReservation }),
     changes: createDatasetChanges({ catalog, jobs, examples, quota: datasetQuota }),
-    views: createRowViews({ catalog, baseModels, preflight, preparations }),
+    views,
     directory: new ModelDirectory({ adapters, jobs, aliases, baseModels, registry }),
-    aliasMoves: new AliasMoves({ aliases, adapters, baseModels, jobs }),
+    aliasMoves: new AliasMoves({ aliases, adapters, baseModels, jobs, losses }),
+    comparisons: new ConcurrencyLimit('comparisons of adapters'),
     /** The limit of downloads and imports. */
     transfers: new ConcurrencyLimit('downloads and imports'),
   };
@@ -236,7 +241,7 @@ async function registerAdapterRoutes(app: HttpApp, dependencies: AppDependencies
   const { generation, generationLimits: limits, access, datasetLimits, downloadStallMs: stallMs } = dependencies;
   await app.register(adapterRoutes, { address, tracing, adapters, aliases, jobs });
   await app.register(transferRoutes, { address, tracing, registry, aliases, quota, transfers, stallMs, dataDir });
-  await app.register(aliasRoutes, { aliases, moves: parts.aliasMoves });
+  await app.register(aliasRoutes, { aliases, moves: parts.aliasMoves, comparisons: parts.comparisons });
   await app.register(openaiRoutes, {
     text: {
       generation,

@@ -72,6 +72,7 @@ async function holder(role: 'train' | 'read' | 'admin' = 'train', owner?: string
   };
   return {
     id: key.id,
+    token,
     call,
     point: async (name: string, adapter: string, more: object = {}) =>
       await call('PUT', `/aliases/${name}`, { adapter, ...more }),
@@ -92,6 +93,19 @@ async function adapterOf(user: Holder): Promise<string> {
     },
   });
   return id;
+}
+const END: GenerationChunk = { type: 'end', prompt_tokens: 3, completion_tokens: 1 };
+/** Imports an adapter of a base model with a tokenizer. */
+async function importAdapter(): Promise<string> {
+  const files = ['adapter_config.json', 'adapter_model.safetensors'].map(async (name) => ({
+    name,
+    content: await readFile(path.join(TOKENIZED, 'adapter_init', name)),
+  }));
+  const tar = tarOf(await Promise.all(files));
+  const { body } = await one.call('POST', '/adapters?base_model=with-tokenizer', tar, {
+    'content-type': 'application/x-tar',
+  });
+  return body.id;
 }
 const outcome = ({ status, body }: { status: number; body: { error?: { code: string; param: string | null } } }) => [
   status,
@@ -264,7 +278,6 @@ describe('an adapter with a name', () => {
 });
 
 describe('as a model', () => {
-  const END: GenerationChunk = { type: 'end', prompt_tokens: 3, completion_tokens: 1 };
   const SAID: GenerationChunk[] = [
     { type: 'text', choice: 0, text: 'Hi', tokens: [] },
     { type: 'finish', choice: 0, reason: 'stop' },
@@ -334,18 +347,6 @@ describe('as a model', () => {
 });
 
 describe('a job from a name', () => {
-  async function importAdapter(): Promise<string> {
-    const files = ['adapter_config.json', 'adapter_model.safetensors'].map(async (name) => ({
-      name,
-      content: await readFile(path.join(TOKENIZED, 'adapter_init', name)),
-    }));
-    const tar = tarOf(await Promise.all(files));
-    const { body } = await one.call('POST', '/adapters?base_model=with-tokenizer', tar, {
-      'content-type': 'application/x-tar',
-    });
-    return body.id;
-  }
-
   test('continues the adapter that it pointed to when the job was accepted, however often the request is repeated', async () => {
     const [first, second] = [await importAdapter(), await importAdapter()];
     await one.point('bot', first);
@@ -369,6 +370,147 @@ describe('a job from a name', () => {
       code: 'in_use',
       message: expect.stringContaining(job.id),
     });
+  });
+});
+
+describe('a move with a guard', () => {
+  const TOKENS = 'with-tokenizer';
+  const upload = async (text: string) =>
+    (await one.call('POST', '/datasets', text, { 'content-type': 'application/x-ndjson' })).body.id as string;
+  const guardOf = (dataset: string, max_worse = 0.5) => ({ guard: { dataset, metric: 'loss', max_worse } });
+
+  /** Claims requests as a worker, until there are so many at the same time. */
+  async function claimed(count: number) {
+    const worker = createGenerationServer({ redis, prefix: server.prefix, workerName: 'this-file' });
+    onTestFinished(() => worker.close());
+    const open: NonNullable<Awaited<ReturnType<typeof worker.claim>>>[] = [];
+    while (open.length < count) {
+      const notice = worker.listen();
+      await notice.ready;
+      const one = await worker.claim(TOKENS);
+      if (one === null) await notice.wait(1_000);
+      else open.push(one);
+      notice.close();
+    }
+    return open;
+  }
+  type Claimed = Awaited<ReturnType<typeof claimed>>[number];
+
+  /** Answers that each token but the first has this loss. @param tokens - How many are left out of the answer */
+  async function say({ request, answer }: Claimed, loss: number, missing = 0): Promise<void> {
+    const prompts = request.input.kind === 'text' ? (request.input.prompts as number[][]) : [];
+    for (const [choice, prompt] of prompts.entries()) {
+      const tokens = prompt.slice(missing).map((_, index) => {
+        const logprob = index === 0 ? null : -loss;
+        return { text: 'x', bytes: [120], logprob, offset: index, top: [] };
+      });
+      answer.write({ type: 'text', choice, text: 'x', tokens });
+      answer.write({ type: 'finish', choice, reason: 'length' });
+    }
+    answer.write(END);
+    await answer.done;
+  }
+
+  test('asks for both adapters at once, and moves the name if the new one is not worse by more', async () => {
+    const [first, second, dataset] = [await importAdapter(), await importAdapter(), await upload(promptRows(20))];
+    const made = one.point('bot', first, guardOf(dataset));
+    // A page of 16 rows, and one of 4.
+    for (const rows of [16, 4]) {
+      const [alone] = await claimed(1);
+      expect(alone!.request).toMatchObject({ adapter: first, max_tokens: 0, logprobs: 0, input: { echo: true } });
+      expect(alone!.request.input).toHaveProperty('prompts.length', rows);
+      await say(alone!, 2);
+    }
+    expect((await made).body.history[0].guard).toEqual({
+      dataset,
+      metric: 'loss',
+      max_worse: 0.5,
+      before: null,
+      after: 2,
+    });
+
+    /** Answers for both adapters, and returns what the caller gets. */
+    const compare = async (losses: Record<string, number>, more: object = {}) => {
+      const moving = one.point('bot', second, { ...guardOf(dataset), ...more });
+      for (let page = 0; page < 2; page++) {
+        const open = await claimed(2);
+        expect(new Set(open.map(({ request }) => request.adapter))).toEqual(new Set([first, second]));
+        for (const asked of open) await say(asked, losses[asked.request.adapter!]!);
+      }
+      return await moving;
+    };
+    const refused = await compare({ [first]: 2, [second]: 2.75 });
+    expect(outcome(refused)).toEqual([409, 'guard_failed', 'guard']);
+    expect(refused.body.error.message).toContain('is 2.75000');
+    expect((await compare({ [first]: 2, [second]: Number.NaN })).body.error.code).toBe('guard_failed');
+    expect((await one.call('GET', '/aliases/bot')).body).toMatchObject({ adapter: first, version: 1 });
+    const moved = await compare({ [first]: 2, [second]: 2.5 }, { if_version: 1, reason: 'nightly' });
+    expect(moved.body.history[0]).toMatchObject({ version: 2, adapter: second, guard: { before: 2, after: 2.5 } });
+    // To the adapter that it has: nothing is computed.
+    expect((await one.point('bot', second, guardOf(dataset))).body.version).toBe(2);
+  });
+
+  test('moves nothing if the name moves meanwhile, the worker fails, or it answers about other tokens', async () => {
+    const [first, second, third] = [await importAdapter(), await importAdapter(), await importAdapter()];
+    const dataset = await upload(promptRows(3));
+    await one.point('bot', first);
+    const overtaken = one.point('bot', second, guardOf(dataset));
+    const open = await claimed(2);
+    await one.point('bot', third);
+    for (const asked of open) await say(asked, 1);
+    expect(outcome(await overtaken)).toEqual([409, 'conflict', 'if_version']);
+
+    const failing = one.point('bot', second, guardOf(dataset));
+    for (const { answer } of await claimed(2)) {
+      answer.write({ type: 'failed', failure: { code: 'context_length_exceeded', message: 'Too long.' } });
+      await answer.done;
+    }
+    expect(outcome(await failing)).toEqual([400, 'context_length_exceeded', 'guard.dataset']);
+    const other = one.point('bot', second, guardOf(dataset));
+    for (const asked of await claimed(2)) await say(asked, 1, 1);
+    expect((await other).status).toBe(500);
+    expect((await one.call('GET', '/aliases/bot')).body).toMatchObject({ adapter: third, version: 2 });
+  });
+
+  test('stops asking when its caller leaves', async () => {
+    const [first, dataset] = [await importAdapter(), await upload(promptRows(3))];
+    const url = await api.app.listen({ host: '127.0.0.1', port: 0 });
+    const leaving = new AbortController();
+    const left = fetch(`${url}/aliases/bot`, {
+      method: 'PUT',
+      headers: { authorization: `Bearer ${one.token}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ adapter: first, ...guardOf(dataset) }),
+      signal: leaving.signal,
+    });
+    const [asked] = await claimed(1);
+    leaving.abort();
+    await expect(left).rejects.toThrow();
+    await expect.poll(() => redis.keys(`${server.prefix}generation:*`), { interval: 5 }).toEqual([]);
+    await asked!.answer.done;
+    expect((await one.call('GET', '/aliases/bot')).status).toBe(404);
+  });
+
+  test('is refused for a dataset or a bound that cannot be used', async () => {
+    const [first, others] = [await importAdapter(), await adapterOf(one)];
+    const rows = await upload(promptRows(3));
+    const pairs = await upload('{"prompt":"a","chosen":"b","rejected":"c"}\n');
+    const missing = `ds_${'0'.repeat(24)}`;
+    const foreign = (
+      await other.call('POST', '/datasets', promptRows(3, 'theirs'), { 'content-type': 'application/x-ndjson' })
+    ).body.id;
+    for (const [guard, expected] of [
+      [guardOf(missing), [404, 'dataset_not_found', 'guard.dataset']],
+      [guardOf(foreign), [404, 'dataset_not_found', 'guard.dataset']],
+      [guardOf(pairs), [400, 'invalid_request', 'guard.dataset']],
+      [guardOf(rows, -1), [400, 'invalid_request', 'guard.max_worse']],
+      [{ guard: { dataset: rows, metric: 'reward', max_worse: 0 } }, [400, 'invalid_request', 'guard.metric']],
+      [{ guard: { dataset: rows, metric: 'loss' } }, [400, 'invalid_request', 'guard.max_worse']],
+    ] as const) {
+      expect(outcome(await one.point('bot', first, guard))).toEqual(expected);
+    }
+    await one.point('bot', others);
+    expect(outcome(await one.point('bot', first, guardOf(rows)))).toEqual([409, 'conflict', 'guard']);
+    expect((await one.call('GET', '/aliases/bot')).body.version).toBe(1);
   });
 });
 

@@ -299,8 +299,8 @@ describe('a sweep whose jobs have all ended', () => {
   test('keeps an adapter to which a name points', async () => {
     const { id, variants } = (await post(sweep({ space: { 'lora.r': { values: [1, 2] } } }))).json<Sweep>();
     const named = await succeed(variants[0]!.job, 0.5);
-    const move = { base_model: 'llama-tied', moved_by: null, reason: null, rolled_back_to: null, ifVersion: undefined };
-    await api.aliases.move({ owner: null, name: 'loser' }, { adapter: named, ...move });
+    const move = { base_model: 'llama-tied', moved_by: null, reason: null, rolled_back_to: null, guard: null };
+    await api.aliases.move({ owner: null, name: 'loser' }, { adapter: named, ...move, ifVersion: undefined });
     const best = await succeed(variants[1]!.job, 0.25);
     await advanceSweep(options(), id);
     expect((await call(id)).json<Sweep>().best).toBe(variants[1]!.job);

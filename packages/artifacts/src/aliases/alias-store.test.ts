@@ -17,6 +17,7 @@ const to = (number: number, changes: Partial<NewMove> = {}): NewMove => ({
   moved_by: OWNER,
   reason: null,
   rolled_back_to: null,
+  guard: null,
   ifVersion: undefined,
   ...changes,
 });
@@ -106,8 +107,16 @@ test('a name says who moved it when and why, also to a process that starts later
     ...{ name: 'support-bot', object: 'alias', owner: OWNER, ...move },
     ...{ adapter: adapter(2), version: 2, moved_by: null },
     history: [
-      { ...move, version: 2, adapter: adapter(2), moved_by: null, reason: null, rolled_back_to: 1 },
-      { ...move, version: 1, adapter: adapter(1), moved_by: OWNER, reason: 'the first', rolled_back_to: null },
+      { ...move, version: 2, adapter: adapter(2), moved_by: null, reason: null, rolled_back_to: 1, guard: null },
+      {
+        ...move,
+        version: 1,
+        adapter: adapter(1),
+        moved_by: OWNER,
+        reason: 'the first',
+        rolled_back_to: null,
+        guard: null,
+      },
     ],
   });
   expect(await (await openStore()).get(NAME)).toEqual(moved);

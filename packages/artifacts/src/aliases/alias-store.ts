@@ -20,7 +20,7 @@ import { Compile } from 'typebox/compile';
 /** The folder of names, and the prefix of their objects in S3. */
 export const ALIASES_KIND = 'aliases';
 
-/** What is stored of a name. The record of a removed name stays for a day, so that each move has a number of its own. */
+/** The text of a name. That of a removed name stays for a day, so that each move has a number of its own. */
 const AliasRecord = Type.Object({
   version: RecordVersion,
   name: AliasName,
@@ -41,8 +41,9 @@ export interface OwnedName {
   name: string;
 }
 
-/** What a move does, without what the store adds. */
-export interface NewMove extends Pick<AliasMove, 'adapter' | 'base_model' | 'moved_by' | 'reason' | 'rolled_back_to'> {
+/** A move before the store adds its version and its time. */
+export interface NewMove
+  extends Pick<AliasMove, 'adapter' | 'base_model' | 'moved_by' | 'reason' | 'rolled_back_to' | 'guard'> {
   /** The version that the name must have; 0: it must not exist; undefined: any. */
   ifVersion: number | undefined;
 }

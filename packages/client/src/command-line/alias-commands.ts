@@ -1,4 +1,4 @@
-import type { Alias, AliasMove } from '@lorasmith/contracts';
+import { type Alias, type AliasMove, type MoveAliasRequest, ProductError } from '@lorasmith/contracts';
 import type { AliasOptions } from '../client.js';
 import { type Command, type CommandContext, type CommandOptions, print, textTable } from './command.js';
 import { given } from './details-commands.js';
@@ -46,10 +46,15 @@ export const ALIAS_COMMANDS: Command[] = [
     name: 'alias set',
     positionals: ['NAME', 'ADAPTER'],
     summary: 'Point a name at an adapter: its id, or another name',
-    options: MOVE_OPTIONS,
+    options: {
+      ...MOVE_OPTIONS,
+      guard: { type: 'string', value: 'DATASET', help: 'only if its loss on this dataset is not worse' },
+      'max-worse': { type: 'string', value: 'LOSS', help: 'with --guard: it may be worse by this [0]' },
+    },
     async run(context) {
       const [name, adapter] = context.positionals as [string, string];
-      const alias = await context.client.moveAlias(name, { adapter, ...moveOf(context) }, optionsOf(context));
+      const request = { adapter, ...moveOf(context), ...guardOf(context) };
+      const alias = await context.client.moveAlias(name, request, optionsOf(context));
       return print(context, alias, movedText(alias));
     },
   },
@@ -90,8 +95,18 @@ function moveOf({ values }: CommandContext): { if_version?: number; reason?: str
   return { ...(version === undefined ? {} : { if_version: Number(version) }), ...given({ reason }) };
 }
 
-function movedText({ name, adapter, version }: Alias): string {
-  return `${name} points to ${adapter} (version ${version})`;
+/** @throws ProductError `invalid_request` for a bound without a dataset */
+function guardOf({ values }: CommandContext): Pick<MoveAliasRequest, 'guard'> {
+  const { guard: dataset, 'max-worse': bound = '0' } = values as { guard?: string; 'max-worse'?: string };
+  if (dataset !== undefined) return { guard: { dataset, metric: 'loss', max_worse: Number(bound) } };
+  if (values['max-worse'] === undefined) return {};
+  throw new ProductError('invalid_request', '--max-worse needs --guard.', { param: '--max-worse' });
+}
+
+function movedText({ name, adapter, version, history: [move] }: Alias): string {
+  const { before, after } = move?.guard ?? {};
+  const losses = [before, after].flatMap((loss) => (loss == null ? [] : [loss.toPrecision(5)]));
+  return `${name} points to ${adapter} (version ${version})${losses.length === 0 ? '' : `; loss ${losses.join(' → ')}`}`;
 }
 
 function aliasText(alias: Alias): string {

@@ -489,6 +489,17 @@ describe('lora', () => {
     expect(moved.requests[0]).toMatchObject({ method: 'PUT', url: '/aliases/bot?owner=none' });
     expect(bodyOf(moved.requests)).toEqual({ adapter: 'ad_2', reason: 'nightly', if_version: 1 });
 
+    const guard = { dataset: 'ds_1', metric: 'loss', max_worse: 0.5 };
+    const guarded = { ...history[0], guard: { ...guard, before: 2, after: 1.25 } };
+    const better = await lora(
+      ['alias', 'set', 'bot', 'ad_2', '--guard', 'ds_1', '--max-worse', '0.5'],
+      json(200, { ...alias, history: [guarded] }),
+    );
+    expect(bodyOf(better.requests)).toEqual({ adapter: 'ad_2', guard });
+    expect(better.output).toBe('bot points to ad_2 (version 2); loss 2.0000 → 1.2500\n');
+    const without = await lora(['alias', 'set', 'bot', 'ad_2', '--max-worse', '1'], json(200, alias));
+    expect([without.exitCode, without.requests]).toEqual([EXIT.failed, []]);
+
     const back = await lora(['alias', 'rollback', 'bot', '--to', '1'], json(200, { ...alias, ...history[1] }));
     expect(back.output).toBe('bot points to ad_1 (version 1)\n');
     expect(back.requests[0]).toMatchObject({ method: 'POST', url: '/aliases/bot/rollback' });

@@ -12,6 +12,7 @@ import {
   type AdapterId,
   type AdapterManifest,
   type Alias,
+  type AliasGuard,
   type AliasMove,
   type KeyId,
   type MoveAliasRequest,
@@ -21,12 +22,14 @@ import {
 import type { JobStore } from '@lorasmith/queue';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
+import type { HeldOutLoss } from './held-out-loss.js';
 
 export interface AliasMovesOptions {
   aliases: AliasStore;
   adapters: BundleStore;
   baseModels: Pick<ModelSource, 'describe'>;
   jobs: { inputs: Pick<JobStore['inputs'], 'whileNaming'> };
+  losses: HeldOutLoss;
 }
 
 /** The sender of a move. */
@@ -34,6 +37,8 @@ export interface Mover {
   caller: Caller;
   /** Null without keys. */
   key: KeyId | null;
+  /** Aborted when nobody waits for the answer any more. */
+  signal: AbortSignal;
 }
 
 /** Points names at adapters that exist, and that have the same owner. */
@@ -45,18 +50,21 @@ export class AliasMoves {
   }
 
   /**
-   * Points a name at an adapter.
+   * Points a name at an adapter. With a guard, it is not moved if another process moves it while losses are computed.
    * @throws ProductError `adapter_not_found`, also for one that the caller may not use; `invalid_adapter`; `invalid_request` for one of another owner;
-   * `conflict` for the name of a base model; errors of {@link AliasStore.move}
+   * `conflict` for the name of a base model; `guard_failed`; errors of {@link HeldOutLoss.of} and {@link AliasStore.move}
    */
   async point(of: OwnedName, request: MoveAliasRequest, by: Mover): Promise<Alias> {
-    const { adapter: text, if_version: ifVersion, reason = null } = request;
+    const { adapter: text, if_version: ifVersion, reason = null, guard: condition = null } = request;
     await this.#refuseModelName(of.name);
     const adapter = await this.#options.aliases.adapterOf(text, of.owner);
     if (adapter === null) throw atAdapter(adapterNotFound(text));
-    return await this.#move(of, adapter, { ifVersion, reason, rolled_back_to: null }, by).catch((error: unknown) => {
+    try {
+      const passed = condition === null ? NO_GUARD : await this.#checkGuard(of, adapter, { condition, ifVersion }, by);
+      return await this.#move(of, adapter, { ifVersion, reason, rolled_back_to: null, ...passed }, by);
+    } catch (error) {
       throw error instanceof ProductError && error.code === 'adapter_not_found' ? atAdapter(error) : error;
-    });
+    }
   }
 
   /**
@@ -68,7 +76,8 @@ export class AliasMoves {
     if (alias === null) throw aliasNotFound(of.name);
     checkAliasVersion(of.name, alias, request.if_version);
     const target = request.version === undefined ? moveBefore(alias) : moveOf(alias, request.version);
-    const move = { ifVersion: alias.version, reason: request.reason ?? null, rolled_back_to: originOf(target) };
+    const reason = request.reason ?? null;
+    const move = { ifVersion: alias.version, reason, rolled_back_to: originOf(target), guard: null };
     return await this.#move(of, target.adapter, move, by).catch((error: unknown) => {
       if (!(error instanceof ProductError) || error.code !== 'adapter_not_found') throw error;
       const message = `${of.name} cannot be rolled back to version ${target.version}: its adapter ${target.adapter} was deleted. Send the version of another one.`;
@@ -79,16 +88,49 @@ export class AliasMoves {
   async #move(
     of: OwnedName,
     adapter: AdapterId,
-    move: Pick<NewMove, 'ifVersion' | 'reason' | 'rolled_back_to'>,
+    move: Pick<NewMove, 'ifVersion' | 'reason' | 'rolled_back_to' | 'guard'>,
     by: Mover,
   ): Promise<Alias> {
-    const { aliases, adapters, jobs } = this.#options;
+    const { aliases, jobs } = this.#options;
     // The adapter cannot be deleted between the look at its manifest and the move.
     return await jobs.inputs.whileNaming(adapter, async () => {
-      const manifest = await readManifest(adapters, adapter, { isAllowed: (owner) => mayUse(by.caller, owner) });
-      checkOwner(of, manifest);
+      const manifest = await this.#manifestOf(adapter, of, by);
       return await aliases.move(of, { adapter, base_model: manifest.base_model.name, moved_by: by.key, ...move });
     });
+  }
+
+  /** The manifest of an adapter to which this name may point. */
+  async #manifestOf(adapter: AdapterId, of: OwnedName, { caller }: Mover): Promise<AdapterManifest> {
+    const { adapters } = this.#options;
+    const manifest = await readManifest(adapters, adapter, { isAllowed: (owner) => mayUse(caller, owner) });
+    checkOwner(of, manifest);
+    return manifest;
+  }
+
+  /**
+   * Compares the new adapter with the present one.
+   * @returns what the move records, and the version from which it may be made
+   */
+  async #checkGuard(
+    of: OwnedName,
+    adapter: AdapterId,
+    { condition, ifVersion }: { condition: AliasGuard; ifVersion: number | undefined },
+    by: Mover,
+  ): Promise<Pick<NewMove, 'guard' | 'ifVersion'>> {
+    const { aliases, adapters, losses } = this.#options;
+    const present = await aliases.get(of);
+    checkAliasVersion(of.name, present, ifVersion);
+    if (present?.adapter === adapter) return { guard: null, ifVersion };
+    const manifest = await this.#manifestOf(adapter, of, by);
+    const compared = present === null ? [manifest] : [await readManifest(adapters, present.adapter), manifest];
+    checkOneBase(of.name, compared);
+    const { caller, signal } = by;
+    const found = await losses.of({ dataset: condition.dataset, adapters: compared, caller, signal }).catch(atGuard);
+    const [after, before = null] = found.toReversed() as [number, number?];
+    if (before !== null && !(after <= before + condition.max_worse)) {
+      throw guardFailed(condition, { name: of.name, before, after }, compared);
+    }
+    return { guard: { ...condition, before, after }, ifVersion: present?.version ?? 0 };
   }
 
   /** @throws ProductError `conflict`: a request for text could mean either. */
@@ -104,6 +146,34 @@ export class AliasMoves {
     const message = `${name} is the name of a base model. Choose another name for an adapter.`;
     throw new ProductError('conflict', message, { param: 'name' });
   }
+}
+
+const NO_GUARD = { guard: null };
+
+/** Names the field of faults of the dataset. */
+function atGuard(error: unknown): never {
+  if (!(error instanceof ProductError) || error.status >= 500) throw error;
+  throw new ProductError(error.code, error.message, { param: 'guard.dataset', cause: error });
+}
+
+/** Losses over the tokens of different models say nothing about each other. */
+function checkOneBase(name: string, [one, other]: readonly AdapterManifest[]): void {
+  if (other === undefined || one!.base_model.name === other.base_model.name) return;
+  const message = `${name} points to an adapter of ${one!.base_model.name}, and ${other.id} is of ${other.base_model.name}: their losses cannot be compared. Move it without a guard.`;
+  throw new ProductError('conflict', message, { param: 'guard' });
+}
+
+function guardFailed(
+  { dataset, max_worse: maxWorse }: AliasGuard,
+  { name, before, after }: { name: string; before: number; after: number },
+  [present, next]: readonly AdapterManifest[],
+): ProductError {
+  const message = `${name} was not moved: on ${dataset} the loss of ${next!.id} is ${shown(after)}, and that of ${present!.id}, to which it points, ${shown(before)}. It may exceed it by ${maxWorse}.`;
+  return new ProductError('guard_failed', message, { param: 'guard' });
+}
+
+function shown(loss: number): string {
+  return loss.toPrecision(6);
 }
 
 /** An owner's names point to its own adapters, so whoever may use the name may use the adapter. */

@@ -10,15 +10,19 @@ import {
   ProductError,
   RollBackAliasRequest,
 } from '@lorasmith/contracts';
-import { type Caller, type HttpApp, mayUse } from '@lorasmith/service-kit';
-import type { FastifyRequest } from 'fastify';
+import { type Caller, type HttpApp, linkSignals, mayUse, onceClosed } from '@lorasmith/service-kit';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
+import type { ConcurrencyLimit } from '../access/concurrency-limit.js';
+import { serviceStopping } from '../openai/answer-request.js';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 import type { AliasMoves, Mover } from './alias-moves.js';
 
 export interface AliasRoutesOptions {
   aliases: AliasStore;
   moves: AliasMoves;
+  /** The limit of moves with a guard. */
+  comparisons: ConcurrencyLimit;
 }
 
 const tags = ['adapters'];
@@ -52,7 +56,7 @@ const moveAlias = {
     summary: 'Point a name at an adapter',
     description:
       'From then on, the name means this adapter wherever a request takes one. Repeating it changes nothing. With `if_version`, of several moves at ' +
-      'the same time one succeeds.',
+      'the same time one succeeds. With `guard`, workers first compute the losses of both adapters on a dataset, which the request waits for.',
     tags,
     params: Type.Object({ name: AliasName }, closed),
     querystring: AliasQuery,
@@ -85,7 +89,16 @@ const deleteAlias = {
 };
 
 /** The routes of names that point to adapters. */
-export async function aliasRoutes(app: HttpApp, { aliases, moves }: AliasRoutesOptions): Promise<void> {
+export async function aliasRoutes(app: HttpApp, { aliases, moves, comparisons }: AliasRoutesOptions): Promise<void> {
+  const closing = new AbortController();
+  // A comparison takes as long as its rows, and closing the server would wait for it.
+  app.addHook('preClose', async () => closing.abort(serviceStopping()));
+  const moverOf = ({ caller, identity }: FastifyRequest, reply: FastifyReply): Mover => {
+    const left = new AbortController();
+    onceClosed(reply.raw, () => left.abort(new ProductError('cancelled', 'The caller has left.')));
+    return { caller, key: identity.key?.id ?? null, signal: linkSignals([left.signal, closing.signal]).signal };
+  };
+
   app.get('/aliases', listAliases, async ({ query, caller }) => {
     const names = await aliases.list(ownerOf(query, caller));
     return { data: names.map(({ history: _, ...summary }) => summary), has_more: false as const, next: null };
@@ -97,16 +110,21 @@ export async function aliasRoutes(app: HttpApp, { aliases, moves }: AliasRoutesO
     return alias;
   });
 
-  app.put('/aliases/:name', moveAlias, async (request) => {
-    const { params, query, caller, body } = request;
-    const alias = await moves.point({ owner: ownerOf(query, caller), ...params }, body, moverOf(request));
+  app.put('/aliases/:name', moveAlias, async (request, reply) => {
+    const { params, query, caller, body, limits, identity } = request;
+    if (body.guard != null) {
+      const { generationRequests: own, totalGenerationRequests: total } = limits;
+      onceClosed(reply.raw, comparisons.acquire(identity.key?.id ?? null, { own, total }));
+    }
+    const alias = await moves.point({ owner: ownerOf(query, caller), ...params }, body, moverOf(request, reply));
     logMove(request, alias);
     return alias;
   });
 
-  app.post('/aliases/:name/rollback', rollBackAlias, async (request) => {
+  app.post('/aliases/:name/rollback', rollBackAlias, async (request, reply) => {
     const { params, query, caller, body } = request;
-    const alias = await moves.rollBack({ owner: ownerOf(query, caller), ...params }, body ?? {}, moverOf(request));
+    const of = { owner: ownerOf(query, caller), ...params };
+    const alias = await moves.rollBack(of, body ?? {}, moverOf(request, reply));
     logMove(request, alias);
     return alias;
   });
@@ -125,10 +143,6 @@ function ownerOf({ owner: wanted }: AliasQuery, caller: Caller): Owner {
   if (mayUse(caller, owner)) return owner;
   const message = 'Only a key that sees everything may use the names of another key.';
   throw new ProductError('forbidden', message, { param: 'owner' });
-}
-
-function moverOf({ caller, identity }: Pick<FastifyRequest, 'caller' | 'identity'>): Mover {
-  return { caller, key: identity.key?.id ?? null };
 }
 
 function logMove({ log }: Pick<FastifyRequest, 'log'>, { name, version, adapter }: Alias): void {
