@@ -261,36 +261,6 @@ describe('text', () => {
     expect(await scoreOf(adapter)).toBeGreaterThan(await scoreOf('tiny-llama'));
   });
 
-  test('a name answers with the adapter that it points to, after a move and after it is rolled back', async () => {
-    // The same rows with other seeds: another adapter, whose numbers differ.
-    const { id } = await client.createJob(request({ max_steps: 2, seed: 7 }));
-    const { adapter: second } = await until(id, 'succeeded', 'failed');
-    const score = async (model: string) => {
-      const answer = await openai.completions.create({ model, prompt: 'Say 3.', max_tokens: 0, echo: true, logprobs: 1 });
-      return answer.choices[0]!.logprobs!.token_logprobs;
-    };
-    const [ofFirst, ofSecond] = [await score(adapter), await score(second!)];
-    expect(ofFirst).not.toEqual(ofSecond);
-    await client.moveAlias('support-bot', { adapter });
-    expect(await score('support-bot')).toEqual(ofFirst);
-    const streamed = await openai.chat.completions.create({ ...asked('support-bot'), stream: true }).withResponse();
-    expect(streamed.response.headers.get('x-lorasmith-adapter')).toBe(adapter);
-    for await (const chunk of streamed.data) expect(chunk.model).toBe('support-bot');
-    await client.moveAlias('support-bot', { adapter: second!, if_version: 1 });
-    expect(await score('support-bot')).toEqual(ofSecond);
-    await client.rollBackAlias('support-bot');
-    expect(await score('support-bot')).toEqual(ofFirst);
-
-    const named = path.join(folder, 'named');
-    await client.downloadAdapter('support-bot', { folder: named });
-    const manifest = JSON.parse(await readFile(path.join(named, 'manifest.json'), 'utf8'));
-    expect(manifest.id).toBe(adapter);
-    await expect(client.deleteAdapter(adapter)).rejects.toMatchObject({ code: 'in_use' });
-    await client.deleteAlias('support-bot');
-    await expect(score('support-bot')).rejects.toMatchObject({ status: 404, code: 'model_not_found' });
-    await client.deleteAdapter(second!);
-  });
-
   test('text too long is refused with its length', async () => {
     const asking = openai.completions.create({ model: adapter, prompt: 'a'.repeat(3_000) });
     await expect(asking).rejects.toMatchObject({ status: 400, code: 'context_length_exceeded' });
