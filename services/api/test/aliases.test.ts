@@ -443,6 +443,10 @@ describe('a move with a guard', () => {
     expect(outcome(refused)).toEqual([409, 'guard_failed', 'guard']);
     expect(refused.body.error.message).toContain('is 2.75000');
     expect((await compare({ [first]: 2, [second]: Number.NaN })).body.error.code).toBe('guard_failed');
+    expect((await compare({ [first]: Number.NaN, [second]: 2 })).body.error.code).toBe('guard_failed');
+    const unknown = one.point('another', first, guardOf(dataset));
+    for (const losses of [2, Number.NaN]) for (const asked of await claimed(1)) await say(asked, losses);
+    expect((await unknown).body.error.message).toContain(`the loss of ${first} is NaN.`);
     expect((await one.call('GET', '/aliases/bot')).body).toMatchObject({ adapter: first, version: 1 });
     const moved = await compare({ [first]: 2, [second]: 2.5 }, { if_version: 1, reason: 'nightly' });
     expect(moved.body.history[0]).toMatchObject({ version: 2, adapter: second, guard: { before: 2, after: 2.5 } });

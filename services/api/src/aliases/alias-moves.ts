@@ -80,7 +80,7 @@ export class AliasMoves {
     const move = { ifVersion: alias.version, reason, rolled_back_to: originOf(target), guard: null };
     return await this.#move(of, target.adapter, move, by).catch((error: unknown) => {
       if (!(error instanceof ProductError) || error.code !== 'adapter_not_found') throw error;
-      const message = `${of.name} cannot be rolled back to version ${target.version}: its adapter ${target.adapter} was deleted. Send the version of another one.`;
+      const message = `${of.name} cannot be rolled back to version ${target.version}: its adapter ${target.adapter} was deleted, or is being deleted. Send the version of another one.`;
       throw new ProductError('conflict', message, { param: 'version', cause: error });
     });
   }
@@ -120,14 +120,16 @@ export class AliasMoves {
     const { aliases, adapters, losses } = this.#options;
     const present = await aliases.get(of);
     checkAliasVersion(of.name, present, ifVersion);
-    if (present?.adapter === adapter) return { guard: null, ifVersion };
+    if (present?.adapter === adapter) return { guard: null, ifVersion: present.version };
     const manifest = await this.#manifestOf(adapter, of, by);
     const compared = present === null ? [manifest] : [await readManifest(adapters, present.adapter), manifest];
     checkOneBase(of.name, compared);
     const { caller, signal } = by;
     const found = await losses.of({ dataset: condition.dataset, adapters: compared, caller, signal }).catch(atGuard);
     const [after, before = null] = found.toReversed() as [number, number?];
-    if (before !== null && !(after <= before + condition.max_worse)) {
+    const most = before === null ? Number.MAX_VALUE : before + condition.max_worse;
+    // Neither holds for a loss that is no number.
+    if (!(after <= most)) {
       throw guardFailed(condition, { name: of.name, before, after }, compared);
     }
     return { guard: { ...condition, before, after }, ifVersion: present?.version ?? 0 };
@@ -165,10 +167,14 @@ function checkOneBase(name: string, [one, other]: readonly AdapterManifest[]): v
 
 function guardFailed(
   { dataset, max_worse: maxWorse }: AliasGuard,
-  { name, before, after }: { name: string; before: number; after: number },
-  [present, next]: readonly AdapterManifest[],
+  { name, before, after }: { name: string; before: number | null; after: number },
+  adapters: readonly AdapterManifest[],
 ): ProductError {
-  const message = `${name} was not moved: on ${dataset} the loss of ${next!.id} is ${shown(after)}, and that of ${present!.id}, to which it points, ${shown(before)}. It may exceed it by ${maxWorse}.`;
+  const found = `${name} was not moved: on ${dataset} the loss of ${adapters.at(-1)!.id} is ${shown(after)}`;
+  const message =
+    before === null
+      ? `${found}.`
+      : `${found}, and that of ${adapters[0]!.id}, to which it points, ${shown(before)}. It may exceed it by ${maxWorse}.`;
   return new ProductError('guard_failed', message, { param: 'guard' });
 }
 

@@ -52,7 +52,7 @@ export class HeldOutLoss {
   }
 
   /**
-   * The loss of each adapter.
+   * The loss of each adapter; NaN where one is not finite.
    * @throws ProductError `dataset_not_found`; `invalid_request` for a dataset with too many rows, or of another format; the fault of the first row that a
    * job would refuse; `service_unavailable` if no worker answers; the reason of `signal`
    */
@@ -70,7 +70,7 @@ export class HeldOutLoss {
         limit: MAX_CHOICES,
         after,
       });
-      const rows = page.data.map(tokensOf).filter((row) => row.some(({ trained }) => trained));
+      const rows = page.data.map(tokensOf).filter((row) => row.some(({ trained }, index) => trained && index > 0));
       const losses = await Promise.all(adapters.map((adapter) => this.#lossesOf(adapter, rows, signal)));
       for (const [index, { sum, tokens }] of losses.entries()) {
         sums[index]!.sum += sum;
@@ -145,11 +145,15 @@ function scoringRequest({ id, base_model: base }: AdapterManifest, rows: readonl
   };
 }
 
-/** The losses of the tokens of a row that a job would train. @throws ProductError `internal_error` if the answer is about other tokens */
+/**
+ * The losses of the tokens of a row that a job would train. One that is not finite comes as null, and makes the mean NaN.
+ * @throws ProductError `internal_error` if the answer is about other tokens
+ */
 function trainedLosses(row: readonly RowToken[], logprobs: readonly (number | null)[]): number[] {
   if (logprobs.length !== row.length) {
     const message = `A worker answered with ${logprobs.length} log-probabilities of ${row.length} tokens.`;
     throw new ProductError('internal_error', message);
   }
-  return row.flatMap(({ trained }, index) => (trained && logprobs[index] != null ? [-logprobs[index]] : []));
+  // Nothing predicts the first token.
+  return row.flatMap(({ trained }, index) => (trained && index > 0 ? [-(logprobs[index] ?? Number.NaN)] : []));
 }
