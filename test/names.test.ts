@@ -38,7 +38,7 @@ const upload = async (first: number) => {
 
 interface Trained {
   id: string;
-  /** On the held-out rows, as its job evaluated it. */
+  /** The loss on the held-out rows, as its job evaluated it. */
   loss: number;
 }
 

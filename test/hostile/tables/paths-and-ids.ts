@@ -96,7 +96,13 @@ const ROUTES: Route[] = [
     absent: 'adapter_not_found',
     maxLength: 200,
   },
-  { what: 'name of an adapter', method: 'GET', path: (name) => `/aliases/${name}`, absent: 'alias_not_found', maxLength: 200 },
+  {
+    what: 'name of an adapter',
+    method: 'GET',
+    path: (name) => `/aliases/${name}`,
+    absent: 'alias_not_found',
+    maxLength: 200,
+  },
   {
     what: 'name of an adapter to roll back',
     method: 'POST',

@@ -25,7 +25,7 @@ export interface HeldOutLossOptions {
 
 export interface ComparedAdapters {
   dataset: string;
-  /** On one base model. Rows become tokens as in the training of the last one. */
+  /** Adapters of one base model. Rows become tokens as in the training of the last one. */
   adapters: readonly AdapterManifest[];
   caller: Caller;
   signal: AbortSignal;
