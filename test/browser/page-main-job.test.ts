@@ -339,6 +339,34 @@ describe('an adapter', () => {
     await page.getByText('Checks before it was published').waitFor();
   });
 
+  test('a name is pointed at an adapter, moved to another one, rolled back and deleted', async () => {
+    expected = [REFUSED];
+    const names = page.getByRole('region', { name: 'Names' });
+    const other = (await stack.client.listAdapters({ limit: 100 })).data.find((adapter) => adapter.id !== id)!;
+    await stack.client.moveAlias('support-bot', { adapter: other.id });
+    await page.reload();
+    await names.getByText('No name points to it.').waitFor();
+    await names.getByLabel('Point a name at it').fill('support-bot');
+    await names.getByText(`It points to ${other.id} now.`).waitFor();
+    await names.getByRole('button', { name: 'Point the name at this adapter' }).click();
+    await names.getByText(/^support-bot, version 2, since/).waitFor();
+    expect(await stack.client.alias('support-bot')).toMatchObject({ adapter: id, version: 2 });
+    await names.getByRole('button', { name: 'Roll back support-bot' }).click();
+    await names.getByText('No name points to it.').waitFor();
+    expect(await stack.client.alias('support-bot')).toMatchObject({ adapter: other.id, version: 3 });
+
+    await names.getByLabel('Point a name at it').fill('Not a name');
+    await names.getByLabel('Point a name at it').press('Enter');
+    await names.getByText('The name was not moved').waitFor();
+    await names.getByLabel('Point a name at it').fill('support-bot');
+    await names.getByLabel('Point a name at it').press('Enter');
+    await names.getByText(/^support-bot, version 4, since/).waitFor();
+    await names.getByRole('button', { name: 'Delete support-bot' }).click();
+    await page.getByRole('button', { name: 'Delete the name' }).click();
+    await names.getByText('No name points to it.').waitFor();
+    await expect(stack.client.alias('support-bot')).rejects.toMatchObject({ code: 'alias_not_found' });
+  });
+
   test('an adapter answers beside its base model, and the conversation survives a reload', async () => {
     await page.getByRole('link', { name: 'Chat with it' }).click();
     await heading('Chat').waitFor();

@@ -7,6 +7,7 @@ export {
   writeManifest,
 } from './adapters/manifest.js';
 export { adapterCard, type CardContent, derivedCard } from './adapters/model-card.js';
+export * from './aliases/alias-store.js';
 export type {
   CheckpointAdapter,
   CheckpointDescription,

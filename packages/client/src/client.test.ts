@@ -175,6 +175,21 @@ describe('jobs', () => {
   });
 });
 
+describe('moveAlias', () => {
+  it('is repeated when its answer is lost, but not from a version, which it may have changed', async () => {
+    const server = await serve(hangUp, json(200, { name: 'bot' }));
+    const client = createClient({ baseUrl: server.baseUrl });
+    expect(await client.moveAlias('bot', { adapter: 'ad_1' }, { owner: 'none' })).toEqual({ name: 'bot' });
+    expect(server.requests.map(({ method, url }) => `${method} ${url}`)).toEqual(
+      Array.from({ length: 2 }, () => 'PUT /aliases/bot?owner=none'),
+    );
+    const once = await serve(hangUp, json(200, { name: 'bot' }));
+    const moved = createClient({ baseUrl: once.baseUrl }).moveAlias('bot', { adapter: 'ad_1', if_version: 1 });
+    await expect(moved).rejects.toMatchObject({ code: 'service_unavailable' });
+    expect(once.requests).toHaveLength(1);
+  });
+});
+
 describe('downloadAdapter', () => {
   const CONTENT: Record<string, string> = { 'adapter_config.json': '{}', 'adapter_model.safetensors': 'weights' };
   const list = json(200, {
@@ -189,6 +204,16 @@ describe('downloadAdapter', () => {
     (response) =>
       void response.writeHead(200, { 'content-length': bytes.length, etag: '"1"' }).end(bytes);
   const [config, weights] = Object.values(CONTENT).map(content) as [Answer, Answer];
+
+  it('downloads all files of the adapter to which a name points', async () => {
+    const server = await serve(json(200, { id: 'ad_7' }), list, config, weights);
+    const client = createClient({ baseUrl: server.baseUrl });
+    await client.downloadAdapter('support-bot', { folder: join(folder, 'adapter') });
+    const [name, ...others] = server.requests.map(({ url }) => url);
+    expect(name).toBe('/adapters/support-bot/record');
+    expect(others).toHaveLength(3);
+    for (const url of others) expect(url).toMatch(/^\/adapters\/ad_7\/files/);
+  });
 
   it('downloads the files of an adapter that match the digests of the registry', async () => {
     const server = await serve(list, config, weights);

@@ -3,6 +3,9 @@ import {
   type AdapterFile,
   type AdapterManifest,
   type AdapterQuery,
+  type Alias,
+  type AliasQuery,
+  type AliasSummary,
   type BaseModel,
   type BaseModelDetail,
   type Checkpoint,
@@ -25,9 +28,11 @@ import {
   type MachineList,
   type ModelPull,
   type ModelPullRequest,
+  type MoveAliasRequest,
   type Paged,
   type PageQuery,
   type Report,
+  type RollBackAliasRequest,
   type Sweep,
   type SweepEvent,
   type SweepPlan,
@@ -92,6 +97,9 @@ export interface WaitForJobOptions extends FollowOptions {
   onEvent?: ((event: JobEvent) => void) | undefined;
 }
 
+/** `owner`: the names of another key, for a key that sees everything. */
+export interface AliasOptions extends CallOptions, AliasQuery {}
+
 interface WaitOptions<Value> extends CallOptions {
   onProgress?: ((value: Value) => void) | undefined;
   /** The time between two requests. @defaultValue 1000 */
@@ -123,6 +131,7 @@ export function clientOver(transport: HttpTransport) {
     ...jobCalls(calls),
     ...sweepCalls(calls),
     ...adapterCalls(calls),
+    ...aliasCalls(calls),
     ...modelCalls(calls),
     ...keyCalls(calls),
     ...textCalls(transport),
@@ -296,6 +305,47 @@ function adapterCalls(calls: Calls) {
       streamDownload(calls.transport, { path: `/adapters/${encodeURIComponent(id)}`, query: { ...query } }, signal),
     deleteAdapter: (id: string, call: CallOptions = {}) => calls.remove(`/adapters/${encodeURIComponent(id)}`, call),
   };
+}
+
+/** Names that point to adapters. Where a call takes the id of an adapter, it takes a name, too. */
+function aliasCalls(calls: Calls) {
+  const pathOf = (name: string) => `/aliases/${encodeURIComponent(name)}`;
+  return {
+    /** Sorted by name, without their histories. */
+    aliases: async ({ owner, ...call }: AliasOptions = {}) =>
+      (await calls.get<{ data: AliasSummary[] }>('/aliases', call, { owner })).data,
+    /** A name with its history. */
+    alias: (name: string, { owner, ...call }: AliasOptions = {}) => calls.get<Alias>(pathOf(name), call, { owner }),
+    /** Points a name at an adapter. It is made if there is none. */
+    moveAlias: (name: string, request: MoveAliasRequest, { owner, signal }: AliasOptions = {}) =>
+      calls.json<Alias>({
+        method: 'PUT',
+        path: pathOf(name),
+        query: { owner },
+        ...jsonBody(request),
+        signal,
+        // A guard takes as long as its rows.
+        ...(request.guard == null ? {} : { timeoutMs: null }),
+        // With a version, an answer that was lost would make the repeated call a conflict.
+        repeatable: request.if_version === undefined,
+      }),
+    /** Points a name at the adapter that it had before, or in `version`. */
+    rollBackAlias: (name: string, request: RollBackAliasRequest = {}, { owner, signal }: AliasOptions = {}) =>
+      calls.json<Alias>({
+        method: 'POST',
+        path: `${pathOf(name)}/rollback`,
+        query: { owner },
+        ...jsonBody(request),
+        signal,
+      }),
+    /** Deletes a name and its history; its adapter stays. */
+    deleteAlias: (name: string, { owner, signal }: AliasOptions = {}) =>
+      calls.json<void>({ method: 'DELETE', path: pathOf(name), query: { owner }, signal }),
+  };
+}
+
+function jsonBody(body: object) {
+  return { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
 }
 
 /** Base models, their pulls from the hub, and machines. */

@@ -16,7 +16,7 @@ export interface HttpTransportOptions {
 }
 
 export interface HttpCall {
-  method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
+  method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** Relative to the root of the api, with encoded segments. */
   path: string;
   query?: Record<string, string | number | boolean | undefined>;

@@ -74,14 +74,17 @@ export function createClient(options: HttpTransportOptions) {
    * Downloads an adapter, or the model merged with it, as a folder, a tar file or a GGUF file. The folder's files are compared with the digests
    * of the registry. Continues an interrupted download. The destination is never visible incomplete.
    *
+   * @param adapter - its id, or a name that points to it
    * @throws ProductError `conflict` when the destination exists; `invalid_adapter` when a file is damaged
    */
   async function downloadAdapter(
-    id: string,
+    adapter: string,
     destination: DownloadDestination,
     call: DownloadAdapterOptions = {},
   ): Promise<void> {
-    const { overwrite = false } = call;
+    const { overwrite = false, signal } = call;
+    // A name may move while its files are fetched.
+    const id = adapter.startsWith('ad_') ? adapter : (await client.getAdapter(adapter, { signal })).id;
     const target = 'file' in destination ? destination.file : destination.folder;
     await refuseExisting(target, overwrite);
     await mkdir(dirname(target), { recursive: true });

@@ -42,7 +42,7 @@ export const ERRORS = {
   conflict: {
     status: 409,
     meaning:
-      'The request contradicts the current state: the base model on this host has other weights or another `config.json` than the one the adapter was trained on, or a merged model in several files was requested as one.',
+      'The request contradicts the current state: the base model on this host has other weights or another `config.json` than the one the adapter was trained on, a merged model in several files was requested as one, or a name was moved meanwhile (`if_version`), is that of a base model, or cannot be rolled back. The message says which.',
   },
   idempotency_conflict: {
     status: 409,
@@ -51,7 +51,7 @@ export const ERRORS = {
   in_use: {
     status: 409,
     meaning:
-      'An unfinished job reads this dataset, or begins from this adapter. Cancel the jobs that the message names, or wait for them.',
+      'An unfinished job reads this dataset, or begins from this adapter: cancel the jobs that the message names, or wait for them. Or a name points to this adapter: move it first, or delete the name.',
   },
   body_too_large: { status: 413, meaning: 'The body is larger than the limit. The message states the limit.' },
   unsupported_media_type: {
@@ -204,6 +204,15 @@ export const ERRORS = {
   },
   // adapters
   adapter_not_found: { status: 404, meaning: 'There is no such adapter.' },
+  alias_not_found: {
+    status: 404,
+    meaning: 'The key has no such name of an adapter. `GET /aliases` lists its names.',
+  },
+  guard_failed: {
+    status: 409,
+    meaning:
+      'The name was not moved: on the dataset of its guard, the loss of the new adapter exceeds that of the present one by more than `max_worse`. The message has both.',
+  },
   invalid_adapter: {
     status: 422,
     meaning:

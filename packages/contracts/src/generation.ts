@@ -150,7 +150,8 @@ export const generationFields = {
   model: Type.String({
     minLength: 1,
     maxLength: 200,
-    description: 'A fine-tuned model (`ft:…`), the id of an adapter (`ad_…`), or the name of a base model.',
+    description:
+      'A fine-tuned model (`ft:…`), the id of an adapter (`ad_…`), a name that points to one, or the name of a base model.',
   }),
   temperature: optional(
     Type.Number({ minimum: 0, maximum: 2 }),

@@ -1,3 +1,4 @@
+import { AdapterReference, AliasName } from './alias.js';
 import { JobRequest, LoraSettings, TrainingSettings, ValidationSettings } from './job.js';
 import { HubRepository, HubRevision } from './model.js';
 import { AdapterId, DatasetId, JobId, LABEL_PATTERN, ModelName } from './schema-parts.js';
@@ -157,6 +158,14 @@ const PATTERN_HINTS: ReadonlyMap<unknown, string> = new Map([
   [patternOf(HubRevision), 'a branch, a tag or a commit of the model, such as main'],
   [patternOf(DatasetId), 'the id of a dataset, "ds_" and 24 characters, which POST /datasets returns'],
   [patternOf(AdapterId), 'the id of an adapter, "ad_" and 24 characters. A job has it in its field "adapter"'],
+  [
+    patternOf(AdapterReference),
+    'the id of an adapter, "ad_" and 24 characters, or a name that points to one. A job has it in its field "adapter"',
+  ],
+  [
+    patternOf(AliasName),
+    'at most 64 lower-case letters, digits, ".", "_" and "-", a letter first, and not begin as an id does ("ad_")',
+  ],
   [
     LABEL_PATTERN,
     'text in one line with a character that can be seen, without control characters and marks of text direction',

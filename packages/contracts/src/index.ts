@@ -1,4 +1,5 @@
 export * from './adapter.js';
+export * from './alias.js';
 export * from './checkpoint.js';
 export * from './completion.js';
 export * from './dataset.js';

@@ -1,4 +1,5 @@
 import { type Static, type TSchema, Type } from 'typebox';
+import { AdapterReference } from './alias.js';
 import { CheckpointReference } from './checkpoint.js';
 import { initialDetails, MAX_NAME_CHARACTERS, ownDetails } from './details.js';
 import { Fault } from './error.js';
@@ -81,6 +82,9 @@ const TargetParameters = Type.Optional(
 const modulePattern = <Value extends TSchema>(value: Value, description: string) =>
   Type.Record(Type.String(), value, { ...closed, maxProperties: 4096, default: {}, description });
 
+const INIT_FROM =
+  'Train this adapter further. Its r, alpha, use_rslora, patterns and layers are used; leave these fields out, or send the same values.';
+
 /** LoRA settings (Hu et al. 2021, arXiv:2106.09685). Names and defaults are those of PEFT's LoraConfig, if it has them. */
 export const LoraSettings = Type.Object(
   {
@@ -120,12 +124,7 @@ export const LoraSettings = Type.Object(
         'LoRA+ (arXiv:2402.12354): the learning rate of B is this many times that of A, which is learning_rate. ' +
         'Null: the same rate.',
     }),
-    init_from: Nullable(AdapterId, {
-      default: null,
-      description:
-        'Train this adapter further. Its r, alpha, use_rslora, patterns and layers are used; leave these fields ' +
-        'out, or send the same values.',
-    }),
+    init_from: Nullable(AdapterId, { default: null, description: INIT_FROM }),
   },
   { $id: 'LoraSettings', ...closed },
 );
@@ -348,6 +347,18 @@ const TrainingRequest = Type.Partial(
   { $id: 'TrainingRequest', ...closed },
 );
 
+/** LoRA settings of a request, in which the adapter may have a name. The record of the job has its id. */
+const LoraRequest = Type.Partial(
+  Type.Object({
+    ...LoraSettings.properties,
+    init_from: Nullable(AdapterReference, {
+      default: null,
+      description: `${INIT_FROM} A name means the adapter that it points to when the job is accepted.`,
+    }),
+  }),
+  { $id: 'LoraRequest', ...closed },
+);
+
 /** The body of `POST /jobs`. Everything except the model and the dataset has a default. Tags and note are in the job's record alone. */
 export const JobRequest = Type.Object(
   {
@@ -355,7 +366,7 @@ export const JobRequest = Type.Object(
     dataset: DatasetId,
     priority: Type.Optional(JobPriority),
     validation: Type.Optional(Type.Partial(ValidationSettings, { $id: 'ValidationRequest', ...closed })),
-    lora: Type.Optional(Type.Partial(LoraSettings, { $id: 'LoraRequest', ...closed })),
+    lora: Type.Optional(LoraRequest),
     objective: Type.Optional(ObjectiveRequest),
     training: Type.Optional(TrainingRequest),
     samples: Type.Optional(Nullable(SampleRequest, sampleOptions)),

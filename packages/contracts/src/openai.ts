@@ -6,10 +6,10 @@ export const OpenaiModel = Type.Object(
   {
     id: Type.String({
       description:
-        'Of an adapter, `ft:<base model>:lorasmith:<suffix>:<adapter id>`, where the suffix comes from its name.',
+        'Of an adapter, `ft:<base model>:lorasmith:<suffix>:<adapter id>`, where the suffix comes from its name; or a name that points to one.',
     }),
     object: Type.Literal('model'),
-    created: Type.Integer({ description: 'Unix time in seconds. 0 for a base model.' }),
+    created: Type.Integer({ description: 'Unix time in seconds: for a name, of its last move. 0 for a base model.' }),
     owned_by: Type.String({ description: "The id of the adapter's key; `lorasmith` for all else." }),
     parent: Nullable(ModelName, { description: 'The base model of an adapter; null for a base model.' }),
   },

@@ -10,8 +10,11 @@ export const Nullable = <Schema extends TSchema>(
   options: { default?: unknown; description?: string } = {},
 ) => Type.Union([schema, Type.Null()], options);
 
+/** The end of an id, behind its prefix. */
+export const ID_END = '_[0-9a-z]{24}';
+
 const identifier = (prefix: string, description: string) =>
-  Type.String({ pattern: `^${prefix}_[0-9a-z]{24}$`, description, examples: [`${prefix}_0123456789abcdef01234567`] });
+  Type.String({ pattern: `^${prefix}${ID_END}$`, description, examples: [`${prefix}_0123456789abcdef01234567`] });
 
 export const DatasetId = identifier(
   'ds',

@@ -39,6 +39,8 @@ export interface JobKeys {
   activeOfInput(id: InputId): string;
   /** String, for a minute: the dataset or adapter is being deleted, and no job can start to read it. */
   inputDeletion(id: InputId): string;
+  /** Marks of requests that point a name at the adapter now. */
+  namingOfInput(id: InputId): string;
   /** String, for a minute unless renewed: the files of the ended job are being removed, and it cannot be resumed. */
   cleanup(id: JobId): string;
   /** String: a worker does this work for all, or has done it and it is not due yet. */
@@ -111,6 +113,7 @@ export function jobKeys(prefix: string): JobKeys {
     sequence: `${prefix}jobs:sequence`,
     activeOfInput: (id) => `${prefix}input:${id}:active-jobs`,
     inputDeletion: (id) => `${prefix}input:${id}:deletion`,
+    namingOfInput: (id) => `${prefix}input:${id}:naming`,
     cleanup: (id) => `${prefix}job:${id}:cleanup`,
     sharedWork: (name) => `${prefix}shared-work:${name}`,
     // Hashed, so that a client decides neither the length nor the characters of a Redis key.

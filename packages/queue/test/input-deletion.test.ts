@@ -61,6 +61,39 @@ describe('a dataset that is being deleted', () => {
     expect(await store.inputs.active(spec.dataset)).toEqual([]);
   });
 
+  test('is an adapter, too, at which a name is pointed: neither overlooks the other', async () => {
+    const adapter = `ad_${'8'.repeat(24)}`;
+    let point: (text: string) => void = () => {};
+    const pointed = new Promise<string>((resolve) => {
+      point = resolve;
+    });
+    const naming = store.inputs.whileNaming(adapter, () => pointed);
+    await expect.poll(() => store.inputs.isBeingNamed(adapter)).toBe(true);
+    // Another name that is pointed at it meanwhile removes no mark but its own.
+    expect(await store.inputs.whileNaming(adapter, async () => 'other')).toBe('other');
+    expect(await store.inputs.isBeingNamed(adapter)).toBe(true);
+    const seconds = await redis.ttl(jobKeys(prefix).namingOfInput(adapter));
+    expect(seconds).toBeGreaterThan(0);
+    expect(seconds).toBeLessThanOrEqual(60);
+    point('named');
+    expect(await naming).toBe('named');
+    expect(await store.inputs.isBeingNamed(adapter)).toBe(false);
+
+    expect(await store.inputs.beginDeletion(adapter)).toEqual([]);
+    let isPointed = false;
+    const refused = store.inputs.whileNaming(adapter, async () => {
+      isPointed = true;
+    });
+    await expect(refused).rejects.toMatchObject({ code: 'adapter_not_found' });
+    expect([isPointed, await store.inputs.isBeingNamed(adapter)]).toEqual([false, false]);
+  });
+
+  test('and an error of pointing a name is no error of Redis', async () => {
+    const failed = Object.assign(new Error('no space'), { code: 'ENOSPC' });
+    const naming = store.inputs.whileNaming(`ad_${'9'.repeat(24)}`, () => Promise.reject(failed));
+    await expect(naming).rejects.toBe(failed);
+  });
+
   test('is an adapter, too, from which a job begins', async () => {
     const adapter = `ad_${'7'.repeat(24)}`;
     const own = aJobSpec({ lora: { ...spec.lora, init_from: adapter } });

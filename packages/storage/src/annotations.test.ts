@@ -1,38 +1,6 @@
 import { expect, test } from 'vitest';
-import { type NamedTexts, openAnnotations } from './annotations.js';
-
-/** Texts in memory. Each operation waits until the schedule lets it take effect, and its answer until the schedule lets it arrive. */
-function scheduledTexts(turn: () => Promise<void>): NamedTexts {
-  const texts = new Map<string, string>();
-  const operation = async <Answer>(effect: () => Answer): Promise<Answer> => {
-    await turn();
-    const answer = effect();
-    await turn();
-    return answer;
-  };
-  return {
-    create: (name, text) => operation(() => !texts.has(name) && texts.set(name, text).has(name)),
-    read: (name) => operation(() => texts.get(name) ?? null),
-    remove: (name) => operation(() => void texts.delete(name)),
-    list: (prefix) => operation(() => [...texts.keys()].filter((name) => name.startsWith(prefix)).sort()),
-  };
-}
-
-/** Lets those that wait go on one at a time, in a random order, until the work has ended. */
-async function inRandomOrder(seed: number, work: (turn: () => Promise<void>) => Promise<unknown>): Promise<void> {
-  const waiting: (() => void)[] = [];
-  let state = seed;
-  let ended = false;
-  const working = work(() => new Promise((resolve) => waiting.push(resolve))).finally(() => {
-    ended = true;
-  });
-  while (!ended) {
-    await new Promise(setImmediate);
-    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
-    if (waiting.length > 0) waiting.splice((state >>> 8) % waiting.length, 1)[0]!();
-  }
-  await working;
-}
+import { inRandomOrder, scheduledTexts } from '../test/scheduled-texts.js';
+import { openAnnotations } from './annotations.js';
 
 test('each of several changes at the same time counts once, in whatever order the operations of processes happen', async () => {
   const of = { id: 'ds_1', created_at: '2026-01-01T00:00:00Z' };
@@ -48,4 +16,20 @@ test('each of several changes at the same time counts once, in whatever order th
       expect(await texts.list(''), `seed ${seed}`).toHaveLength(1);
     });
   }
+});
+
+test('a change that throws changes nothing, and all values are listed by the beginning of their ids', async () => {
+  const annotations = openAnnotations(scheduledTexts(async () => {}));
+  const at = (id: string) => ({ id, created_at: '2026-01-01T00:00:00Z' });
+  for (const id of ['b.2', 'a.1', 'b.1']) await annotations.change(at(id), () => id);
+  const refused = new Error('no');
+  const throwing = annotations.change(at('b.1'), () => {
+    throw refused;
+  });
+  await expect(throwing).rejects.toBe(refused);
+  expect(await annotations.all('b.')).toEqual([
+    { id: 'b.1', value: 'b.1' },
+    { id: 'b.2', value: 'b.2' },
+  ]);
+  expect(await annotations.all('')).toHaveLength(3);
 });

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { mapWithConcurrency } from '@lorasmith/concurrency';
 import { ProductError } from '@lorasmith/contracts';
 
 /** Small texts under names, each written once and complete: files, or objects. */
@@ -32,10 +33,12 @@ export interface Annotations {
   get(of: Annotated): Promise<unknown>;
   /** A look at all names, to read many values with few requests. */
   lookup(): Promise<(of: Annotated) => Promise<unknown>>;
+  /** All values whose ids start with this, by id. One look at the names, and a request for each value that is not in memory. */
+  all(idPrefix: string): Promise<{ id: string; value: unknown }[]>;
   /**
-   * Changes the value. `change` may be called again with a newer one.
+   * Changes the value. `change` may be called again with a newer one. If it throws, nothing is changed.
    * @returns the new value
-   * @throws ProductError `storage_full`, `storage_unavailable`; `service_unavailable` if others change it all the time
+   * @throws ProductError `storage_full`, `storage_unavailable`; `service_unavailable` if others change it all the time; errors of `change`
    */
   change<Value>(of: Annotated, change: (value: unknown) => Value): Promise<Value>;
   /** Removes all of a bundle that is deleted. */
@@ -51,6 +54,8 @@ const MAX_TRIES = 20;
 const MAX_KEPT = 2_000;
 /** Changes that a text names: more than others make between two requests to the store. */
 const MAX_CHANGES = 32;
+/** Texts that are read at the same time. For a store on other hosts, each is a request. */
+const TEXTS_AT_ONCE = 32;
 
 /** A text: the value, and the last changes that it has, the newest first. */
 interface Annotation {
@@ -94,18 +99,34 @@ export function openAnnotations(texts: NamedTexts): Annotations {
 
   const get = async (of: Annotated) => (await newest(of)).value;
 
+  /** The newest names, by the stems of those that start with `prefix`. */
+  const newestNames = async (prefix: string) => {
+    const newestOf = new Map<string, string>();
+    // Sorted, so the last one of each stem stays.
+    for (const name of await namesOf(prefix)) newestOf.set(name.slice(0, name.lastIndexOf('~') + 1), name);
+    return newestOf;
+  };
+
   return {
     get,
 
     async lookup() {
-      const newestOf = new Map<string, string>();
-      // Sorted, so the last one of each stem stays.
-      for (const name of await namesOf('')) newestOf.set(name.slice(0, name.lastIndexOf('~') + 1), name);
+      const newestOf = await newestNames('');
       return async (of) => {
         const name = newestOf.get(stemOf(of));
         if (name === undefined) return null;
         return (await read(name))?.value ?? (await get(of));
       };
+    },
+
+    async all(idPrefix) {
+      const found = [...(await newestNames(idPrefix))];
+      return await mapWithConcurrency(found, TEXTS_AT_ONCE, async ([stem, name]) => {
+        const [id = '', createdMs] = stem.split('~');
+        const annotation = await read(name);
+        if (annotation !== null) return { id, value: annotation.value };
+        return { id, value: await get({ id, created_at: new Date(Number(createdMs)).toISOString() }) };
+      });
     },
 
     async change(of, change) {

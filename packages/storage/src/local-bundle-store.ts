@@ -40,11 +40,25 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
   await mkdir(bundles, { recursive: true });
   const stagings = await openLocalStagings({ root, kind });
   const index = new BundleIndex(localEntryNames(path.resolve(root, '.index', kind)));
-  const annotationsFolder = path.resolve(root, '.annotations');
-  // It is there from the start, so that a backup may name it.
-  await mkdir(annotationsFolder, { recursive: true });
-  const annotations = openAnnotations(localNamedTexts(path.join(annotationsFolder, kind), stagings));
+  const annotations = await annotationsIn({ root, kind }, stagings);
   return new FolderStore({ kind, bundles, stagings, index, annotations });
+}
+
+/** Opens the annotations of things that have no bundle, and removes leftovers of crashed processes. */
+export async function openLocalAnnotations(options: LocalBundleStoreOptions): Promise<Annotations> {
+  const stagings = await openLocalStagings(options);
+  await stagings.sweep(STALE_STAGING_MS);
+  return await annotationsIn(options, stagings);
+}
+
+/** A staged text without a write for this long belongs to a process that died. */
+const STALE_STAGING_MS = 24 * 3_600_000;
+
+async function annotationsIn({ root, kind }: LocalBundleStoreOptions, stagings: LocalStagings): Promise<Annotations> {
+  const folder = path.resolve(root, '.annotations');
+  // It is there from the start, so that a backup may name it.
+  await mkdir(folder, { recursive: true });
+  return openAnnotations(localNamedTexts(path.join(folder, kind), stagings));
 }
 
 /** The parts of a store in a local folder. */

@@ -1,7 +1,8 @@
 import { access, constants } from 'node:fs/promises';
+import type { Annotations } from './annotations.js';
 import { type BundleCache, openBundleCache } from './bundle-cache.js';
 import type { BundleStore } from './bundle-store.js';
-import { openBundleStore } from './local-bundle-store.js';
+import { openBundleStore, openLocalAnnotations } from './local-bundle-store.js';
 import { sweepStagings } from './local-staging.js';
 import type { S3BundleStore } from './s3/s3-bundle-store.js';
 import type { S3Settings } from './s3/s3-objects.js';
@@ -18,6 +19,8 @@ export interface Stores {
   /** True if other hosts see the same bundles. */
   readonly shared: boolean;
   open(kind: string): Promise<BundleStore>;
+  /** Values of things that have no bundle. */
+  openAnnotations(kind: string): Promise<Annotations>;
   /** The S3 store and its local copies; null for a local store. */
   readonly s3: { open(kind: string): Promise<S3BundleStore>; cache: BundleCache } | null;
   /**
@@ -36,14 +39,17 @@ export async function openStores({ dataDir, s3 }: StoreOptions): Promise<Stores>
   if (s3 === null) {
     const open = (kind: string) => openBundleStore({ root: dataDir, kind });
     const check = () => access(dataDir, constants.W_OK);
-    return { shared: false, open, s3: null, sweepStagings: sweep, check, close: () => {} };
+    const openAnnotations = (kind: string) => openLocalAnnotations({ root: dataDir, kind });
+    return { shared: false, open, openAnnotations, s3: null, sweepStagings: sweep, check, close: () => {} };
   }
   // Loaded only when needed, because it is large.
   const { openS3Objects } = await import('./s3/s3-objects.js');
-  const { openS3BundleStore } = await import('./s3/s3-bundle-store.js');
+  const { openS3Annotations, openS3BundleStore } = await import('./s3/s3-bundle-store.js');
   const objects = openS3Objects(s3);
   const cache = await openBundleCache({ root: dataDir, maxBytes: s3.cacheBytes });
   const open = (kind: string) => openS3BundleStore({ objects, cache, root: dataDir, kind });
   const check = () => objects.check();
-  return { shared: true, open, s3: { open, cache }, sweepStagings: sweep, check, close: () => objects.close() };
+  const openAnnotations = async (kind: string) => openS3Annotations(objects, kind);
+  const close = () => objects.close();
+  return { shared: true, open, openAnnotations, s3: { open, cache }, sweepStagings: sweep, check, close };
 }

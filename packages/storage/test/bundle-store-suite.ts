@@ -289,6 +289,8 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       expect(await store.annotations.get(at('ds_1'))).toEqual({ name: 'one', tags: ['a'] });
       const lookup = await store.annotations.lookup();
       expect(await lookup(at('ds_1'))).toEqual({ name: 'one', tags: ['a'] });
+      expect(await store.annotations.all('ds_')).toEqual([{ id: 'ds_1', value: { name: 'one', tags: ['a'] } }]);
+      expect(await store.annotations.all('ds_2')).toEqual([]);
       // Those of another bundle, or of one that was published under this id at another time.
       expect([await lookup(at('ds_10')), await lookup(at('ds_1', 2))]).toEqual([null, null]);
       expect((await store.files('ds_1')).map(({ name }) => name).sort()).toEqual(Object.keys(FILES).sort());

@@ -9,7 +9,7 @@ import { type RealS3, startRealS3 } from '../../../test/real-s3.js';
 import { type BundleCache, openBundleCache } from '../src/bundle-cache.js';
 import { BundleIndex } from '../src/bundle-index.js';
 import { bundleKeys } from '../src/s3/bundle-objects.js';
-import { openS3BundleStore, type S3BundleStore, s3EntryNames } from '../src/s3/s3-bundle-store.js';
+import { openS3Annotations, openS3BundleStore, type S3BundleStore, s3EntryNames } from '../src/s3/s3-bundle-store.js';
 import { openS3Objects, type S3Objects } from '../src/s3/s3-objects.js';
 import { describeBundleStore, publish } from './bundle-store-suite.js';
 
@@ -57,6 +57,16 @@ async function keysUnder(prefix: string): Promise<string[]> {
   for await (const { key } of objects.list(prefix)) keys.push(key);
   return keys;
 }
+
+test('values of things that have no bundle are changed by several hosts at once, and none is lost', async () => {
+  const of = { id: 'none.support-bot', created_at: new Date(0).toISOString() };
+  const hosts = [1, 2, 3].map(() => openS3Annotations(objects, 'aliases'));
+  const add = (by: number) => (value: unknown) => [...((value as number[] | null) ?? []), by];
+  await Promise.all([1, 2, 3, 4, 5, 6].map((by) => hosts[by % 3]!.change(of, add(by))));
+  const [{ id, value } = { id: '', value: [] }, ...others] = await openS3Annotations(objects, 'aliases').all('none.');
+  expect([id, [...(value as number[])].sort(), others]).toEqual([of.id, [1, 2, 3, 4, 5, 6], []]);
+  expect(await openS3Annotations(objects, 'adapters').all('')).toEqual([]);
+});
 
 test('a file can be downloaded at its temporary address, for a short time and by GET alone', async () => {
   await publish(store, 'ds_1', { 'a.txt': 'abcdef' });

@@ -1,4 +1,4 @@
-import { datasetNotFound } from '@lorasmith/artifacts';
+import { type AliasStore, datasetNotFound } from '@lorasmith/artifacts';
 import type { ModelSource, PullStore } from '@lorasmith/base-models';
 import type { ChildProgram } from '@lorasmith/child-processes';
 import type { Owner } from '@lorasmith/contracts';
@@ -23,6 +23,9 @@ import { createAdapterReservation } from './access/limits.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
 import { createRegistryClient, type RegistryAddress, type RegistryClient } from './adapters/registry-client.js';
 import { transferRoutes } from './adapters/transfer-routes.js';
+import { AliasMoves } from './aliases/alias-moves.js';
+import { aliasRoutes } from './aliases/alias-routes.js';
+import { HeldOutLoss } from './aliases/held-out-loss.js';
 import { BoundedReader } from './datasets/bounded-reader.js';
 import { createDatasetChanges, DatasetCatalog } from './datasets/dataset-catalog.js';
 import type { DatasetLimits } from './datasets/dataset-checker.js';
@@ -56,6 +59,8 @@ export interface AppDependencies {
   jobs: JobStore;
   datasets: BundleStore;
   adapters: BundleStore;
+  /** Names of adapters. */
+  aliases: AliasStore;
   /** Tokenized datasets. */
   examples: ExampleStore;
   preflight: Pick<Preflight, 'report' | 'check' | 'hasTokens' | 'prepare' | 'viewRows'>;
@@ -137,9 +142,9 @@ type Parts = ReturnType<typeof createParts>;
 
 /** The parts that several routes use, each made once. */
 function createParts(dependencies: AppDependencies) {
-  const { jobs, adapters, baseModels, preflight, examples, access, tracing, webhooks, judges, startedMemory } =
+  const { jobs, adapters, aliases, baseModels, preflight, examples, tracing, webhooks, judges, startedMemory } =
     dependencies;
-  const { reservations } = access;
+  const { reservations } = dependencies.access;
   const registry = createRegistryClient(dependencies.registry);
   const catalog = new DatasetCatalog({
     store: dependencies.datasets,
@@ -165,6 +170,7 @@ function createParts(dependencies: AppDependencies) {
     jobs,
     catalog,
     adapters,
+    aliases,
     baseModels,
     preflight,
     preparations,
@@ -174,6 +180,9 @@ function createParts(dependencies: AppDependencies) {
     judges,
     startedMemory,
   });
+  const views = createRowViews({ catalog, baseModels, preflight, preparations });
+  const { generation, generationLimits } = dependencies;
+  const losses = new HeldOutLoss({ catalog, views, generation, waitMs: generationLimits.waitMs });
   return {
     registry,
     catalog,
@@ -183,8 +192,10 @@ function createParts(dependencies: AppDependencies) {
     sweepSubmission: new SweepSubmission({ sweeps: jobs.sweeps, submission, adapterReservation, tracing, webhooks }),
     continuation: new JobContinuation({ jobs, catalog, adapterReservation }),
     changes: createDatasetChanges({ catalog, jobs, examples, quota: datasetQuota }),
-    views: createRowViews({ catalog, baseModels, preflight, preparations }),
-    directory: new ModelDirectory({ adapters, jobs, baseModels, registry }),
+    views,
+    directory: new ModelDirectory({ adapters, jobs, aliases, baseModels, registry }),
+    aliasMoves: new AliasMoves({ aliases, adapters, baseModels, jobs, losses }),
+    comparisons: new ConcurrencyLimit('comparisons of adapters'),
     /** The limit of downloads and imports. */
     transfers: new ConcurrencyLimit('downloads and imports'),
   };
@@ -214,7 +225,7 @@ function ownedThings({ jobs }: AppDependencies, { catalog }: Parts): OwnedThings
 /** Datasets, jobs and sweeps. */
 async function registerTrainingRoutes(
   app: HttpApp,
-  { jobs, adapters, access, heartbeatMs, datasetLimits: { maxBytes } }: AppDependencies,
+  { jobs, adapters, aliases, access, heartbeatMs, datasetLimits: { maxBytes } }: AppDependencies,
   { registry, catalog, preparations, submission, sweepSubmission, continuation, changes, views }: Parts,
 ): Promise<void> {
   await app.register(datasetRoutes, { catalog, changes, preparations, views, maxBytes });
@@ -222,7 +233,7 @@ async function registerTrainingRoutes(
   await app.register(sweepRoutes, {
     sweeps: jobs.sweeps,
     submission: sweepSubmission,
-    advance: (id) => advanceSweep({ jobs, adapters, registry }, id),
+    advance: (id) => advanceSweep({ jobs, adapters, aliases, registry }, id),
   });
   await app.register(checkpointRoutes, { jobs, continuation });
   await app.register(eventRoutes, { jobs, authenticator: access.authenticator, heartbeatMs });
@@ -230,11 +241,12 @@ async function registerTrainingRoutes(
 
 /** Adapters, and the calls of the OpenAI API. */
 async function registerAdapterRoutes(app: HttpApp, dependencies: AppDependencies, parts: Parts): Promise<void> {
-  const { registry: address, tracing, adapters, jobs, baseModels, dataDir, downloadStallMs: stallMs } = dependencies;
-  const { registry, adapterQuota, transfers, catalog, changes, submission, continuation, directory } = parts;
-  const { generation, generationLimits: limits, access, datasetLimits } = dependencies;
-  await app.register(adapterRoutes, { address, tracing, adapters, jobs });
-  await app.register(transferRoutes, { address, tracing, registry, quota: adapterQuota, transfers, stallMs, dataDir });
+  const { registry: address, tracing, adapters, aliases, jobs, baseModels, dataDir } = dependencies;
+  const { registry, adapterQuota: quota, transfers, catalog, changes, submission, continuation, directory } = parts;
+  const { generation, generationLimits: limits, access, datasetLimits, downloadStallMs: stallMs } = dependencies;
+  await app.register(adapterRoutes, { address, tracing, adapters, aliases, jobs });
+  await app.register(transferRoutes, { address, tracing, registry, aliases, quota, transfers, stallMs, dataDir });
+  await app.register(aliasRoutes, { aliases, moves: parts.aliasMoves, comparisons: parts.comparisons });
   await app.register(openaiRoutes, {
     text: {
       generation,

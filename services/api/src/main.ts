@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { ALIASES_KIND, AliasStore } from '@lorasmith/artifacts';
 import { createPullStore, openModelSource } from '@lorasmith/base-models';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openExampleStore } from '@lorasmith/planning';
@@ -61,9 +62,10 @@ const tracing = await openTracing({ endpoint: config.tracingEndpoint, service: '
 const stores = await openStores({ dataDir, s3 });
 const datasets = await stores.open('datasets');
 const adapters = await stores.open('adapters');
+const aliases = new AliasStore(await stores.openAnnotations(ALIASES_KIND));
 // What was put back from a backup has no entry. A look at folders is fast; a bucket is copied with its index.
 if (!stores.shared) await repairIndexes({ stores, log: logger });
-const endSweeping = startOrphanSweep({ stores, log: logger });
+const endSweeping = startOrphanSweep({ stores, aliases, log: logger });
 const swept = await datasets.sweepStaging(STALE_STAGING_MS);
 if (swept > 0) logger.info({ swept }, 'removed incomplete uploads of an earlier process');
 
@@ -106,7 +108,7 @@ if (site === null) {
 const address = registryAt(config.registryUrl, config.serviceSecret, dataDir);
 const registry = createRegistryClient(address);
 const baseModels = await openModelSource({ modelsDir, stores, digests });
-const models = new ModelDirectory({ adapters, jobs, baseModels, registry });
+const models = new ModelDirectory({ adapters, jobs, aliases, baseModels, registry });
 const judges = new Judges({ config: config.judges, models, generation, limits: config.generation });
 const app = await buildApp({
   logger,
@@ -123,6 +125,7 @@ const app = await buildApp({
   jobs,
   datasets,
   adapters,
+  aliases,
   examples,
   preflight,
   baseModels,
@@ -159,7 +162,7 @@ function largestMemory(classes: readonly { memory: number }[]): number | null {
   return classes.length === 0 ? null : Math.max(...classes.map(({ memory }) => memory));
 }
 
-const endSweeps = startSweeps({ jobs, adapters, registry, log: logger });
+const endSweeps = startSweeps({ jobs, adapters, aliases, registry, log: logger });
 const endWebhooks = startWebhookSender({ outbox: jobs.webhooks, config: config.webhooks, log: logger });
 const endGradings = startGradingSender({
   gradings: jobs.gradings,

@@ -1,4 +1,4 @@
-import { listingOf, readDataset, readManifest } from '@lorasmith/artifacts';
+import { type AliasStore, listingOf, readDataset, readManifest } from '@lorasmith/artifacts';
 import { pause } from '@lorasmith/concurrency';
 import { ProductError } from '@lorasmith/contracts';
 import type { BundleStore, Listing, Stores } from '@lorasmith/storage';
@@ -21,16 +21,24 @@ const LISTED: Record<string, (store: BundleStore, id: string) => Promise<Listing
 };
 
 /**
- * Once a day, repairs the index of the store, and removes the leftovers of publishers that died from a store that several hosts share.
+ * Once a day, repairs the index of the store, forgets the names of adapters that were removed, and removes the leftovers of publishers that died from a
+ * store that several hosts share.
  * @returns a function that stops it and waits for the current removal
  */
-export function startOrphanSweep({ stores, log }: SweepOptions): () => Promise<void> {
+export function startOrphanSweep({
+  stores,
+  aliases,
+  log,
+}: SweepOptions & { aliases: Pick<AliasStore, 'sweep'> }): () => Promise<void> {
   const over = new AbortController();
 
   const sweep = async () => {
     await pause(FIRST_AFTER_MS * (1 + Math.random()), over.signal);
     while (!over.signal.aborted) {
       await repairIndexes({ stores, log });
+      await aliases.sweep(DAY_MS).catch((error: unknown) => {
+        log.warn({ err: error }, 'removed names of adapters could not be forgotten; trying again tomorrow');
+      });
       if (stores.shared && !over.signal.aborted) await sweepShared({ stores, log }, over.signal);
       await pause(DAY_MS, over.signal);
     }

@@ -61,6 +61,7 @@ test('the document has every call with a unique id and its errors', () => {
   );
   expect(operations.map(({ call }) => call).sort()).toEqual([
     'DELETE /adapters/{id}',
+    'DELETE /aliases/{name}',
     'DELETE /datasets/{id}',
     'DELETE /jobs/{id}',
     'DELETE /sweeps/{id}',
@@ -72,6 +73,8 @@ test('the document has every call with a unique id and its errors', () => {
     'GET /adapters/{id}/files/{name}',
     'GET /adapters/{id}/manifest',
     'GET /adapters/{id}/record',
+    'GET /aliases',
+    'GET /aliases/{name}',
     'GET /datasets',
     'GET /datasets/{id}',
     'GET /datasets/{id}/rows',
@@ -106,6 +109,7 @@ test('the document has every call with a unique id and its errors', () => {
     'PATCH /datasets/{id}',
     'PATCH /jobs/{id}',
     'POST /adapters',
+    'POST /aliases/{name}/rollback',
     'POST /datasets',
     'POST /jobs',
     'POST /jobs/{id}/cancel',
@@ -125,6 +129,7 @@ test('the document has every call with a unique id and its errors', () => {
     'POST /v1/fine_tuning/jobs/{id}/cancel',
     'POST /v1/fine_tuning/jobs/{id}/pause',
     'POST /v1/fine_tuning/jobs/{id}/resume',
+    'PUT /aliases/{name}',
   ]);
   const ids = operations.map(({ operation }) => operation.operationId);
   expect(new Set(ids).size).toBe(ids.length);

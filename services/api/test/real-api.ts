@@ -3,11 +3,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { ALIASES_KIND, AliasStore } from '@lorasmith/artifacts';
 import { createPullStore, localModels } from '@lorasmith/base-models';
 import { openExampleStore } from '@lorasmith/planning';
 import { createGenerationClient, createJobStore, type JobStore } from '@lorasmith/queue';
 import { connectRedis, createLogger, type HttpApp, NO_TRACING, redisReady } from '@lorasmith/service-kit';
-import { type BundleStore, openBundleStore } from '@lorasmith/storage';
+import { type BundleStore, openBundleStore, openLocalAnnotations } from '@lorasmith/storage';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { OPEN_ACCESS } from '../src/access/access.js';
 import { createRegistryClient, registryAt } from '../src/adapters/registry-client.js';
@@ -33,6 +34,7 @@ export interface RealApi {
   app: HttpApp;
   jobs: JobStore;
   adapters: BundleStore;
+  aliases: AliasStore;
   /** Contains the data and `models/tiny-llama`. */
   folder: string;
   stop(): Promise<void>;
@@ -61,6 +63,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   const generation = createGenerationClient({ redis, prefix: options.prefix ?? 'lorasmith:' });
   const datasets = await openBundleStore({ root: folder, kind: 'datasets' });
   const adapters = await openBundleStore({ root: folder, kind: 'adapters' });
+  const aliases = new AliasStore(await openLocalAnnotations({ root: folder, kind: ALIASES_KIND }));
   const tokens = { dataDir: folder, maxBytes: 2 ** 30 };
   const preflight = new Preflight({
     threads: planners,
@@ -85,6 +88,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     jobs,
     datasets,
     adapters,
+    aliases,
     examples: await openExampleStore(tokens),
     preflight,
     baseModels,
@@ -103,7 +107,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     webhooks: NO_WEBHOOKS,
     judges: new Judges({
       config: { servers: [], apiKey: null },
-      models: new ModelDirectory({ adapters, jobs, baseModels, registry: createRegistryClient(registry) }),
+      models: new ModelDirectory({ adapters, jobs, aliases, baseModels, registry: createRegistryClient(registry) }),
       generation,
       limits: { maxTokens: 100 },
     }),
@@ -118,6 +122,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     app,
     jobs,
     adapters,
+    aliases,
     folder,
     async stop() {
       await app.close();

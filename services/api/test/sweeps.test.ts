@@ -69,7 +69,12 @@ const sweep = (changes: { job?: object; [field: string]: unknown } = {}) => ({
 const call = async (id: string, method: 'GET' | 'POST' | 'DELETE' = 'GET', path = '') =>
   await api.app.inject({ method, url: `/sweeps/${id}${path}` });
 const count = async () => (await api.jobs.listJobs({ limit: 100 })).data.length;
-const options = () => ({ jobs: api.jobs, adapters: api.adapters, registry: createRegistryClient(address) });
+const options = () => ({
+  jobs: api.jobs,
+  adapters: api.adapters,
+  aliases: api.aliases,
+  registry: createRegistryClient(address),
+});
 const eventsOf = async (id: string) => (await api.jobs.sweeps.readEvents(id)).data;
 const statusesOf = (answer: Sweep) => answer.variants.map(({ status }) => status);
 
@@ -291,6 +296,17 @@ async function succeed(job: JobId, loss: number): Promise<AdapterId> {
 }
 
 describe('a sweep whose jobs have all ended', () => {
+  test('keeps an adapter to which a name points', async () => {
+    const { id, variants } = (await post(sweep({ space: { 'lora.r': { values: [1, 2] } } }))).json<Sweep>();
+    const named = await succeed(variants[0]!.job, 0.5);
+    const move = { base_model: 'llama-tied', moved_by: null, reason: null, rolled_back_to: null, guard: null };
+    await api.aliases.move({ owner: null, name: 'loser' }, { adapter: named, ...move, ifVersion: undefined });
+    const best = await succeed(variants[1]!.job, 0.25);
+    await advanceSweep(options(), id);
+    expect((await call(id)).json<Sweep>().best).toBe(variants[1]!.job);
+    expect(await Promise.all([named, best].map((adapter) => api.adapters.has(adapter)))).toEqual([true, true]);
+  });
+
   test('has the best first, keeps the adapters of the best and deletes the others', async () => {
     const space = { 'lora.r': { values: [1, 2, 3, 4, 5] } };
     const { id, variants } = (await post(sweep({ space, publish_best: 2 }))).json<Sweep>();

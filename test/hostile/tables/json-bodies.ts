@@ -259,6 +259,9 @@ const values: HostileCase[] = [
   lora('block -1', INVALID, { layers_to_transform: [-1] }),
   lora('block 4,096', INVALID, { layers_to_transform: [4_096] }),
   lora('init_from as a path', INVALID, { init_from: '../../etc' }),
+  lora('init_from a missing name', '404 adapter_not_found', { init_from: 'constructor' }),
+  lora('init_from a name of 65 characters', INVALID, { init_from: 'x'.repeat(65) }),
+  lora('init_from a job', INVALID, { init_from: `job_${'0'.repeat(24)}` }),
   lora('init_from a missing adapter', '404 adapter_not_found', { init_from: `ad_${'0'.repeat(24)}` }),
   training('epochs 0', INVALID, { epochs: 0 }),
   training('1,001 epochs', INVALID, { epochs: 1_001 }),
@@ -278,4 +281,44 @@ const values: HostileCase[] = [
   training('an unknown quantization', INVALID, { base_quantization: 'int8' }),
 ];
 
-export const jsonBodies: HostileTable = { kind: 'JSON bodies', cases: [...notJson, ...otherShapes, ...values] };
+/** A move of a name. @param changes - of a body that is valid but for its adapter, which does not exist */
+const move = (name: string, outcome: string, changes: object, path = 'bot'): HostileCase => ({
+  name: `a name of an adapter: ${name}`,
+  outcome,
+  send: (stack) =>
+    outcomeOf(stack, 'PUT', `/aliases/${path}`, {
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ adapter: `ad_${'0'.repeat(24)}`, ...changes }),
+    }),
+});
+
+const moves: HostileCase[] = [
+  move('to a missing adapter', '404 adapter_not_found', {}),
+  move('to itself', '404 adapter_not_found', { adapter: 'bot' }),
+  move('to a path', INVALID, { adapter: '../../etc' }),
+  move('to a list', INVALID, { adapter: [`ad_${'0'.repeat(24)}`] }),
+  move('to null', INVALID, { adapter: null }),
+  move('with an escape sequence as its reason', INVALID, { reason: 'a\u001b[2J' }),
+  move('with a reason of 201 characters', INVALID, { reason: 'x'.repeat(201) }),
+  move('from version -1', INVALID, { if_version: -1 }),
+  move('from version 2^53', INVALID, { if_version: 2 ** 53 }),
+  move('from a version as text', INVALID, { if_version: '1' }),
+  move('with an owner in its body', '400 unknown_field', { owner: null }),
+  move('with the history in its body', '400 unknown_field', { history: [] }),
+  move('of a base model', '409 conflict', {}, 'tiny-llama'),
+  move('that looks like an id', INVALID, {}, `ad_${'0'.repeat(24)}`),
+  move('with a colon', INVALID, {}, 'ft:bot'),
+  move('in capitals', INVALID, {}, 'BOT'),
+  move('of two dots', INVALID, {}, '%2e%2e'),
+  move('with a tilde', INVALID, {}, 'a~0000000000000~0000000001'),
+  move('with a line break', INVALID, {}, 'bot%0a'),
+  move('of 65 characters', INVALID, {}, 'x'.repeat(65)),
+  move('of an owner that is a path', INVALID, {}, 'bot?owner=../..'),
+  move('of two owners', INVALID, {}, 'bot?owner=none&owner=none'),
+  move('with an unknown parameter', '400 unknown_field', {}, 'bot?force=true'),
+];
+
+export const jsonBodies: HostileTable = {
+  kind: 'JSON bodies',
+  cases: [...notJson, ...otherShapes, ...values, ...moves],
+};

@@ -96,6 +96,27 @@ const ROUTES: Route[] = [
     absent: 'adapter_not_found',
     maxLength: 200,
   },
+  {
+    what: 'name of an adapter',
+    method: 'GET',
+    path: (name) => `/aliases/${name}`,
+    absent: 'alias_not_found',
+    maxLength: 200,
+  },
+  {
+    what: 'name of an adapter to roll back',
+    method: 'POST',
+    path: (name) => `/aliases/${name}/rollback`,
+    absent: 'alias_not_found',
+    maxLength: 200,
+  },
+  {
+    what: 'name of an adapter to delete',
+    method: 'DELETE',
+    path: (name) => `/aliases/${name}`,
+    absent: 'alias_not_found',
+    maxLength: 200,
+  },
   { what: 'base model', method: 'GET', path: (name) => `/models/${name}`, absent: 'model_not_found', maxLength: 200 },
 ];
 

@@ -55,7 +55,7 @@ export const ADAPTER_COMMANDS: Command[] = [
       const id = context.positionals[0]!;
       const manifest = await context.client.manifest(id, context);
       if (context.json) return print(context, manifest, '');
-      const record = await context.client.getAdapter(id, context);
+      const record = await context.client.getAdapter(manifest.id, context);
       return print(
         context,
         manifest,

@@ -476,6 +476,52 @@ describe('lora', () => {
     expect(some.output).toMatch(/\n1 of 500\n$/);
   });
 
+  it('points names at adapters, rolls them back, shows and deletes them', async () => {
+    const move = { base_model: 'm', moved_at: '2026-01-02T03:04:05.000Z', moved_by: null, reason: null, guard: null };
+    const history = [
+      { ...move, version: 2, adapter: 'ad_2', moved_by: 'key_1', reason: 'nightly', rolled_back_to: null },
+      { ...move, version: 1, adapter: 'ad_1', rolled_back_to: null },
+    ];
+    const alias = { ...history[0], name: 'bot', object: 'alias', owner: null, history };
+    const set = ['alias', 'set', 'bot', 'ad_2', '--reason', 'nightly', '--if-version', '1', '--owner', 'none'];
+    const moved = await lora(set, json(200, alias));
+    expect([moved.exitCode, moved.output]).toEqual([EXIT.done, 'bot points to ad_2 (version 2)\n']);
+    expect(moved.requests[0]).toMatchObject({ method: 'PUT', url: '/aliases/bot?owner=none' });
+    expect(bodyOf(moved.requests)).toEqual({ adapter: 'ad_2', reason: 'nightly', if_version: 1 });
+
+    const guard = { dataset: 'ds_1', metric: 'loss', max_worse: 0.5 };
+    const guarded = { ...history[0], guard: { ...guard, before: 2, after: 1.25 } };
+    const better = await lora(
+      ['alias', 'set', 'bot', 'ad_2', '--guard', 'ds_1', '--max-worse', '0.5'],
+      json(200, { ...alias, history: [guarded] }),
+    );
+    expect(bodyOf(better.requests)).toEqual({ adapter: 'ad_2', guard });
+    expect(better.output).toBe('bot points to ad_2 (version 2); loss 2.0000 → 1.2500\n');
+    const without = await lora(['alias', 'set', 'bot', 'ad_2', '--max-worse', '1'], json(200, alias));
+    expect([without.exitCode, without.requests]).toEqual([EXIT.failed, []]);
+
+    const back = await lora(['alias', 'rollback', 'bot', '--to', '1'], json(200, { ...alias, ...history[1] }));
+    expect(back.output).toBe('bot points to ad_1 (version 1)\n');
+    expect(back.requests[0]).toMatchObject({ method: 'POST', url: '/aliases/bot/rollback' });
+    expect(bodyOf(back.requests)).toEqual({ version: 1 });
+    expect(bodyOf((await lora(['alias', 'rollback', 'bot'], json(200, alias))).requests)).toEqual({});
+
+    const shown = await lora(['alias', 'show', 'bot'], json(200, alias));
+    expect(shown.output).toBe(
+      [
+        'bot points to ad_2 (version 2)',
+        'VERSION  ADAPTER  MOVED                     BY     REASON',
+        '      2  ad_2     2026-01-02T03:04:05.000Z  key_1  nightly',
+        '      1  ad_1     2026-01-02T03:04:05.000Z  -\n',
+      ].join('\n'),
+    );
+    const listed = await lora(['alias', 'list'], json(200, { data: [alias] }));
+    expect(listed.requests[0]).toMatchObject({ method: 'GET', url: '/aliases' });
+    expect(listed.output).toMatch(/\nbot +ad_2 +m +2 +2026-01-02T03:04:05.000Z\n$/);
+    const removed = await lora(['alias', 'rm', 'bot'], (response) => void response.writeHead(204).end());
+    expect([removed.output, removed.requests[0]?.method]).toEqual(['bot is deleted\n', 'DELETE']);
+  });
+
   it('names, tags and annotates', async () => {
     const changed = { id: 'job_1', name: 'n', tags: ['a', 'b'], note: 'two\nlines' };
     for (const [kind, path] of Object.entries({ jobs: '/jobs/x', adapters: '/adapters/x', datasets: '/datasets/x' })) {

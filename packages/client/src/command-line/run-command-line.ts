@@ -4,6 +4,7 @@ import { ApiError, faultLines } from '../api-error.js';
 import { createClient } from '../node-client.js';
 import type { TextOutput } from '../text-output.js';
 import { ADAPTER_COMMANDS } from './adapter-commands.js';
+import { ALIAS_COMMANDS } from './alias-commands.js';
 import { type Command, type CommandInput, type CommandOption, printableOutput } from './command.js';
 import { DATASET_COMMANDS } from './dataset-commands.js';
 import { JOB_COMMANDS } from './job-commands.js';
@@ -41,7 +42,7 @@ const GROUPS: readonly CommandGroup[] = [
   { heading: 'Jobs', commands: JOB_COMMANDS },
   { heading: 'Sweeps', commands: SWEEP_COMMANDS },
   { heading: 'Datasets', commands: DATASET_COMMANDS },
-  { heading: 'Adapters', commands: ADAPTER_COMMANDS },
+  { heading: 'Adapters', commands: [...ADAPTER_COMMANDS, ...ALIAS_COMMANDS] },
   { heading: 'Text', commands: TEXT_COMMANDS },
   { heading: 'Base models', commands: MODEL_COMMANDS },
   { heading: 'Service', commands: [...MACHINE_COMMANDS, ...KEY_COMMANDS, ...WEBHOOK_COMMANDS, PROBE_COMMAND] },

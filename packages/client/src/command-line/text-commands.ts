@@ -17,7 +17,10 @@ const SAMPLING_OPTIONS = {
   stop: { type: 'string', multiple: true, value: 'TEXT', help: 'ends the answer; may be repeated' },
   compare: { type: 'boolean', help: 'the answer of the base model first' },
 } as const satisfies CommandOptions;
-const MODEL_HELP = ['MODEL is the id of an adapter or the name of a base model. - reads the text from standard input.'];
+const MODEL_HELP = [
+  'MODEL is an adapter, by its id or a name that points to it, or the name of a base model.',
+  '- reads the text from standard input.',
+];
 
 export const TEXT_COMMANDS: Command[] = [
   {

@@ -1,7 +1,9 @@
-import { type DatasetId, type JobId, type Owner, ProductError } from '@lorasmith/contracts';
+import { randomUUID } from 'node:crypto';
+import { type AdapterId, type DatasetId, type JobId, type Owner, ProductError } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import type { InputId, JobKeys } from '../keys.js';
 import { luaScript } from '../redis/lua-script.js';
+import { onRedis, repliesOf } from '../redis/redis-errors.js';
 import { inputsOf, type JobWithInputs } from './record-change.js';
 
 const beginDeletionScript = luaScript(import.meta.url, './jobs.lua', 'begin_deletion');
@@ -78,7 +80,7 @@ interface Deps {
   keys: JobKeys;
 }
 
-/** The jobs that read a dataset or begin from an adapter, and the deletions that keep new ones from reading it. */
+/** The jobs that read a dataset or begin from an adapter, the names that are being pointed at an adapter, and the deletions that exclude both. */
 export class InputJobs {
   readonly #deps: Deps;
 
@@ -100,6 +102,34 @@ export class InputJobs {
     const { redis, keys } = this.#deps;
     const scriptKeys = { input_jobs: keys.activeOfInput(id), input_deletion: keys.inputDeletion(id) };
     return (await beginDeletionScript(redis, scriptKeys, { seconds: DELETION_SECONDS })) as JobId[];
+  }
+
+  /**
+   * Points a name at an adapter, unless it is being deleted. Each of the two leaves its mark before it looks for that of the other, so at least one sees
+   * the other.
+   * @throws ProductError `adapter_not_found`, `redis_unavailable`; errors of `point`
+   */
+  async whileNaming<Result>(id: AdapterId, point: () => Promise<Result>): Promise<Result> {
+    const { redis, keys } = this.#deps;
+    const [marks, mark] = [keys.namingOfInput(id), randomUUID()];
+    const isBeingDeleted = await onRedis(async () => {
+      const marked = redis.multi().sadd(marks, mark).expire(marks, DELETION_SECONDS).exists(keys.inputDeletion(id));
+      return repliesOf(await marked.exec())[2] === 1;
+    });
+    try {
+      if (isBeingDeleted) {
+        throw new ProductError('adapter_not_found', `The adapter ${id} is being deleted. No name can point to it.`);
+      }
+      return await point();
+    } finally {
+      // Otherwise it expires.
+      await redis.srem(marks, mark).catch(() => {});
+    }
+  }
+
+  /** True while a name is being pointed at the adapter. Ask after {@link beginDeletion}. */
+  async isBeingNamed(id: AdapterId): Promise<boolean> {
+    return (await this.#deps.redis.scard(this.#deps.keys.namingOfInput(id))) > 0;
   }
 
   /** Allows jobs on a dataset again after it was uploaded again. */

@@ -116,7 +116,7 @@ export function createJobStore({
     reconcile: () => onRedis(() => reconcileQueue({ ...deps, queue })),
     queue: guarded(fair, ['locked']),
     checkpoints: guarded(new JobCheckpoints(deps)),
-    inputs: guarded(new InputJobs(deps)),
+    inputs: guarded(new InputJobs(deps), ['whileNaming']),
     adapterBytes: guarded(new AdapterBytes(deps)),
     attempts: guarded(new JobAttempts(deps)),
     machines: guarded(new MachineBoard({ redis, keys, running: () => fair.presences() })),

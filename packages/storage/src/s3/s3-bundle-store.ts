@@ -97,7 +97,7 @@ class ObjectStore implements S3BundleStore {
     this.#orphanAgeMs = orphanAgeMs;
     this.#keys = bundleKeys(kind);
     this.#index = new BundleIndex(s3EntryNames(objects, this.#keys.index));
-    this.annotations = openAnnotations(s3NamedTexts(objects, this.#keys.annotations));
+    this.annotations = openS3Annotations(objects, kind);
   }
 
   async has(id: string): Promise<boolean> {
@@ -336,6 +336,11 @@ export function s3EntryNames(
       return folders;
     },
   };
+}
+
+/** Opens the annotations of a kind of bundles, or of things that have no bundle. */
+export function openS3Annotations(objects: S3Objects, kind: string): Annotations {
+  return openAnnotations(s3NamedTexts(objects, bundleKeys(kind).annotations));
 }
 
 /** Texts as objects under a prefix. */

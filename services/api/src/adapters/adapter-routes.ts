@@ -1,8 +1,9 @@
+import type { AliasStore } from '@lorasmith/artifacts';
 import { Adapter, AdapterManifest, AdapterPage, AdapterQuery, closed, DetailsChange } from '@lorasmith/contracts';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
-import { createForwarding, type ForwardingOptions } from './forward-request.js';
+import { AdapterIdParam, acceptNames, createForwarding, type ForwardingOptions } from './forward-request.js';
 import { type AdapterDeletionOptions, beginDeletionIfAllowed } from './registry-client.js';
 
 /** The registry answers these calls at once. */
@@ -10,7 +11,7 @@ const ANSWER_TIMEOUT_MS = 60_000;
 const CONNECTIONS = 128;
 
 const tags = ['adapters'];
-const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
+const params = Type.Object({ id: AdapterIdParam }, closed);
 
 const listAdapters = {
   schema: {
@@ -63,11 +64,16 @@ const deleteAdapter = {
   },
 };
 
+export interface AdapterRoutesOptions extends ForwardingOptions, AdapterDeletionOptions {
+  aliases: Pick<AliasStore, 'adapterOf' | 'pointingTo'>;
+}
+
 /**
  * The fast routes under `/adapters`, which transfer no adapter. They have their own connections to the registry, and their
  * answers are buffered, so that neither downloads nor slow clients block them.
  */
-export async function adapterRoutes(app: HttpApp, options: ForwardingOptions & AdapterDeletionOptions): Promise<void> {
+export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions): Promise<void> {
+  acceptNames(app, options.aliases);
   const forward = await createForwarding(app, options, { connections: CONNECTIONS, headersTimeout: ANSWER_TIMEOUT_MS });
   const forwardOptions = { buffered: true };
 

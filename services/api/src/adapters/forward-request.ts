@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import replyFrom from '@fastify/reply-from';
+import type { AliasStore } from '@lorasmith/artifacts';
 import { AdapterId, ProductError } from '@lorasmith/contracts';
 import {
   callerHeaders,
@@ -15,6 +16,7 @@ import {
   untilClosed,
 } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { Agent, type Dispatcher } from 'undici';
 import { endWhenStalled } from '../access/concurrency-limit.js';
@@ -41,6 +43,25 @@ export interface ForwardOptions {
 
 /** Forwards a request to the registry and answers with its answer. */
 export type Forward = (request: FastifyRequest, reply: FastifyReply, options: ForwardOptions) => Promise<FastifyReply>;
+
+/** The header of answers about an adapter, and of text that one generated: its id, whatever name the request has. */
+export const ADAPTER_HEADER = 'x-lorasmith-adapter';
+
+/** Any text, so that an invalid id is answered like one that does not exist. */
+export const AdapterIdParam = Type.String({
+  maxLength: 200,
+  description: `The id of an adapter, or a name that points to one. \`${ADAPTER_HEADER}\` of the answer is the id.`,
+});
+
+/** Has the routes of a scope take a name of an adapter for its id. It is looked up once, so that the whole answer is of one adapter. */
+export function acceptNames(app: HttpApp, aliases: Pick<AliasStore, 'adapterOf'>): void {
+  app.addHook('preHandler', async ({ params, caller }) => {
+    const { id } = (params ?? {}) as { id?: string };
+    if (id === undefined) return;
+    const adapter = await aliases.adapterOf(id, caller.owner);
+    if (adapter !== null) Object.assign(params as object, { id: adapter });
+  });
+}
 
 const adapterIdSchema = Compile(AdapterId);
 const FILE_NAME = /^\w[\w.-]{0,254}$/;
@@ -87,6 +108,7 @@ function forwardRequest(
   const { buffered, stallMs, files, headers: own, beforeSending } = options;
   const { id, name } = request.params as { id?: string; name?: string };
   checkNames(id, name);
+  if (id !== undefined) reply.header(ADAPTER_HEADER, id);
   const pattern = request.routeOptions.url ?? '/adapters';
   const path = pattern.replace(':id', encoded(id)).replace(':name', encoded(name));
   return reply.from(path, {

@@ -1,4 +1,4 @@
-import { readManifest } from '@lorasmith/artifacts';
+import { type AliasStore, readManifest } from '@lorasmith/artifacts';
 import {
   type Adapter,
   type AdapterId,
@@ -124,26 +124,26 @@ function asAnswer<Schema extends TSchema>(schema: Schema, text: string): Static<
   }
 }
 
-/** The store of the jobs that begin from adapters. */
+/** The stores of what uses adapters: jobs that begin from them, and names that point to them. */
 export interface AdapterUsers {
-  inputs: Pick<JobStore['inputs'], 'beginDeletion'>;
+  jobs: { inputs: Pick<JobStore['inputs'], 'beginDeletion' | 'isBeingNamed'> };
+  aliases: Pick<AliasStore, 'pointingTo'>;
 }
 
-export interface AdapterDeletionOptions {
+export interface AdapterDeletionOptions extends AdapterUsers {
   adapters: Pick<BundleStore, 'has' | 'readJson'>;
-  jobs: AdapterUsers;
 }
 
 /** Errors of adapters from which no job can begin. The registry reports them itself, or deletes the adapter although it is broken. */
 const UNUSABLE = ['adapter_not_found', 'invalid_adapter', 'unsupported_version'];
 
 /**
- * Prevents for the next minute that a job begins from an adapter, so that it can be deleted. Has no effect for an adapter that cannot be
- * read, or that belongs to another key.
- * @throws ProductError `in_use` while unfinished jobs begin from it; `redis_unavailable`, `storage_unavailable`
+ * Prevents for the next minute that a job begins from an adapter, or a name is pointed at it, so that it can be deleted. Has no effect for an adapter
+ * that does not exist, or that belongs to another key.
+ * @throws ProductError `in_use` while unfinished jobs begin from it or names point to it; `redis_unavailable`, `storage_unavailable`
  */
 export async function beginDeletionIfAllowed(
-  { adapters, jobs }: AdapterDeletionOptions,
+  { adapters, ...users }: AdapterDeletionOptions,
   id: string,
   caller: Caller,
 ): Promise<void> {
@@ -153,16 +153,32 @@ export async function beginDeletionIfAllowed(
     if (error instanceof ProductError && UNUSABLE.includes(error.code)) return;
     throw error;
   }
-  await beginAdapterDeletion(jobs, id);
+  await beginAdapterDeletion(users, id);
 }
 
 /**
- * Prevents for the next minute that a job begins from an adapter that its caller may delete.
- * @throws ProductError `in_use` while unfinished jobs begin from it; `redis_unavailable`
+ * Prevents for the next minute that a job begins from an adapter that its caller may delete, or that a name is pointed at it.
+ * @throws ProductError `in_use` while unfinished jobs begin from it or names point to it; `redis_unavailable`
  */
-export async function beginAdapterDeletion(jobs: AdapterUsers, id: string): Promise<void> {
+export async function beginAdapterDeletion({ jobs, aliases }: AdapterUsers, id: AdapterId): Promise<void> {
+  // Also before the mark: a deletion that is refused keeps no job from beginning.
+  await refuseIfNamed(aliases, id);
   const users = await jobs.inputs.beginDeletion(id);
-  if (users.length === 0) return;
-  const message = `${users.slice(0, 5).join(', ')} begin from ${id}. Cancel these jobs, or wait for them, first.`;
+  if (users.length > 0) {
+    const message = `${users.slice(0, 5).join(', ')} begin from ${id}. Cancel these jobs, or wait for them, first.`;
+    throw new ProductError('in_use', message, { param: 'id' });
+  }
+  if (await jobs.inputs.isBeingNamed(id)) {
+    throw new ProductError('in_use', `A name is being pointed at ${id} now. Try again in a moment.`, { param: 'id' });
+  }
+  await refuseIfNamed(aliases, id);
+}
+
+/** @throws ProductError `in_use` */
+async function refuseIfNamed(aliases: AdapterUsers['aliases'], id: AdapterId): Promise<void> {
+  const named = await aliases.pointingTo(id);
+  if (named.length === 0) return;
+  const names = named.slice(0, 5).map(({ name, owner }) => (owner === null ? name : `${name} of ${owner}`));
+  const message = `Names point to ${id}: ${names.join(', ')}. Point them at another adapter, or delete them, first.`;
   throw new ProductError('in_use', message, { param: 'id' });
 }

@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream';
+import type { AliasStore } from '@lorasmith/artifacts';
 import {
   Adapter,
   AdapterFileList,
@@ -19,11 +20,12 @@ import type { ByteQuota } from '../access/byte-quota.js';
 import type { ConcurrencyLimit } from '../access/concurrency-limit.js';
 import { adapterLimits } from '../access/limits.js';
 import { type Answer, answer, errorAnswers, noBody } from '../openapi/answers.js';
-import { createForwarding, type ForwardingOptions } from './forward-request.js';
+import { AdapterIdParam, acceptNames, createForwarding, type ForwardingOptions } from './forward-request.js';
 import type { RegistryClient } from './registry-client.js';
 
 export interface TransferRoutesOptions extends ForwardingOptions {
   registry: RegistryClient;
+  aliases: Pick<AliasStore, 'adapterOf'>;
   quota: ByteQuota;
   /** The limit of downloads and imports. */
   transfers: ConcurrencyLimit;
@@ -34,8 +36,8 @@ export interface TransferRoutesOptions extends ForwardingOptions {
 }
 
 const tags = ['adapters'];
-const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
-const fileParams = Type.Object({ id: Type.String({ maxLength: 200 }), name: Type.String({ maxLength: 300 }) }, closed);
+const params = Type.Object({ id: AdapterIdParam }, closed);
+const fileParams = Type.Object({ id: AdapterIdParam, name: Type.String({ maxLength: 300 }) }, closed);
 const bytes = (description: string) => Type.Unsafe<Uint8Array>(Type.String({ format: 'binary', description }));
 const IMPORT_BODY = { content: { [TAR_MEDIA_TYPES[0]]: { schema: bytes('An uncompressed tar of a PEFT folder.') } } };
 const rangeHeaders = Type.Object({
@@ -132,6 +134,8 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
     const token = await readFolderToken(dataDir);
     return forwardCounted(request, reply, token === null ? { stallMs } : { stallMs, files: { dataDir, token } });
   };
+
+  acceptNames(app, options.aliases);
 
   app.addHook('preHandler', async (request, reply) => {
     const { transfers: own, totalTransfers: total } = request.limits;

@@ -230,7 +230,7 @@ interface RowViewsOptions extends LeaseSources {
   preparations: Pick<TokenPreparations, 'checkModel'>;
 }
 
-interface RowViews {
+export interface RowViews {
   /**
    * A page of the rows, as they were uploaded and as tokens of a base model.
    * @throws ProductError `dataset_not_found`, `model_not_found`, `invalid_request`, `dataset_format_mismatch`, `timeout`,

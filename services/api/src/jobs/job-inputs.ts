@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { datasetNotFound, readManifest } from '@lorasmith/artifacts';
+import { type AliasStore, datasetNotFound, readManifest } from '@lorasmith/artifacts';
 import type { ModelSource } from '@lorasmith/base-models';
 import {
   type AdapterManifest,
@@ -25,6 +25,7 @@ import type { PlannedJobs } from './preflight-tasks.js';
 export interface JobInputSources {
   catalog: Pick<DatasetCatalog, 'uploaded' | 'lease'>;
   adapters: BundleStore;
+  aliases: Pick<AliasStore, 'adapterOf'>;
   baseModels: Pick<ModelSource, 'describe' | 'leaseWithoutWeights'>;
 }
 
@@ -62,13 +63,13 @@ export class JobInputs {
     sources: JobInputSources,
     machine: Promise<MachineProfile | null>,
   ): Promise<JobInputs> {
-    const { catalog, adapters, baseModels } = sources;
+    const { catalog, baseModels } = sources;
     const lookUps = [
       ownDataset(catalog, request.dataset, caller),
       validationDataset(catalog, request, caller),
       machine,
       baseModels.describe(request.base_model),
-      initialManifest(adapters, request, caller),
+      initialManifest(sources, request, caller),
     ] as const;
     throwFaultsOf(await Promise.allSettled(lookUps));
     const [dataset, validation, profile, model, initial] = await Promise.all(lookUps);
@@ -133,12 +134,13 @@ const INIT_FROM = 'lora.init_from';
  * @throws ProductError `adapter_not_found`, also for one that the caller may not use; `invalid_adapter`
  */
 async function initialManifest(
-  adapters: BundleStore,
+  { adapters, aliases }: Pick<JobInputSources, 'adapters' | 'aliases'>,
   { lora }: JobRequest,
   caller: Caller,
 ): Promise<AdapterManifest | null> {
-  const id = lora?.init_from ?? null;
-  if (id === null) return null;
+  const given = lora?.init_from ?? null;
+  if (given === null) return null;
+  const id = (await aliases.adapterOf(given, caller.owner)) ?? given;
   return await readManifest(adapters, id, { isAllowed: (owner) => mayUse(caller, owner) }).catch((error: unknown) => {
     if (!(error instanceof ProductError) || !['adapter_not_found', 'invalid_adapter'].includes(error.code)) throw error;
     throw new ProductError(error.code, error.message, { param: INIT_FROM, cause: error });
@@ -155,7 +157,9 @@ function continuing(request: JobRequest, initial: AdapterManifest, model: BaseMo
   if (mismatch !== null) throw new ProductError('invalid_adapter', mismatch, { param: INIT_FROM });
   const [layers, parameters] = [model.modules, model.expert_parameters].map((parts) => parts.map(({ name }) => name));
   const base = { layers: layers!, parameters: parameters! };
-  const complete: JobRequest = { ...request, lora: inheritLora(request.lora ?? {}, initial, base) };
+  // A name may move, and the job continues this adapter.
+  const lora = { ...inheritLora(request.lora ?? {}, initial, base), init_from: initial.id };
+  const complete: JobRequest = { ...request, lora };
   if (Value.Check(JobRequest, complete)) return complete;
   const [fault] = Value.Errors(JobRequest, complete);
   const message = `${initial.id} cannot be trained further: its ${fault?.instancePath.slice(1).replaceAll('/', '.')} ${fault?.message}.`;

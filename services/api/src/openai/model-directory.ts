@@ -1,9 +1,10 @@
-import { readManifest } from '@lorasmith/artifacts';
+import { type AliasStore, readManifest } from '@lorasmith/artifacts';
 import type { ModelSource } from '@lorasmith/base-models';
 import {
   type Adapter,
   AdapterId,
   type AdapterManifest,
+  type AliasSummary,
   type Job,
   type ModelName,
   type OpenaiModel,
@@ -24,7 +25,8 @@ export interface NamedModel {
 
 export interface ModelDirectoryOptions {
   adapters: BundleStore;
-  jobs: AdapterUsers;
+  jobs: AdapterUsers['jobs'];
+  aliases: Pick<AliasStore, 'adapterOf' | 'get' | 'list' | 'pointingTo'>;
   baseModels: ModelSource;
   registry: RegistryClient;
 }
@@ -43,8 +45,8 @@ const param = 'model';
 const adapterIdSchema = Compile(AdapterId);
 
 /**
- * The models that a caller can name in a request: base models, and its own adapters by their ids or by their names as
- * fine-tuned models.
+ * The models that a caller can name in a request: base models, and its own adapters by their ids, by their names as
+ * fine-tuned models, or by names that point to them. Such a name precedes a base model that was added later under the same name.
  */
 export class ModelDirectory {
   readonly #options: ModelDirectoryOptions;
@@ -70,6 +72,8 @@ export class ModelDirectory {
   /** The model of a name as the OpenAI API has it. @throws ProductError as {@link resolve} */
   async describe(name: string, caller: Caller): Promise<OpenaiModel> {
     return await atModel(async () => {
+      const alias = await this.#options.aliases.get({ owner: caller.owner, name });
+      if (alias !== null) return aliasModelOf(alias);
       const adapter = await this.#adapterNamed(name, caller);
       if (adapter !== null) return adapterModelOf({ ...adapter, base_model: adapter.base_model.name });
       await this.#checkBase(name);
@@ -77,14 +81,16 @@ export class ModelDirectory {
     });
   }
 
-  /** The base models by name, then the newest adapters. @throws ProductError `registry_unavailable` */
+  /** The base models by name, then the caller's names, then the newest adapters. @throws ProductError `registry_unavailable` */
   async list(caller: Caller): Promise<OpenaiModel[]> {
-    const { baseModels, registry } = this.#options;
+    const { baseModels, registry, aliases } = this.#options;
+    const named = await aliases.list(caller.owner);
     const bases = (await baseModels.list()).filter(
-      ({ problem, family }) => problem === null && family !== WITHOUT_TEXT,
+      ({ name, problem, family }) =>
+        problem === null && family !== WITHOUT_TEXT && !named.some((alias) => alias.name === name),
     );
     const listed = await registry.newestAdapters(caller, MAX_LISTED_ADAPTERS);
-    return [...bases.map(({ name }) => baseModelOf(name)), ...listed.map(adapterModelOf)];
+    return [...bases.map(({ name }) => baseModelOf(name)), ...named.map(aliasModelOf), ...listed.map(adapterModelOf)];
   }
 
   /**
@@ -92,11 +98,11 @@ export class ModelDirectory {
    * @throws ProductError as {@link resolve}; `forbidden` for a base model; `in_use`; `registry_unavailable`
    */
   async delete(name: string, caller: Caller): Promise<void> {
-    const { jobs, registry } = this.#options;
+    const { registry, ...users } = this.#options;
     await atModel(async () => {
       const adapter = await this.#adapterNamed(name, caller);
       if (adapter !== null) {
-        await beginAdapterDeletion(jobs, adapter.id);
+        await beginAdapterDeletion(users, adapter.id);
         return await registry.removeAdapter(adapter.id);
       }
       await this.#checkBase(name);
@@ -105,9 +111,10 @@ export class ModelDirectory {
     });
   }
 
-  /** The adapter of this id or fine-tuned model; null for any other name, which may be that of a base model. */
+  /** The adapter of this id, alias or fine-tuned model; null for any other name, which may be that of a base model. */
   async #adapterNamed(name: string, caller: Caller): Promise<AdapterManifest | null> {
-    if (adapterIdSchema.Check(name)) return await this.#adapterOf(name, caller);
+    const found = await this.#options.aliases.adapterOf(name, caller.owner);
+    if (found !== null) return await this.#adapterOf(found, caller);
     const parsed = parseFineTunedName(name);
     if (parsed === null) return null;
     if ('checkpoint' in parsed) throw unpublished(name, parsed.checkpoint);
@@ -135,6 +142,11 @@ export class ModelDirectory {
 
 function baseModelOf(name: ModelName): OpenaiModel {
   return { id: name, object: 'model', created: 0, owned_by: NOBODY, parent: null };
+}
+
+function aliasModelOf({ name, owner, moved_at: movedAt, base_model: parent }: AliasSummary): OpenaiModel {
+  const created = Math.floor(Date.parse(movedAt) / 1000);
+  return { id: name, object: 'model', created, owned_by: owner ?? NOBODY, parent };
 }
 
 type ListedAdapter = Awaited<ReturnType<RegistryClient['newestAdapters']>>[number];

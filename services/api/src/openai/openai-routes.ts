@@ -45,7 +45,8 @@ const listOpenaiModels = {
   schema: {
     operationId: 'listOpenaiModels',
     summary: 'Base models and adapters, as the OpenAI API lists models',
-    description: "The base models by name, then the caller's newest 1,000 adapters. GET /adapters lists all.",
+    description:
+      "The base models by name, then the caller's names of adapters, then its newest 1,000 adapters. GET /adapters lists all.",
     tags,
     response: { 200: answer('The models.', OpenaiModelList), ...openaiErrorAnswers(503) },
   },

@@ -4,15 +4,17 @@ import {
   ChatCompletionRequest,
   Completion,
   CompletionRequest,
+  type GenerationRequest,
   ProductError,
   unsupportedParts,
 } from '@lorasmith/contracts';
 import type { GenerationClient } from '@lorasmith/queue';
 import type { HttpApp } from '@lorasmith/service-kit';
-import type { FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { TSchema } from 'typebox';
 import type { Authenticator } from '../access/authenticate.js';
 import { ConcurrencyQueue } from '../access/concurrency-limit.js';
+import { ADAPTER_HEADER } from '../adapters/forward-request.js';
 import { type AnswerHead, chatForm, completionForm } from './answer-forms.js';
 import { type AnswerOptions, answerRequest, serviceStopping } from './answer-request.js';
 import { type GenerationLimits, requestOfChat, requestOfCompletion } from './generation-request.js';
@@ -75,6 +77,7 @@ export async function textRoutes(app: HttpApp, options: TextRoutesOptions): Prom
     async (request, reply) => {
       const { body } = request;
       const generation = requestOfChat(body, await directory.resolve(body.model, request.caller), limits);
+      nameAdapter(reply, generation);
       const form = chatForm(headOf('chatcmpl', body.model, request), generation);
       return await answerRequest(answers, { request, reply, generation, form, ...streamOf(body) });
     },
@@ -98,6 +101,7 @@ export async function textRoutes(app: HttpApp, options: TextRoutesOptions): Prom
     async (request, reply) => {
       const { body } = request;
       const generation = requestOfCompletion(body, await directory.resolve(body.model, request.caller), limits);
+      nameAdapter(reply, generation);
       const form = completionForm(headOf('cmpl', body.model, request), generation);
       return await answerRequest(answers, { request, reply, generation, form, ...streamOf(body) });
     },
@@ -108,6 +112,11 @@ export async function textRoutes(app: HttpApp, options: TextRoutesOptions): Prom
 async function refuseUnsupportedParts({ body }: FastifyRequest): Promise<void> {
   const [fault] = unsupportedParts(body);
   if (fault !== undefined) throw new ProductError('invalid_request', fault.message, { param: fault.param });
+}
+
+/** A name may move, so the answer says which adapter it is from. */
+function nameAdapter(reply: FastifyReply, { adapter }: GenerationRequest): void {
+  if (adapter !== null) reply.header(ADAPTER_HEADER, adapter);
 }
 
 function headOf(prefix: string, model: string, { id }: FastifyRequest): AnswerHead {

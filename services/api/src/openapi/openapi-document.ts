@@ -1,8 +1,9 @@
+import { ALIASES_KIND, AliasStore } from '@lorasmith/artifacts';
 import { createPullStore, localModels } from '@lorasmith/base-models';
 import { openExampleStore } from '@lorasmith/planning';
 import { createGenerationClient, createJobStore } from '@lorasmith/queue';
 import { createLogger, NO_TRACING } from '@lorasmith/service-kit';
-import { openBundleStore } from '@lorasmith/storage';
+import { openBundleStore, openLocalAnnotations } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { OPEN_ACCESS } from '../access/access.js';
 import { registryAt } from '../adapters/registry-client.js';
@@ -30,6 +31,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     jobs,
     datasets: await openBundleStore({ root: folder, kind: 'datasets' }),
     adapters: await openBundleStore({ root: folder, kind: 'adapters' }),
+    aliases: new AliasStore(await openLocalAnnotations({ root: folder, kind: ALIASES_KIND })),
     examples: await openExampleStore({ dataDir: folder, maxBytes: 0 }),
     preflight: {
       report: absent,

@@ -1,3 +1,4 @@
+import type { AliasStore } from '@lorasmith/artifacts';
 import { pause } from '@lorasmith/concurrency';
 import {
   type AdapterId,
@@ -26,6 +27,7 @@ import { hasEnded, keepsAdapter, rungAnswer } from './sweep-answer.js';
 export interface AdvanceOptions {
   jobs: Pick<JobStore, 'sweeps' | 'requestPause' | 'requestCancel' | 'resumeJob' | 'inputs'>;
   adapters: Pick<BundleStore, 'has'>;
+  aliases: Pick<AliasStore, 'pointingTo'>;
   registry: Pick<RegistryClient, 'removeAdapter'>;
 }
 
@@ -184,9 +186,9 @@ function outcomeOf({ request, wanted }: SweepRecord, jobs: (JobOfSweep | null)[]
   return { status, ranking, metrics, ended_at: new Date().toISOString() };
 }
 
-/** One from which a job begins meanwhile stays. */
+/** One from which a job begins meanwhile stays, and one to which a name points. */
 async function deleteLosers(
-  { jobs, adapters, registry }: AdvanceOptions,
+  { jobs, adapters, aliases, registry }: AdvanceOptions,
   sweep: SweepRecord,
   outcome: SweepOutcome,
   states: (JobOfSweep | null)[],
@@ -195,7 +197,7 @@ async function deleteLosers(
     const adapter: AdapterId | null = state?.adapter ?? null;
     if (adapter === null || keepsAdapter(sweep, outcome, index, state) || !(await adapters.has(adapter))) continue;
     try {
-      await beginAdapterDeletion(jobs, adapter);
+      await beginAdapterDeletion({ jobs, aliases }, adapter);
     } catch (error) {
       if (error instanceof ProductError && error.code === 'in_use') continue;
       throw error;

@@ -26,6 +26,7 @@ import { useStore } from '../../store.js';
 import { DatasetLink } from '../datasets/dataset-view.js';
 import { OwnDetails } from '../own-details.js';
 import { adapterCommands } from './adapter-commands.js';
+import { AdapterNames } from './adapter-names.js';
 import { OriginText } from './adapters-view.js';
 import { DownloadButton } from './download-button.js';
 
@@ -67,6 +68,7 @@ export function AdapterView({ params }: ViewProps) {
         {(value) => (
           <>
             <About manifest={value} />
+            {record.value && <AdapterNames adapter={record.value} />}
             <Downloads manifest={value} name={record.value?.name ?? null} />
             {value.origin.kind !== 'imported' && <TrainingFacts origin={value.origin} />}
             <Commands manifest={value} />

@@ -1,4 +1,4 @@
-import { AdapterId, DatasetId, JobRequest, ModelName, Note, patternOf, Tag } from '@lorasmith/contracts';
+import { AdapterReference, DatasetId, JobRequest, ModelName, Note, patternOf, Tag } from '@lorasmith/contracts';
 
 /** The input of a field. */
 export type FieldInputKind =
@@ -54,13 +54,13 @@ const UNNAMED_SECTIONS: readonly string[] = ['lora', 'training'];
 
 /** Schemas of ids: their description says nothing about the choice. */
 const OF_IDS: ReadonlySet<unknown> = new Set(
-  [ModelName, DatasetId, AdapterId].map((schema: FieldSchema) => schema.description),
+  [ModelName, DatasetId, AdapterReference].map((schema: FieldSchema) => schema.description),
 );
 
 const INPUTS_BY_PATTERN: ReadonlyMap<unknown, FieldInputKind> = new Map([
   [patternOf(ModelName), 'base-model'],
   [patternOf(DatasetId), 'dataset'],
-  [patternOf(AdapterId), 'adapter'],
+  [patternOf(AdapterReference), 'adapter'],
   [patternOf(Tag), 'tags'],
   [patternOf(Note), 'note'],
 ]);

@@ -1,0 +1,173 @@
+import { type Static, Type } from 'typebox';
+import { AdapterId, closed, DatasetId, ID_END, KeyId, Label, ModelName, Nullable, Owner } from './schema-parts.js';
+
+const MAX_ALIASES = 200;
+const MAX_HISTORY = 50;
+const MAX_REASON_CHARACTERS = 200;
+/** The most rows of the dataset of a guard: their losses are computed while the request waits. */
+export const MAX_GUARD_ROWS = 1_000;
+/** The most names of an owner. */
+export const MAX_ALIASES_OF_OWNER = MAX_ALIASES;
+/** The moves of a name that are kept. */
+export const MAX_ALIAS_MOVES = MAX_HISTORY;
+/** Limits, for docs/limits.md. */
+export const aliasLimits = {
+  names: { value: MAX_ALIASES, unit: 'names', beyond: '429 `quota_exceeded`' },
+  history: { value: MAX_HISTORY, unit: 'moves', beyond: 'the oldest are dropped' },
+  guardRows: { value: MAX_GUARD_ROWS, unit: 'rows', beyond: '400 `invalid_request`' },
+  reason: { value: MAX_REASON_CHARACTERS, unit: 'characters', beyond: '400 `invalid_request`' },
+};
+
+/** No name begins as an id does, and none has the colon of a fine-tuned model's name. */
+const NAME = '(?!(?:ad|ds|job|key|pull|req|sw)_)[a-z][a-z0-9._-]{0,63}';
+
+/** A name that points to an adapter, and can be moved to another one. */
+export const AliasName = Type.String({
+  pattern: `^${NAME}$`,
+  description:
+    'Lower-case letters, digits, `.`, `_` and `-`, at most 64; a letter first, and not as an id begins (`ad_`).',
+  examples: ['support-bot'],
+});
+export type AliasName = Static<typeof AliasName>;
+
+/** An adapter in a request: its id, or a name that points to it. */
+export const AdapterReference = Type.String({
+  pattern: `^(?:ad${ID_END}|${NAME})$`,
+  description: 'The id of an adapter, or a name that points to one.',
+  examples: ['ad_0123456789abcdef01234567', 'support-bot'],
+});
+export type AdapterReference = Static<typeof AdapterReference>;
+
+const Version = Type.Integer({ minimum: 1, description: 'Counts the moves of the name, from 1.' });
+const Reason = Label(MAX_REASON_CHARACTERS, 'Why it was moved, in your own words.');
+
+/** A condition of a move. */
+export const AliasGuard = Type.Object(
+  {
+    dataset: Type.Unsafe<DatasetId>({ ...DatasetId, description: 'A dataset that neither adapter was trained on.' }),
+    metric: Type.Literal('loss', { description: 'The mean loss over the tokens that a job would train.' }),
+    max_worse: Type.Number({
+      minimum: 0,
+      maximum: 1_000,
+      description: 'By how much the loss of the new adapter may exceed that of the present one.',
+    }),
+  },
+  { $id: 'AliasGuard', ...closed },
+);
+export type AliasGuard = Static<typeof AliasGuard>;
+
+/** A guard that allowed a move. */
+const PassedGuard = Type.Object(
+  {
+    ...AliasGuard.properties,
+    before: Nullable(Type.Number(), { description: 'The loss of the adapter before; null if there was none.' }),
+    after: Type.Number({ description: 'The loss of the adapter of this move.' }),
+  },
+  { $id: 'PassedGuard', ...closed },
+);
+
+/** A move of a name to an adapter. */
+export const AliasMove = Type.Object(
+  {
+    version: Version,
+    adapter: AdapterId,
+    base_model: ModelName,
+    moved_at: Type.String(),
+    moved_by: Nullable(KeyId, { description: 'The API key that moved it; null without keys.' }),
+    reason: Nullable(Reason),
+    rolled_back_to: Nullable(Version, { description: 'Of a roll back: the version whose adapter it has again.' }),
+    guard: Nullable(PassedGuard, {
+      description: 'The condition of the move, and what was computed; null if it had none.',
+    }),
+  },
+  { $id: 'AliasMove', ...closed },
+);
+export type AliasMove = Static<typeof AliasMove>;
+
+/** A name, and the adapter that it points to. */
+export const AliasSummary = Type.Object(
+  {
+    name: AliasName,
+    object: Type.Literal('alias'),
+    owner: Owner,
+    adapter: AdapterId,
+    base_model: ModelName,
+    version: Version,
+    moved_at: Type.String(),
+    moved_by: AliasMove.properties.moved_by,
+  },
+  { $id: 'AliasSummary', ...closed },
+);
+export type AliasSummary = Static<typeof AliasSummary>;
+
+/** A name with its moves. */
+export const Alias = Type.Object(
+  {
+    ...AliasSummary.properties,
+    history: Type.Array(AliasMove, { description: 'The last 50 moves, the newest first, which is the present one.' }),
+  },
+  { $id: 'Alias', ...closed },
+);
+export type Alias = Static<typeof Alias>;
+
+/** Answer of `GET /aliases`. */
+export const AliasList = Type.Object(
+  { data: Type.Array(AliasSummary), has_more: Type.Literal(false), next: Type.Null() },
+  { $id: 'AliasList', ...closed },
+);
+
+/** The query of all calls about names. */
+export const AliasQuery = Type.Object(
+  {
+    owner: Type.Optional(
+      Type.String({
+        pattern: `^(?:key${ID_END}|none)$`,
+        description:
+          'Whose names are meant: the id of a key, or `none` for those without an owner. Only a key that sees everything may name another. ' +
+          'Default: those of the caller.',
+        examples: ['key_0123456789abcdef01234567'],
+      }),
+    ),
+  },
+  closed,
+);
+export type AliasQuery = Static<typeof AliasQuery>;
+
+const ifVersion = Type.Optional(
+  Type.Integer({
+    minimum: 0,
+    maximum: Number.MAX_SAFE_INTEGER,
+    description: 'Move it only if this is its version; 0: only if there is no such name. Otherwise 409 `conflict`.',
+  }),
+);
+
+/** Body of `PUT /aliases/:name`. */
+export const MoveAliasRequest = Type.Object(
+  {
+    adapter: AdapterReference,
+    if_version: ifVersion,
+    reason: Type.Optional(Reason),
+    guard: Type.Optional(
+      Nullable(AliasGuard, {
+        description: 'Move it only if the new adapter is not worse. Otherwise 409 `guard_failed`.',
+      }),
+    ),
+  },
+  { $id: 'MoveAliasRequest', ...closed, examples: [{ adapter: 'ad_0123456789abcdef01234567', reason: 'nightly' }] },
+);
+export type MoveAliasRequest = Static<typeof MoveAliasRequest>;
+
+/** Body of `POST /aliases/:name/rollback`. */
+export const RollBackAliasRequest = Type.Object(
+  {
+    version: Type.Optional({
+      ...Version,
+      maximum: Number.MAX_SAFE_INTEGER,
+      description: 'The version whose adapter it gets again. Default: the one before the present adapter.',
+    }),
+    if_version: ifVersion,
+    reason: Type.Optional(Reason),
+  },
+  { $id: 'RollBackAliasRequest', ...closed },
+);
+export type RollBackAliasRequest = Static<typeof RollBackAliasRequest>;
