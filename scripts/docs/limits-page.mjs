@@ -65,6 +65,7 @@ const LIMITS_IN = {
   smallFileLimits: 'packages/base-models/SRC/pulls/choose-files.js',
   hubAnswerLimits: 'packages/hub/SRC/hub-fetch.js',
   repositoryLimits: 'packages/hub/SRC/hub-repository.js',
+  openaiImportLimits: 'packages/contracts/SRC/openai-import.js',
   pulledRowsLimits: 'packages/client/SRC/hub-dataset.js',
   pullLimits: 'packages/base-models/SRC/pulls/pull-store.js',
 };
