@@ -339,7 +339,10 @@ function importCalls({ transport }: Calls) {
         if (event.type === 'import-ended') return;
       }
       signal?.throwIfAborted();
-      throw new ProductError('service_unavailable', 'The import ended before it was complete. Import again: it continues.');
+      throw new ProductError(
+        'service_unavailable',
+        'The import ended before it was complete. Import again: it continues.',
+      );
     },
   };
 }

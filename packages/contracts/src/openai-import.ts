@@ -118,6 +118,7 @@ export const ImportedJob = Type.Object(
     }),
     job: Nullable(JobId, { description: 'The job here.' }),
     answers: Nullable(DatasetId, { description: 'The recorded answers of its model.' }),
+    no_answers: Nullable(Type.String(), { description: 'Why none were recorded, where they were asked for.' }),
     error: Nullable(Type.Object({ code: Type.String(), message: Type.String(), details: Type.Array(Fault) }, closed)),
   },
   { $id: 'ImportedJob', ...closed },

@@ -29,6 +29,7 @@ import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { createRowViews, datasetRoutes } from './datasets/dataset-routes.js';
 import type { RowChecks } from './datasets/row-checks.js';
 import { TokenPreparations } from './datasets/token-preparations.js';
+import { openaiImportRoutes } from './imports/openai-import-routes.js';
 import { JobContinuation } from './jobs/continue-job.js';
 import { eventRoutes } from './jobs/event-routes.js';
 import { checkpointRoutes, jobIdOf, jobNotFound, jobRoutes } from './jobs/job-routes.js';
@@ -82,6 +83,8 @@ export interface AppDependencies {
   generationLimits: GenerationLimits & { waitMs: number; queueMs: number };
   /** The settings of webhooks. */
   webhooks: WebhookConfig;
+  /** The addresses that an import from OpenAI may name. */
+  importUrls: readonly string[];
   /** The memory of the largest machine that would be started if a job needed it, in bytes; null: none is. */
   startedMemory: number | null;
   /** The data folder, which the registry may share. */
@@ -209,8 +212,8 @@ function ownedThings({ jobs }: AppDependencies, { catalog }: Parts): OwnedThings
 /** Datasets, jobs and sweeps. */
 async function registerTrainingRoutes(
   app: HttpApp,
-  { jobs, adapters, access, heartbeatMs, datasetLimits: { maxBytes } }: AppDependencies,
-  { registry, catalog, preparations, submission, sweepSubmission, continuation, changes, views }: Parts,
+  { jobs, adapters, access, heartbeatMs, importUrls: allowedUrls, datasetLimits: { maxBytes } }: AppDependencies,
+  { registry, catalog, preparations, submission, sweepSubmission, continuation, changes, views, transfers }: Parts,
 ): Promise<void> {
   await app.register(datasetRoutes, { catalog, changes, preparations, views, maxBytes });
   await app.register(jobRoutes, { jobs, submission, continuation });
@@ -220,7 +223,9 @@ async function registerTrainingRoutes(
     advance: (id) => advanceSweep({ jobs, adapters, registry }, id),
   });
   await app.register(checkpointRoutes, { jobs, continuation });
-  await app.register(eventRoutes, { jobs, authenticator: access.authenticator, heartbeatMs });
+  const { authenticator } = access;
+  await app.register(eventRoutes, { jobs, authenticator, heartbeatMs });
+  await app.register(openaiImportRoutes, { authenticator, transfers, allowedUrls, heartbeatMs });
 }
 
 /** Adapters, and the calls of the OpenAI API. */

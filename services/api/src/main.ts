@@ -136,6 +136,7 @@ const app = await buildApp({
   generation,
   generationLimits: config.generation,
   webhooks: config.webhooks,
+  importUrls: config.importUrls,
   startedMemory: largestMemory(config.workerClasses.classes),
   dataDir,
   site,

@@ -1,3 +1,5 @@
+import { addressOf } from '@lorasmith/client/openai-import';
+import { OPENAI_BASE_URL } from '@lorasmith/contracts';
 import { MAX_LINE_BYTES } from '@lorasmith/planning';
 import { WORKER_CLASS_NAME, type WorkerClass } from '@lorasmith/queue';
 import {
@@ -33,6 +35,8 @@ const count = (variable: string, fallback: number, bounds: [number, number], uni
 const optionalSetting = (text: Setting<string>): Setting<string | null> =>
   mapSetting(text, (value) => (value === '' ? null : value));
 
+/** An address without a user, a query and a fragment. */
+const IMPORT_URL = 'https?://[^/?#@,\\s]+(/[^?#,\\s]*)?';
 const GIBIBYTE = 2 ** 30;
 /** `NAME=GIB`. */
 const WORKER_CLASS = `${WORKER_CLASS_NAME}=[0-9]{1,6}([.][0-9]{1,3})?`;
@@ -352,6 +356,23 @@ export const API_SETTINGS = {
         'requests into its network.',
     }),
   },
+  importUrls: mapSetting(
+    setting({
+      variable: 'IMPORT_OPENAI_URLS',
+      schema: Type.String({ pattern: `^(${IMPORT_URL}(,${IMPORT_URL}){0,15})?$` }),
+      fallback: OPENAI_BASE_URL,
+      example: `${OPENAI_BASE_URL},https://llm.example.com/v1`,
+      fault: `is not a list of addresses such as ${OPENAI_BASE_URL}`,
+      description:
+        'Addresses that `POST /imports/openai` may call, with commas between them; empty: none. The api calls no other, so that a sender ' +
+        'cannot have it call into its network. `lora import-openai` calls from the machine on which it runs, and needs none of them.',
+    }),
+    (text) =>
+      text
+        .split(',')
+        .filter((url) => url !== '')
+        .map(addressOf),
+  ),
   preflight: {
     threads: count(
       'PREFLIGHT_THREADS',

@@ -97,6 +97,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     generation,
     generationLimits: { maxTokens: 100, waitMs: 5_000, queueMs: 5_000 },
     webhooks: NO_WEBHOOKS,
+    importUrls: [],
     startedMemory: null,
     dataDir: folder,
     site: null,

@@ -46,8 +46,11 @@ async function importOpenai(context: CommandContext): Promise<number> {
   const recordAnswers = answersOf(values['record-answers'] as string | undefined);
   const jobs = values.job as string[] | undefined;
   const work = new OpenaiImport({ source: sourceOf(context), client, baseModel, jobs, recordAnswers, signal });
-  const plans = await work.plan();
-  if (!json) for (const plan of plans) output.write(`${planText(plan)}\n`);
+  const plans: PlannedImport[] = [];
+  for await (const plan of work.plan()) {
+    plans.push(plan);
+    if (!json) output.write(`${planText(plan)}\n`);
+  }
   const planned = plans.filter(({ job }) => job.outcome === 'planned').length;
   if (isDryRun || plans.length === 0) return ended(context, plans, isDryRun);
   const asks = planned > 0 || recordAnswers > 0;
@@ -105,9 +108,18 @@ function planText({ job }: PlannedImport): string {
   const head = `${id}  ${made ?? model}`;
   if (outcome === 'skipped') return `${head}\n  skipped: its status is ${status}`;
   const files = [job.training_file, ...(job.validation_file === null ? [] : [job.validation_file])].map(fileText);
-  const of = settings === null ? [] : [`  ${Object.entries(settings).map(([name, value]) => `${name} ${value ?? '-'}`).join(', ')}`];
+  const of =
+    settings === null
+      ? []
+      : [
+          `  ${Object.entries(settings)
+            .map(([name, value]) => `${name} ${value ?? '-'}`)
+            .join(', ')}`,
+        ];
   const here = job.job === null ? [] : [`  imported before as ${job.job}`];
-  return [head, `  ${files.join(', validated on ')}`, ...of, ...here, ...differences(job), ...errorLines(job)].join('\n');
+  return [head, `  ${files.join(', validated on ')}`, ...of, ...here, ...differences(job), ...errorLines(job)].join(
+    '\n',
+  );
 }
 
 const differences = ({ differs }: ImportedJob) => differs.map((sentence) => `  differs: ${sentence}`);
@@ -118,7 +130,9 @@ function fileText({ id, name, bytes }: ImportedFile): string {
 }
 
 function endedText(job: ImportedJob): string {
-  const answers = job.answers === null ? '' : `, the answers of its model are ${job.answers}`;
+  const { answers, no_answers: without } = job;
+  const recorded = answers !== null ? `, the answers of its model are ${answers}` : '';
+  const missing = without === null ? [] : [`  no answers are recorded: ${without}`];
   const outcomes: Record<ImportedJob['outcome'], string> = {
     planned: 'not posted',
     posted: `posted as ${job.job}`,
@@ -126,7 +140,7 @@ function endedText(job: ImportedJob): string {
     skipped: 'skipped',
     failed: 'cannot be posted',
   };
-  return [`${job.id}: ${outcomes[job.outcome]}${answers}`, ...errorLines(job)].join('\n');
+  return [`${job.id}: ${outcomes[job.outcome]}${recorded}`, ...missing, ...errorLines(job)].join('\n');
 }
 
 function errorLines({ error }: ImportedJob): string[] {

@@ -93,7 +93,9 @@ async function contentOf(folder: string): Promise<FolderContent> {
 async function listIn(file: string): Promise<unknown[]> {
   const { size } = await stat(file);
   if (size <= MAX_LIST_BYTES) {
-    const value: unknown = await readFile(file, 'utf8').then(JSON.parse).catch(() => null);
+    const value: unknown = await readFile(file, 'utf8')
+      .then(JSON.parse)
+      .catch(() => null);
     const list = isRecord(value) ? value.data : value;
     if (Array.isArray(list)) return list;
   }
@@ -120,7 +122,9 @@ async function jobsOfFiles(folder: string, entries: readonly string[]): Promise<
     const validation = `${title}${VALIDATION}`;
     const trainingFile = await idOf(name);
     const validationFile = entries.includes(validation) ? await idOf(validation) : null;
-    const digest = createHash('sha256').update(`${trainingFile} ${validationFile ?? ''}`).digest('hex');
+    const digest = createHash('sha256')
+      .update(`${trainingFile} ${validationFile ?? ''}`)
+      .digest('hex');
     jobs.push({
       id: `rows-${digest.slice(0, DIGITS)}`,
       model: 'a model that the folder does not name',

@@ -48,7 +48,8 @@ export function graderOf(given: unknown): MappedGrader {
     return { grader, differs: differences([grader]) };
   }
   const { graders, calculate_output: formula } = given;
-  if (!isRecord(graders) || typeof formula !== 'string') throw refused('Its grader of the type multi lacks graders or a formula.');
+  if (!isRecord(graders) || typeof formula !== 'string')
+    throw refused('Its grader of the type multi lacks graders or a formula.');
   const named = Object.entries(graders).map(([name, one]) => [name, simpleOf(one)] as const);
   const grader: Grader = { type: 'multi', graders: Object.fromEntries(named), calculate_output: formula };
   return { grader, differs: differences(named.map(([, one]) => one)) };
@@ -64,7 +65,9 @@ function simpleOf(given: unknown): SimpleGrader {
 
 function differences(graders: readonly SimpleGrader[]): string[] {
   const isFuzzy = graders.some(({ evaluation_metric: metric }) => metric === 'fuzzy_match');
-  return isFuzzy ? ['fuzzy_match is the share of the longest common subsequence here; there it is that of rapidfuzz.'] : [];
+  return isFuzzy
+    ? ['fuzzy_match is the share of the longest common subsequence here; there it is that of rapidfuzz.']
+    : [];
 }
 
 /** Fields of a row there are fields of its reference here. */
@@ -79,7 +82,9 @@ function oneOf<Value extends string>(known: readonly Value[], given: unknown, fi
   const found = known.find((one) => one === given);
   if (found !== undefined) return found;
   const name = typeof given === 'string' ? given.slice(0, 64) : given;
-  throw refused(`The ${field} ${JSON.stringify(name)} of its grader is not there here: only ${known.join(', ')}. ${INSTEAD}`);
+  throw refused(
+    `The ${field} ${JSON.stringify(name)} of its grader is not there here: only ${known.join(', ')}. ${INSTEAD}`,
+  );
 }
 
 function refused(message: string): ProductError {

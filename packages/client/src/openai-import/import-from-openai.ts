@@ -58,14 +58,13 @@ export class OpenaiImport {
 
   /**
    * The plans of the jobs, oldest first. Nothing is fetched but descriptions, and nothing is stored.
-   * @throws ProductError `model_not_found`, `openai_access_denied`, `openai_gone`, `openai_unavailable`; errors of the client
+   *
+   * Throws ProductError `model_not_found`, `openai_access_denied`, `openai_gone`, `openai_unavailable`; errors of the client.
    */
-  async plan(): Promise<PlannedImport[]> {
+  async *plan(): AsyncGenerator<PlannedImport> {
     const { client, baseModel, signal } = this.#options;
     const target = await client.model(baseModel, { signal });
-    const plans: PlannedImport[] = [];
-    for (const job of await this.#jobs()) plans.push(await this.#planOf(job, target));
-    return plans;
+    for (const job of await this.#jobs()) yield await this.#planOf(job, target);
   }
 
   /**
@@ -112,6 +111,7 @@ export class OpenaiImport {
       outcome: 'planned',
       job: null,
       answers: null,
+      no_answers: null,
       error: null,
     };
     if (given.status !== 'succeeded' && this.#options.jobs === undefined) {
@@ -159,7 +159,9 @@ export class OpenaiImport {
       await this.#describe(job.validation_file, areGraded);
     } catch (error) {
       if (!(error instanceof ProductError) || error.code !== 'openai_gone') throw error;
-      job.differs.push(`Its validation file ${job.validation_file.id} cannot be fetched any more, so it is trained without.`);
+      job.differs.push(
+        `Its validation file ${job.validation_file.id} cannot be fetched any more, so it is trained without.`,
+      );
       job.validation_file = null;
     }
   }
@@ -187,7 +189,10 @@ export class OpenaiImport {
       const validation = validationFile === null ? null : yield* this.#store(validationFile, mapped.areRowsGraded);
       const { source } = this.#options;
       const request = { ...mapped.request({ training, validation }), tags: [job.id], note: noteOf(given, source.name) };
-      const posted = await client.createJob(request, { idempotencyKey: `openai-import-${job.id}-${job.base_model}`, signal });
+      const posted = await client.createJob(request, {
+        idempotencyKey: `openai-import-${job.id}-${job.base_model}`,
+        signal,
+      });
       Object.assign(job, { outcome: 'posted', job: posted.id });
     }
     yield* this.#recordAnswers(job, given, mapped);
@@ -206,10 +211,12 @@ export class OpenaiImport {
     const described = await this.#sourceFile(file.id);
     const content = new WatchedChunks(source.content(described, { signal }));
     const chunks = areGraded ? gradedRows(content.chunks()) : content.chunks();
-    const uploaded = await client.uploadDataset({ chunks }, { name: nameOf(described), signal }).catch((error: unknown) => {
-      // The upload only says that its body ended too early.
-      throw content.error ?? withFile(error, file.id);
-    });
+    const uploaded = await client
+      .uploadDataset({ chunks }, { name: nameOf(described), signal })
+      .catch((error: unknown) => {
+        // The upload only says that its body ended too early.
+        throw content.error ?? withFile(error, file.id);
+      });
     const change = detailsOf(uploaded, { tag, file: described, from: source.name });
     const dataset = change === null ? uploaded : await client.changeDataset(uploaded.id, change, { signal });
     this.#stored.set(tag, dataset);
@@ -218,11 +225,15 @@ export class OpenaiImport {
     return dataset;
   }
 
-  async *#recordAnswers(job: ImportedJob, given: SourceJob, { areRowsGraded }: MappedJob): AsyncGenerator<OpenaiImportEvent> {
+  async *#recordAnswers(
+    job: ImportedJob,
+    given: SourceJob,
+    { areRowsGraded }: MappedJob,
+  ): AsyncGenerator<OpenaiImportEvent> {
     const { source, client, recordAnswers: count = 0, signal } = this.#options;
     if (count === 0) return;
     if (job.validation_file === null) {
-      job.differs.push('No answers are recorded: there is no validation file whose prompts could be asked.');
+      job.no_answers = 'There is no validation file whose prompts could be asked.';
       return;
     }
     const rows = yield* this.#store(job.validation_file, areRowsGraded);
@@ -237,7 +248,7 @@ export class OpenaiImport {
     } catch (error) {
       if (!(error instanceof ProductError) || !OF_ONE_JOB.has(error.status)) throw error;
       // The job itself is posted.
-      job.differs.push(error.message);
+      job.no_answers = error.message;
     }
   }
 }
@@ -247,19 +258,19 @@ const PROGRESS_MS = 500;
 
 /** The events that work adds to a list, until it has ended in whatever way. */
 async function* whileRunning<Event>(work: Promise<unknown>, events: Event[]): AsyncGenerator<Event> {
-  let isOver = false;
   const over = work.then(
-    () => void (isOver = true),
-    () => void (isOver = true),
+    () => true,
+    () => true,
   );
-  while (!isOver) {
+  for (;;) {
     let timer: NodeJS.Timeout | number | undefined;
-    const tick = new Promise((resolve) => {
-      timer = setTimeout(resolve, PROGRESS_MS);
+    const tick = new Promise<boolean>((resolve) => {
+      timer = setTimeout(() => resolve(false), PROGRESS_MS);
     });
-    await Promise.race([over, tick]);
+    const isOver = await Promise.race([over, tick]);
     clearTimeout(timer);
     yield* events.splice(0);
+    if (isOver) return;
   }
 }
 

@@ -140,7 +140,9 @@ export function mappedJob(job: SourceJob, target: TargetModel): MappedJob {
       ...rateSentence(multiplier, unitRate),
       ...automatic(hyperparameters),
       ...(isFineTuned(job.model)
-        ? [`It continued the training of ${job.model}; here it begins from ${target.name} itself. lora.init_from continues an adapter.`]
+        ? [
+            `It continued the training of ${job.model}; here it begins from ${target.name} itself. lora.init_from continues an adapter.`,
+          ]
         : []),
       ...(job.hasIntegrations ? ['Its integrations are not set up here. The events of the job have its metrics.'] : []),
       ...(title === null && suffix !== null ? ['Its suffix cannot be a name here, so it has none.'] : []),

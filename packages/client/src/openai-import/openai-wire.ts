@@ -1,4 +1,11 @@
-import { isLabel, isPrintable, MAX_IMPORTED_JOBS, OPENAI_BASE_URL, ProductError, SOURCE_KEY_PATTERN } from '@lorasmith/contracts';
+import {
+  isLabel,
+  isPrintable,
+  MAX_IMPORTED_JOBS,
+  OPENAI_BASE_URL,
+  ProductError,
+  SOURCE_KEY_PATTERN,
+} from '@lorasmith/contracts';
 import { bodyChunks, type CallOptions, sleep } from '../http-transport.js';
 import { retryDelayMs } from './retry-delay.js';
 import {
@@ -99,7 +106,10 @@ export class OpenaiWire implements OpenaiSource {
 
   async job(id: string, { signal }: CallOptions): Promise<SourceJob> {
     const what = `the fine-tuning job ${id}`;
-    return sourceJobOf(await this.#json({ path: `/fine_tuning/jobs/${encodeURIComponent(id)}`, signal }, what), this.name);
+    return sourceJobOf(
+      await this.#json({ path: `/fine_tuning/jobs/${encodeURIComponent(id)}`, signal }, what),
+      this.name,
+    );
   }
 
   async file(id: string, { signal }: CallOptions): Promise<SourceFile> {
@@ -112,7 +122,10 @@ export class OpenaiWire implements OpenaiSource {
 
   async *content({ id, bytes: expected }: SourceFile, { signal }: CallOptions): AsyncGenerator<Uint8Array> {
     const path = `/files/${encodeURIComponent(id)}/content`;
-    const response = await this.#answered({ method: 'GET', path, timeoutMs: ANSWER_TIMEOUT_MS, signal }, `the file ${id}`);
+    const response = await this.#answered(
+      { method: 'GET', path, timeoutMs: ANSWER_TIMEOUT_MS, signal },
+      `the file ${id}`,
+    );
     let bytes = 0;
     try {
       for await (const chunk of bodyChunks(response, signal)) {
@@ -158,19 +171,20 @@ export class OpenaiWire implements OpenaiSource {
   }
 
   async #text(response: Response, signal: AbortSignal | undefined): Promise<string> {
-    const chunks: Uint8Array[] = [];
+    const decoder = new TextDecoder();
+    const texts: string[] = [];
     let bytes = 0;
     try {
       for await (const chunk of bodyChunks(response, signal)) {
         bytes += chunk.byteLength;
         if (bytes > MAX_JSON_BYTES) throw notOpenai(this.name, `an answer has more than ${MAX_JSON_BYTES} bytes`);
-        chunks.push(chunk);
+        texts.push(decoder.decode(chunk, { stream: true }));
       }
     } catch (error) {
       signal?.throwIfAborted();
       throw this.#unreachable(error);
     }
-    return await new Blob(chunks as BlobPart[]).text();
+    return texts.join('') + decoder.decode();
   }
 
   /**
@@ -226,10 +240,17 @@ export class OpenaiWire implements OpenaiSource {
     if (status === 401) return found(denied(`${this.name} refuses the key (401): it is wrong, or was revoked.`));
     if (status === 403) return found(denied(`${this.name} does not allow the key to do this (403).${said}`));
     if (status === 404 && what !== undefined) {
-      return found(new ProductError('openai_gone', `${this.name} no longer has ${what}: it was deleted, has expired or was retired.`));
+      return found(
+        new ProductError(
+          'openai_gone',
+          `${this.name} no longer has ${what}: it was deleted, has expired or was retired.`,
+        ),
+      );
     }
     if (status === 429 && code !== null && WITHOUT_CREDIT.has(code)) {
-      return found(unavailable(`${this.name} answers nothing more, since its account has no credit left (429).${said}`));
+      return found(
+        unavailable(`${this.name} answers nothing more, since its account has no credit left (429).${said}`),
+      );
     }
     if (status === 429) {
       const text = `${this.name} limits the rate of calls (429), for longer than an import waits.${said} Import again later: it continues.`;
@@ -238,7 +259,8 @@ export class OpenaiWire implements OpenaiSource {
     if (status >= 300 && status < 400) {
       return found(unavailable(`${this.name} redirects to another address (${status}), to which the key is not sent.`));
     }
-    if (TEMPORARY.has(status)) return found(unavailable(`${this.name} fails (${status}), also when it is asked again.${said}`), true);
+    if (TEMPORARY.has(status))
+      return found(unavailable(`${this.name} fails (${status}), also when it is asked again.${said}`), true);
     return found(notOpenai(this.name, `it answered ${status}.${said}`.replace(/\.$/, '')));
   }
 

@@ -29,7 +29,7 @@ const TERMS =
  * source and client
  */
 export async function recordAnswers(job: SourceJob, options: RecordAnswersOptions): Promise<Dataset> {
-  const { source, client, rows, count, signal, onProgress } = options;
+  const { source, client, rows, signal, onProgress } = options;
   const model = job.fineTunedModel;
   if (model === null) throw nothing('The job has no model: it has not succeeded there.');
   if (!source.answers) throw nothing(`${source.name} has no models to ask.`);
@@ -85,7 +85,9 @@ function promptOf(row: unknown): Omit<SourceQuestion, 'model'> | null {
   if (!Array.isArray(messages)) return null;
   const last = messages.findLastIndex((message) => isRecord(message) && message.role === 'assistant');
   const prompt = (last === messages.length - 1 ? messages.slice(0, last) : messages).map(withoutWeight);
-  return prompt.length === 0 ? null : { messages: prompt, tools: Array.isArray(tools) && tools.length > 0 ? tools : null };
+  return prompt.length === 0
+    ? null
+    : { messages: prompt, tools: Array.isArray(tools) && tools.length > 0 ? tools : null };
 }
 
 /** A message without the field that only training has. */
@@ -110,5 +112,5 @@ function rowOf({ messages, tools }: SourceQuestion, answer: Record<string, unkno
 }
 
 function nothing(message: string): ProductError {
-  return new ProductError('invalid_request', `No answers are recorded. ${message}`, { param: 'record_answers' });
+  return new ProductError('invalid_request', message, { param: 'record_answers' });
 }

@@ -74,8 +74,7 @@ export function sourceJobOf(value: unknown, name: string): SourceJob {
   const { id, training_file: training, validation_file: validation, seed, metadata } = given;
   const model = textOrNull(given.model);
   if (!isSourceId(id)) throw notOpenai(name, 'a fine-tuning job has no id that can be used');
-  if (model === null || model.length > MAX_TEXT)
-    throw notOpenai(name, `the job ${id} names no model`);
+  if (model === null || model.length > MAX_TEXT) throw notOpenai(name, `the job ${id} names no model`);
   if (!isSourceId(training)) throw notOpenai(name, `the job ${id} names no training file`);
   if (validation != null && !isSourceId(validation))
     throw notOpenai(name, `the validation file of the job ${id} has no id that can be used`);

@@ -52,6 +52,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     generation,
     generationLimits: { maxTokens: 1, waitMs: 1, queueMs: 1 },
     webhooks: NO_WEBHOOKS,
+    importUrls: [],
     startedMemory: null,
     dataDir: '.',
     site: null,
