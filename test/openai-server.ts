@@ -16,7 +16,9 @@ export interface OpenaiServerRequest {
 }
 
 /** An answer instead of the usual one. `cut`: the connection closes, after half of the bytes where there is a content. */
-export type OpenaiServerFault = 'cut' | { status: number; code?: string; message?: string; headers?: Record<string, string> };
+export type OpenaiServerFault =
+  | 'cut'
+  | { status: number; code?: string; message?: string; headers?: Record<string, string> };
 
 /**
  * A server that speaks OpenAI's wire over HTTP, by its published description: fine-tuning jobs in pages, files and their content, chat
@@ -88,45 +90,48 @@ async function answer(openai: OpenaiServer, incoming: IncomingMessage, response:
     send(response, 401, errorOf(message, 'invalid_api_key'));
     return;
   }
-  route(openai, request, response);
+  const { status, body: answered } = answerOf(openai, request);
+  if (typeof answered !== 'string') send(response, status, answered);
+  else response.writeHead(status, { 'content-type': 'application/octet-stream' }).end(answered);
 }
 
-function route(openai: OpenaiServer, { method, path, body }: OpenaiServerRequest, response: ServerResponse): void {
-  const { pathname, searchParams } = new URL(path, openai.baseUrl);
-  const [, what, id, part] = /^\/v1\/(fine_tuning\/jobs|files|chat\/completions)(?:\/([^/]+))?(?:\/([^/]+))?$/.exec(pathname) ?? [];
-  if (method === 'GET' && what === 'fine_tuning/jobs' && id === undefined) {
+const WIRE = /^\/v1\/(fine_tuning\/jobs|files|chat\/completions)(?:\/([^/]+))?(?:\/(content))?$/;
+
+/** @returns the content of a file as text */
+function answerOf(openai: OpenaiServer, request: OpenaiServerRequest): { status: number; body: object | string } {
+  const { pathname, searchParams } = new URL(request.path, openai.baseUrl);
+  const [, what, id, part] = WIRE.exec(pathname) ?? [];
+  const found = (body: object | string) => ({ status: 200, body });
+  const failed = (status: number, body: object) => ({ status, body });
+  if (request.method === 'GET' && what === 'fine_tuning/jobs' && id === undefined) {
     const limit = Number(searchParams.get('limit') ?? 20);
-    if (limit > 100) return send(response, 400, errorOf('limit is at most 100.', null, 'limit'));
+    if (limit > 100) return failed(400, errorOf('limit is at most 100.', null, 'limit'));
     const after = searchParams.get('after');
     const start = after === null ? 0 : openai.jobs.findIndex((job) => job.id === after) + 1;
     const data = openai.jobs.slice(start, start + limit);
-    return send(response, 200, { object: 'list', data, has_more: start + limit < openai.jobs.length });
+    return found({ object: 'list', data, has_more: start + limit < openai.jobs.length });
   }
-  if (method === 'GET' && what === 'fine_tuning/jobs') {
+  if (request.method === 'GET' && what === 'fine_tuning/jobs') {
     const job = openai.jobs.find((one) => one.id === id);
-    if (job !== undefined) return send(response, 200, job);
-    return send(response, 404, errorOf(`Could not find fine tune: ${id}`, 'fine_tune_not_found', 'fine_tune_id'));
+    if (job !== undefined) return found(job);
+    return failed(404, errorOf(`Could not find fine tune: ${id}`, 'fine_tune_not_found', 'fine_tune_id'));
   }
-  const file = what === 'files' ? openai.files.get(id ?? '') : undefined;
-  if (method === 'GET' && what === 'files') {
-    if (file === undefined) return send(response, 404, errorOf(`No such File object: ${id}`, null, 'id'));
-    if (part === 'content') {
-      response.writeHead(200, { 'content-type': 'application/octet-stream' }).end(file.content);
-      return;
-    }
-    return send(response, 200, fileObject(id!, file));
+  if (request.method === 'GET' && what === 'files') {
+    const file = openai.files.get(id ?? '');
+    if (file === undefined) return failed(404, errorOf(`No such File object: ${id}`, null, 'id'));
+    return found(part === 'content' ? file.content : fileObject(id!, file));
   }
-  if (method === 'POST' && what === 'chat/completions') {
-    const chat = body as { model: string; messages: unknown[] };
+  if (request.method === 'POST' && what === 'chat/completions') {
+    const chat = request.body as { model: string; messages: unknown[] };
     const model = openai.models.get(chat.model);
     if (model === undefined) {
       const message = `The model \`${chat.model}\` does not exist or you do not have access to it.`;
-      return send(response, 404, errorOf(message, 'model_not_found'));
+      return failed(404, errorOf(message, 'model_not_found'));
     }
     const choice = { index: 0, message: { role: 'assistant', ...model(chat) }, logprobs: null, finish_reason: 'stop' };
-    return send(response, 200, { id: 'chatcmpl-1', object: 'chat.completion', model: chat.model, choices: [choice] });
+    return found({ id: 'chatcmpl-1', object: 'chat.completion', model: chat.model, choices: [choice] });
   }
-  send(response, 404, errorOf(`Invalid URL (${method} ${pathname})`, null));
+  return failed(404, errorOf(`Invalid URL (${request.method} ${pathname})`, null));
 }
 
 /** Closes the connection, within a content where that was asked for. */

@@ -44,21 +44,28 @@ export class FolderSource implements OpenaiSource {
   }
 
   async file(id: string): Promise<SourceFile> {
-    const names = [...((await this.#content()).names.get(id) ?? []), `${id}${ROWS}`, id];
-    for (const name of names) {
-      const found = await stat(join(this.#folder, name)).catch(() => null);
-      if (found?.isFile()) return { id, name: isLabel(name) ? name : null, bytes: found.size };
-    }
-    const message = `${this.#folder} has no file ${names.join(', nor ')}. Download the file ${id} into it.`;
-    throw new ProductError('openai_gone', message);
+    const name = await this.#nameOf(id);
+    const { size } = await stat(join(this.#folder, name));
+    return { id, name: isLabel(name) ? name : null, bytes: size };
   }
 
-  async *content({ id, name }: SourceFile): AsyncGenerator<Uint8Array> {
-    yield* createReadStream(join(this.#folder, name ?? id));
+  async *content({ id }: SourceFile): AsyncGenerator<Uint8Array> {
+    yield* createReadStream(join(this.#folder, await this.#nameOf(id)));
   }
 
   async answer(): Promise<null> {
     return null;
+  }
+
+  /** The name of the file in the folder. @throws ProductError `openai_gone` */
+  async #nameOf(id: string): Promise<string> {
+    const names = [...((await this.#content()).names.get(id) ?? []), `${id}${ROWS}`, id];
+    for (const name of names) {
+      const found = await stat(join(this.#folder, name)).catch(() => null);
+      if (found?.isFile()) return name;
+    }
+    const message = `${this.#folder} has no file ${names.join(', nor ')}. Download the file ${id} into it.`;
+    throw new ProductError('openai_gone', message);
   }
 
   #content(): Promise<FolderContent> {

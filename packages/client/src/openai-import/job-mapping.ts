@@ -79,20 +79,24 @@ function dpo({ job, hyperparameters, target }: Context): Method {
   };
 }
 
-/** Prompts of a step of a job with rewards, where the source has chosen them. */
+/** Tokens of a sampled answer, if the model has room for a prompt of as many. */
+const ANSWER_TOKENS = 512;
+
 function reinforcement({ job, hyperparameters, target }: Context): Method {
   const { grader, differs } = graderOf(job.method.grader);
   const { n_epochs: epochs, batch_size: batch, learning_rate_multiplier: multiplier } = hyperparameters;
+  const { max_positions: positions } = target;
+  const tokens = Math.min(ANSWER_TOKENS, Math.floor((positions ?? Number.POSITIVE_INFINITY) / 2));
   return {
     unitRate: PREFERENCE_LEARNING_RATE,
     settings: () => ({
-      objective: { kind: 'group-relative', grader },
+      objective: { kind: 'group-relative', grader, max_completion_tokens: tokens },
       training: {
         ...(isGiven(epochs) ? { epochs } : { epochs: 1 }),
         // One prompt in each pass, as by default.
         ...(isGiven(batch) ? { batch_size: 1, gradient_accumulation_steps: batch } : {}),
         ...(isGiven(multiplier) ? { learning_rate: multiplier * PREFERENCE_LEARNING_RATE } : {}),
-        ...otherTraining({ seed: job.seed, maxPositions: target.max_positions }),
+        ...otherTraining({ seed: job.seed, maxPositions: positions }),
         // A prompt that is cut would ask something else.
         on_overflow: 'drop',
       },
@@ -100,6 +104,7 @@ function reinforcement({ job, hyperparameters, target }: Context): Method {
     differs: [
       ...differs,
       'Answers are sampled and rewarded as in GRPO, 8 to each prompt. The algorithm there is not published.',
+      `A sampled answer has up to ${tokens} tokens here (objective.max_completion_tokens).`,
       ...(job.method.responseFormat === null
         ? []
         : ['response_format is not applied while answers are sampled: a grader json_schema can reward the form.']),

@@ -78,8 +78,18 @@ describe("OpenAI's wire", () => {
   });
 
   it.each([
-    ['a rate limit that does not end', { status: 429, code: 'rate_limit_exceeded' }, 6, /limits the rate of calls \(429\)/],
-    ['one that asks for an hour', { status: 429, headers: { 'retry-after': '3600' } }, 1, /for longer than an import waits/],
+    [
+      'a rate limit that does not end',
+      { status: 429, code: 'rate_limit_exceeded' },
+      6,
+      /limits the rate of calls \(429\)/,
+    ],
+    [
+      'one that asks for an hour',
+      { status: 429, headers: { 'retry-after': '3600' } },
+      1,
+      /for longer than an import waits/,
+    ],
     ['an account without credit', { status: 429, code: 'insufficient_quota' }, 1, /no credit left \(429\)/],
     ['a server that fails', { status: 503 }, 6, /fails \(503\)/],
     ['a connection that closes', 'cut' as const, 6, /No answer from http/],
@@ -171,7 +181,10 @@ describe('the address', () => {
     expect(addressOf('https://api.openai.com/v1/')).toBe('https://api.openai.com/v1');
   });
 
-  it.each(['', 'api.openai.com', 'ftp://a/v1', 'https://u:p@a/v1', 'https://a/v1?x=1', 'https://a/v1#x'])('is not %j', (text) => {
-    expect(() => addressOf(text)).toThrow(expect.objectContaining({ code: 'invalid_request', param: 'base_url' }));
-  });
+  it.each(['', 'api.openai.com', 'ftp://a/v1', 'https://u:p@a/v1', 'https://a/v1?x=1', 'https://a/v1#x'])(
+    'is not %j',
+    (text) => {
+      expect(() => addressOf(text)).toThrow(expect.objectContaining({ code: 'invalid_request', param: 'base_url' }));
+    },
+  );
 });
