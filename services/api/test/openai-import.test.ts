@@ -13,6 +13,7 @@ import {
   startOpenaiServer,
 } from '../../../test/openai-server.js';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { redisTexts } from '../../../test/redis-texts.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
 import { KeyStore } from '../src/access/key-store.js';
 import { type RealApi, startRealApi } from './real-api.js';
@@ -272,7 +273,12 @@ describe('a file that cannot be used', () => {
       'invalid_dataset',
       /cannot be used/,
     ],
-    ['is larger than a dataset may be', chatRows(900, 'x'.repeat(200)), 'body_too_large', /The file file-train cannot be used/],
+    [
+      'is larger than a dataset may be',
+      chatRows(900, 'x'.repeat(200)),
+      'body_too_large',
+      /The file file-train cannot be used/,
+    ],
   ])('%s: its jobs have one error each, and the others are posted', async (_, content, code, text) => {
     bad(content);
     const { jobs } = await run();
@@ -513,24 +519,6 @@ describe('POST /imports/openai', () => {
 describe('the key of the other service', () => {
   const SECRET = 'sk-proj-ZQXSECRET0123456789';
 
-  const READ: Record<string, (key: string) => Promise<unknown>> = {
-    string: (key) => redis.get(key),
-    hash: (key) => redis.hgetall(key),
-    list: (key) => redis.lrange(key, 0, -1),
-    set: (key) => redis.smembers(key),
-    zset: (key) => redis.zrange(key, 0, -1),
-    stream: (key) => redis.xrange(key, '-', '+'),
-  };
-
-  /** Every value in Redis under the prefix of this test, as text. */
-  async function redisTexts(): Promise<string[]> {
-    const texts: string[] = [];
-    for (const key of await redis.keys(`${prefix}*`)) {
-      texts.push(key, JSON.stringify(await READ[await redis.type(key)]!(key)));
-    }
-    return texts;
-  }
-
   async function fileTexts(): Promise<string[]> {
     const names = await readdir(api.folder, { recursive: true });
     const texts = await Promise.all(
@@ -565,11 +553,11 @@ describe('the key of the other service', () => {
       await send(body());
     }
     expect(answers.some((text) => text.includes('"type":"job-ended"'))).toBe(true);
-    const texts = [...answers, ...(await redisTexts()), ...(await fileTexts())];
+    const texts = [...answers, ...(await redisTexts(redis, `${prefix}*`)), ...(await fileTexts())];
     expect(texts.length).toBeGreaterThan(50);
     expect(texts.filter((text) => text.includes('ZQXSECRET'))).toEqual([]);
     // The search would find it.
     await redis.set(`${prefix}probe`, SECRET);
-    expect((await redisTexts()).some((text) => text.includes('ZQXSECRET'))).toBe(true);
+    expect((await redisTexts(redis, `${prefix}*`)).some((text) => text.includes('ZQXSECRET'))).toBe(true);
   }, 60_000);
 });

@@ -34,7 +34,7 @@ const importFromOpenai = {
     body: OpenaiImportRequest,
     response: {
       200: { description: 'The events.', content: { 'text/event-stream': { schema: OpenaiImportEvent } } },
-      ...errorAnswers(400, 404, 503),
+      ...errorAnswers(400, 404, 422, 503, 504),
     },
   },
 };
