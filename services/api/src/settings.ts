@@ -359,19 +359,15 @@ export const API_SETTINGS = {
   importUrls: mapSetting(
     setting({
       variable: 'IMPORT_OPENAI_URLS',
-      schema: Type.String({ pattern: `^(${IMPORT_URL}(,${IMPORT_URL}){0,15})?$` }),
+      schema: Type.String({ pattern: `^(none|${IMPORT_URL}(,${IMPORT_URL}){0,15})$` }),
       fallback: OPENAI_BASE_URL,
       example: `${OPENAI_BASE_URL},https://llm.example.com/v1`,
       fault: `is not a list of addresses such as ${OPENAI_BASE_URL}`,
       description:
-        'Addresses that `POST /imports/openai` may call, with commas between them; empty: none. The api calls no other, so that a sender ' +
+        'Addresses that `POST /imports/openai` may call, with commas between them; `none`: no address. The api calls no other, so that a sender ' +
         'cannot have it call into its network. `lora import-openai` calls from the machine on which it runs, and needs none of them.',
     }),
-    (text) =>
-      text
-        .split(',')
-        .filter((url) => url !== '')
-        .map(addressOf),
+    (text) => (text === 'none' ? [] : text.split(',').map(addressOf)),
   ),
   preflight: {
     threads: count(

@@ -14,8 +14,10 @@ import {
 } from '../../../test/openai-server.js';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { redisTexts } from '../../../test/redis-texts.js';
+import { usualCases } from '../../../test/usual-cases.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
 import { KeyStore } from '../src/access/key-store.js';
+import type { AccessLimits } from '../src/access/limits.js';
 import { type RealApi, startRealApi } from './real-api.js';
 
 // Jobs move in from a server with OpenAI's wire, into a real api with a real Redis: with the engine over HTTP, as `lora import-openai` runs
@@ -42,11 +44,11 @@ afterAll(async () => {
   await redisServer.stop();
 });
 
-async function startApi(): Promise<void> {
+async function startApi(own: Partial<AccessLimits> = {}): Promise<void> {
   prefix = `${redisServer.prefix}import-${round++}:`;
   const keys = new KeyStore({ redis, prefix });
   token = (await keys.create({ name: 'train', role: 'train' })).token;
-  const limits = OPEN_ACCESS.limits;
+  const limits = { ...OPEN_ACCESS.limits, ...own };
   const access = createAccess({ redis, prefix, keys, withoutKeys: 'refuse', limits, uploadTimeoutMs: 60_000 });
   const importUrls = [openai.baseUrl];
   api = await startRealApi({ redisUrl: redisServer.url, prefix, changes: { access, importUrls } });
@@ -100,14 +102,14 @@ interface ImportOptions {
   jobs?: string[];
   recordAnswers?: number;
   dryRun?: boolean;
-  key?: string;
   signal?: AbortSignal;
+  wait?: () => Promise<void>;
 }
 
 /** Runs an import as the command does, without waits. */
-async function run({ jobs, recordAnswers, dryRun = false, key = KEY, signal }: ImportOptions = {}) {
-  const source = new OpenaiWire({ baseUrl: openai.baseUrl, apiKey: key, wait: async () => {} });
-  const work = new OpenaiImport({ source, client: client(), baseModel: MODEL, jobs, recordAnswers, signal });
+async function run({ jobs, recordAnswers, dryRun = false, signal, wait }: ImportOptions = {}) {
+  const source = new OpenaiWire({ baseUrl: openai.baseUrl, apiKey: KEY, wait: async () => {} });
+  const work = new OpenaiImport({ source, client: client(), baseModel: MODEL, jobs, recordAnswers, signal, wait });
   const plans: PlannedImport[] = [];
   for await (const plan of work.plan()) plans.push(plan);
   const events: OpenaiImportEvent[] = [];
@@ -238,6 +240,25 @@ describe('an import', () => {
     await expect(run({ jobs: ['ftjob-none'] })).rejects.toMatchObject({ code: 'openai_gone' });
   });
 
+  test('waits where its key has reached its calls per minute', async () => {
+    fillAccount();
+    await run();
+    const expected = await state();
+    await api.stop();
+    await startApi({ requestsPerMinute: 3 });
+    let waits = 0;
+    const minuteIsOver = async () => {
+      waits++;
+      const counters = await redis.keys(`${prefix}api-keys:calls*`);
+      await redis.del(...counters);
+    };
+    const { jobs } = await run({ wait: minuteIsOver });
+    expect(outcomes(jobs)).toEqual(POSTED);
+    expect(waits).toBeGreaterThan(4);
+    await minuteIsOver();
+    expect(await state()).toEqual(expected);
+  });
+
   test('refuses a base model that is not here before it asks anything', async () => {
     const source = new OpenaiWire({ baseUrl: openai.baseUrl, apiKey: KEY });
     const work = new OpenaiImport({ source, client: client(), baseModel: 'none' });
@@ -322,7 +343,8 @@ describe('a source that fails', () => {
     expect(whole.jobs.map(({ outcome }) => outcome)).toEqual(['posted', 'posted']);
     const requests = openai.requests.length;
     expect(requests).toBeGreaterThan(8);
-    for (let failing = 1; failing <= requests; failing++) {
+    const places = Array.from({ length: requests }, (_, index) => index + 1);
+    for (const failing of usualCases(places, 6)) {
       await api.stop();
       await startApi();
       openai.requests.length = 0;

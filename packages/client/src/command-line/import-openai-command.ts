@@ -23,7 +23,7 @@ export const IMPORT_OPENAI_COMMAND: Command = {
     yes: { type: 'boolean', short: 'y', help: 'post the jobs without a question' },
   },
   help: [
-    'OPENAI_API_KEY is the key, OPENAI_BASE_URL the address of a service with the same API other than OpenAI.',
+    'OPENAI_API_KEY is the key, OPENAI_BASE_URL the address of another service with the same API.',
     'It can be repeated: it continues, and posts nothing twice. docs/from-openai.md says what differs.',
   ],
   run: importOpenai,
@@ -125,8 +125,8 @@ function planText({ job }: PlannedImport): string {
 const differences = ({ differs }: ImportedJob) => differs.map((sentence) => `  differs: ${sentence}`);
 
 function fileText({ id, name, bytes }: ImportedFile): string {
-  const details = [name ?? id, ...(bytes === null ? [] : [bytesText(bytes)])];
-  return name === id ? details.join(', ') : `${id} (${details.join(', ')})`;
+  const details = [...(name === null ? [] : [name]), ...(bytes === null ? [] : [bytesText(bytes)])];
+  return details.length === 0 ? id : `${id} (${details.join(', ')})`;
 }
 
 function endedText(job: ImportedJob): string {

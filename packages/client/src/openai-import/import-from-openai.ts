@@ -11,6 +11,7 @@ import type { Client } from '../client.js';
 import type { CallOptions } from '../http-transport.js';
 import { gradedRows } from './graded-rows.js';
 import { type MappedJob, mappedJob, type TargetModel } from './job-mapping.js';
+import { createPatience, type Patience, type Wait } from './patience.js';
 import { recordAnswers } from './record-answers.js';
 import type { OpenaiSource, SourceFile, SourceJob } from './source.js';
 
@@ -29,6 +30,8 @@ export interface OpenaiImportOptions extends CallOptions {
   jobs?: readonly string[] | undefined;
   /** Prompts that the old model of each job is asked. @defaultValue 0 */
   recordAnswers?: number | undefined;
+  /** Waits until the key may call this service again. @defaultValue a timer */
+  wait?: Wait | undefined;
 }
 
 /** A job of the source with its plan. */
@@ -49,11 +52,13 @@ const LISTED = 100;
  */
 export class OpenaiImport {
   readonly #options: OpenaiImportOptions;
+  readonly #patiently: Patience;
   readonly #files = new Map<string, Promise<SourceFile>>();
   readonly #stored = new Map<string, Dataset>();
 
   constructor(options: OpenaiImportOptions) {
     this.#options = options;
+    this.#patiently = createPatience(options.signal, options.wait);
   }
 
   /**
@@ -63,7 +68,7 @@ export class OpenaiImport {
    */
   async *plan(): AsyncGenerator<PlannedImport> {
     const { client, baseModel, signal } = this.#options;
-    const target = await client.model(baseModel, { signal });
+    const target = await this.#patiently(() => client.model(baseModel, { signal }));
     for (const job of await this.#jobs()) yield await this.#planOf(job, target);
   }
 
@@ -136,7 +141,7 @@ export class OpenaiImport {
   /** The job that an earlier import has posted, whatever has become of it; null: none. */
   async #jobHere({ id, base_model }: ImportedJob): Promise<string | null> {
     const { client, signal } = this.#options;
-    const { data } = await client.listJobs({ tag: id, base_model, limit: LISTED }, { signal });
+    const { data } = await this.#patiently(() => client.listJobs({ tag: id, base_model, limit: LISTED }, { signal }));
     return data.find(({ kind, tags }) => kind === 'train' && tags.includes(id))?.id ?? null;
   }
 
@@ -168,7 +173,7 @@ export class OpenaiImport {
 
   async #datasetHere(tag: string): Promise<Dataset | null> {
     const { client, signal } = this.#options;
-    const { data } = await client.listDatasets({ tag, limit: LISTED }, { signal });
+    const { data } = await this.#patiently(() => client.listDatasets({ tag, limit: LISTED }, { signal }));
     return data.find(({ tags }) => tags.includes(tag)) ?? null;
   }
 
@@ -189,10 +194,8 @@ export class OpenaiImport {
       const validation = validationFile === null ? null : yield* this.#store(validationFile, mapped.areRowsGraded);
       const { source } = this.#options;
       const request = { ...mapped.request({ training, validation }), tags: [job.id], note: noteOf(given, source.name) };
-      const posted = await client.createJob(request, {
-        idempotencyKey: `openai-import-${job.id}-${job.base_model}`,
-        signal,
-      });
+      const idempotencyKey = `openai-import-${job.id}-${job.base_model}`;
+      const posted = await this.#patiently(() => client.createJob(request, { idempotencyKey, signal }));
       Object.assign(job, { outcome: 'posted', job: posted.id });
     }
     yield* this.#recordAnswers(job, given, mapped);
@@ -200,7 +203,6 @@ export class OpenaiImport {
 
   /** The rows of a file as a dataset, which is uploaded unless an import has stored it. */
   async *#store(file: ImportedFile, areGraded: boolean): AsyncGenerator<OpenaiImportEvent, Dataset> {
-    const { client, source, signal } = this.#options;
     const tag = tagOf(file.id, areGraded);
     const known = this.#stored.get(tag) ?? (await this.#datasetHere(tag));
     if (known !== null) {
@@ -209,20 +211,26 @@ export class OpenaiImport {
       return known;
     }
     const described = await this.#sourceFile(file.id);
-    const content = new WatchedChunks(source.content(described, { signal }));
-    const chunks = areGraded ? gradedRows(content.chunks()) : content.chunks();
-    const uploaded = await client
-      .uploadDataset({ chunks }, { name: nameOf(described), signal })
-      .catch((error: unknown) => {
-        // The upload only says that its body ended too early.
-        throw content.error ?? withFile(error, file.id);
-      });
-    const change = detailsOf(uploaded, { tag, file: described, from: source.name });
-    const dataset = change === null ? uploaded : await client.changeDataset(uploaded.id, change, { signal });
+    const dataset = await this.#uploaded(described, tag, areGraded);
     this.#stored.set(tag, dataset);
     file.dataset = dataset.id;
     yield { type: 'file-stored', file: { ...file } };
     return dataset;
+  }
+
+  async #uploaded(file: SourceFile, tag: string, areGraded: boolean): Promise<Dataset> {
+    const { client, source, signal } = this.#options;
+    const uploaded = await this.#patiently(async () => {
+      const content = new WatchedChunks(source.content(file, { signal }));
+      const chunks = areGraded ? gradedRows(content.chunks()) : content.chunks();
+      return await client.uploadDataset({ chunks }, { name: nameOf(file), signal }).catch((error: unknown) => {
+        // The upload only says that its body ended too early.
+        throw content.error ?? withFile(error, file.id);
+      });
+    });
+    const change = detailsOf(uploaded, { tag, file, from: source.name });
+    if (change === null) return uploaded;
+    return await this.#patiently(() => client.changeDataset(uploaded.id, change, { signal }));
   }
 
   async *#recordAnswers(
@@ -239,7 +247,7 @@ export class OpenaiImport {
     const rows = yield* this.#store(job.validation_file, areRowsGraded);
     const progress: OpenaiImportEvent[] = [];
     const recording = recordAnswers(given, {
-      ...{ source, client, rows, count, signal },
+      ...{ source, client, rows, count, signal, patiently: this.#patiently },
       onProgress: (answered, total) => progress.push({ type: 'answers-progressed', job: job.id, answered, total }),
     });
     try {

@@ -1,12 +1,14 @@
-import { type Dataset, ProductError } from '@lorasmith/contracts';
+import { type Dataset, MAX_NOTE_CHARACTERS, ProductError } from '@lorasmith/contracts';
 import type { Client } from '../client.js';
 import type { CallOptions } from '../http-transport.js';
+import type { Patience } from './patience.js';
 import { isRecord, type OpenaiSource, type SourceJob, type SourceQuestion } from './source.js';
 import { textLines } from './text-lines.js';
 
 export interface RecordAnswersOptions extends CallOptions {
   source: OpenaiSource;
   client: Pick<Client, 'listDatasets' | 'uploadDataset' | 'changeDataset' | 'fileContent'>;
+  patiently: Patience;
   /** Rows whose prompts are asked: those of the validation file, as they are stored here. */
   rows: Dataset;
   /** The most prompts that are asked, the first ones. */
@@ -29,17 +31,16 @@ const TERMS =
  * source and client
  */
 export async function recordAnswers(job: SourceJob, options: RecordAnswersOptions): Promise<Dataset> {
-  const { source, client, rows, signal, onProgress } = options;
+  const { source, client, patiently, rows, signal, onProgress } = options;
   const model = job.fineTunedModel;
   if (model === null) throw nothing('The job has no model: it has not succeeded there.');
   if (!source.answers) throw nothing(`${source.name} has no models to ask.`);
   const name = answersName(job);
-  const stored = (await client.listDatasets({ q: job.id, limit: 100 }, { signal })).data.find(
-    (dataset) => dataset.name === name || dataset.tags.includes(answersTag(job)),
-  );
+  const found = await patiently(() => client.listDatasets({ q: job.id, limit: 100 }, { signal }));
+  const stored = found.data.find((dataset) => dataset.name === name || dataset.tags.includes(answersTag(job)));
   if (stored !== undefined) return stored;
 
-  const questions = await questionsOf(rows, model, options);
+  const questions = await patiently(() => questionsOf(rows, model, options));
   if (questions.length === 0) throw nothing(`The rows of ${rows.id} have no prompts of messages.`);
   const lines: string[] = [];
   for (let start = 0; start < questions.length; start += AT_ONCE) {
@@ -50,13 +51,20 @@ export async function recordAnswers(job: SourceJob, options: RecordAnswersOption
   }
   if (lines.length === 0) throw nothing(`${model} answered none of ${questions.length} prompts.`);
   // The name is stored with the rows, so that an import that ends here finds them.
-  const dataset = await client.uploadDataset({ text: lines.join('') }, { name, signal });
-  const note = [
+  const text = lines.join('');
+  const dataset = await patiently(() => client.uploadDataset({ text }, { name, signal }));
+  const origin = [
     `Answers of ${model} to ${lines.length} of ${questions.length} prompts of ${rows.name ?? rows.id} (${rows.id}), at temperature 0.`,
     `Asked of ${source.name} on ${new Date().toISOString().slice(0, 10)}; the job was ${job.id}.`,
     TERMS,
   ].join('\n');
-  return await client.changeDataset(dataset.id, { tags: [answersTag(job)], note }, { signal });
+  // The same answers of another model are the same dataset.
+  const note = [dataset.note, origin]
+    .filter((one) => one !== null)
+    .join('\n')
+    .slice(0, MAX_NOTE_CHARACTERS);
+  const tags = [...new Set([...dataset.tags, answersTag(job)])];
+  return await patiently(() => client.changeDataset(dataset.id, { tags, note }, { signal }));
 }
 
 const answersName = ({ id }: SourceJob) => `answers of ${id}`;
