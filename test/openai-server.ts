@@ -9,7 +9,7 @@ export interface OpenaiServerFile {
 
 export interface OpenaiServerRequest {
   method: string;
-  /** With its query. */
+  /** The path with its query. */
   path: string;
   authorization: string | null;
   body: unknown;
@@ -25,7 +25,7 @@ export type OpenaiServerFault =
  * completions, and errors as `{"error": {"message", "type", "param", "code"}}`.
  */
 export interface OpenaiServer {
-  /** With `/v1`. */
+  /** The address, with `/v1`. */
   baseUrl: string;
   /** Keys that it takes. Like some services, it repeats a wrong one in the message. */
   keys: Set<string>;

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { createClient, OpenaiImport, OpenaiWire, type PlannedImport } from '@lorasmith/client';
 import type { ImportedJob, OpenaiImportEvent, OpenaiImportRequest } from '@lorasmith/contracts';
 import { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
   chatRows,
   gradedRowsThere,
@@ -16,8 +16,7 @@ import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { redisTexts } from '../../../test/redis-texts.js';
 import { usualCases } from '../../../test/usual-cases.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
-import { KeyStore } from '../src/access/key-store.js';
-import type { AccessLimits } from '../src/access/limits.js';
+import { type KeyLimits, KeyStore } from '../src/access/key-store.js';
 import { type RealApi, startRealApi } from './real-api.js';
 
 // Jobs move in from a server with OpenAI's wire, into a real api with a real Redis: with the engine over HTTP, as `lora import-openai` runs
@@ -28,40 +27,42 @@ const KEY = 'sk-test-key';
 
 let redisServer: RealRedis;
 let redis: Redis;
+let keys: KeyStore;
 let api: RealApi;
 let openai: OpenaiServer;
 let baseUrl: string;
 let prefix: string;
 let token: string;
-let round = 0;
 
 beforeAll(async () => {
   redisServer = await startRealRedis();
   redis = new Redis(redisServer.url);
-});
-afterAll(async () => {
-  await redis.quit();
-  await redisServer.stop();
-});
-
-async function startApi(own: Partial<AccessLimits> = {}): Promise<void> {
-  prefix = `${redisServer.prefix}import-${round++}:`;
-  const keys = new KeyStore({ redis, prefix });
-  token = (await keys.create({ name: 'train', role: 'train' })).token;
-  const limits = { ...OPEN_ACCESS.limits, ...own };
+  prefix = `${redisServer.prefix}import:`;
+  keys = new KeyStore({ redis, prefix });
+  openai = await startOpenaiServer();
+  const limits = OPEN_ACCESS.limits;
   const access = createAccess({ redis, prefix, keys, withoutKeys: 'refuse', limits, uploadTimeoutMs: 60_000 });
   const importUrls = [openai.baseUrl];
   api = await startRealApi({ redisUrl: redisServer.url, prefix, changes: { access, importUrls } });
   baseUrl = await api.app.listen({ host: '127.0.0.1', port: 0 });
+});
+afterAll(async () => {
+  await api.stop();
+  await openai.close();
+  await redis.quit();
+  await redisServer.stop();
+});
+
+/** A service without anything, as a new key sees it. */
+async function useNewKey(limits: KeyLimits = {}): Promise<void> {
+  token = (await keys.create({ name: 'train', role: 'train', limits })).token;
 }
 
 beforeEach(async () => {
-  openai = await startOpenaiServer();
-  await startApi();
-});
-afterEach(async () => {
-  await api.stop();
-  await openai.close();
+  await useNewKey();
+  Object.assign(openai, { keys: new Set([KEY]), jobs: [], requests: [], onRequest: () => null });
+  openai.files.clear();
+  openai.models.clear();
 });
 
 const client = () => createClient({ baseUrl, apiKey: token });
@@ -244,8 +245,7 @@ describe('an import', () => {
     fillAccount();
     await run();
     const expected = await state();
-    await api.stop();
-    await startApi({ requestsPerMinute: 3 });
+    await useNewKey({ requests_per_minute: 3 });
     let waits = 0;
     const minuteIsOver = async () => {
       waits++;
@@ -277,7 +277,7 @@ describe('a file that cannot be used', () => {
     `${JSON.stringify({ messages: [{ role: 'user', content: 'a' }, message] })}\n`;
   const image = { role: 'user', content: [{ type: 'image_url', image_url: { url: 'https://example.com/a.png' } }] };
 
-  test.each([
+  const files: [what: string, content: string | null, code: string, text: RegExp][] = [
     ['has expired', null, 'openai_gone', /no longer has the file file-train/],
     ['is not JSONL', 'question,answer\n1,2\n', 'invalid_dataset', /The file file-train cannot be used/],
     ['is empty', '', 'dataset_empty', /The file file-train cannot be used/],
@@ -300,16 +300,21 @@ describe('a file that cannot be used', () => {
       'body_too_large',
       /The file file-train cannot be used/,
     ],
-  ])('%s: its jobs have one error each, and the others are posted', async (_, content, code, text) => {
-    bad(content);
-    const { jobs } = await run();
-    expect(outcomes(jobs)).toEqual({ ...POSTED, 'ftjob-first': 'failed', 'ftjob-again': 'failed' });
-    const { error } = jobs[0]!;
-    expect(error?.code).toBe(code);
-    expect(JSON.stringify(error)).toMatch(text);
-    const stored = (await state()).datasets.flatMap(({ tags }) => tags);
-    expect(stored).not.toContain('file-train');
-  });
+  ];
+
+  test.each(usualCases(files, 4))(
+    '%s: its jobs have one error each, and the others are posted',
+    async (_, content, code, text) => {
+      bad(content);
+      const { jobs } = await run();
+      expect(outcomes(jobs)).toEqual({ ...POSTED, 'ftjob-first': 'failed', 'ftjob-again': 'failed' });
+      const { error } = jobs[0]!;
+      expect(error?.code).toBe(code);
+      expect(JSON.stringify(error)).toMatch(text);
+      const stored = (await state()).datasets.flatMap(({ tags }) => tags);
+      expect(stored).not.toContain('file-train');
+    },
+  );
 
   test('for validation has expired: the jobs are trained without, and say so', async () => {
     fillAccount();
@@ -344,9 +349,8 @@ describe('a source that fails', () => {
     const requests = openai.requests.length;
     expect(requests).toBeGreaterThan(8);
     const places = Array.from({ length: requests }, (_, index) => index + 1);
-    for (const failing of usualCases(places, 6)) {
-      await api.stop();
-      await startApi();
+    for (const failing of usualCases(places, 3)) {
+      await useNewKey();
       openai.requests.length = 0;
       // Every other time the key is revoked; else the connection is cut, within the content where there is one.
       openai.onRequest = (_, number) => {
@@ -466,8 +470,7 @@ describe('POST /imports/openai', () => {
       ...['file-stored', 'job-ended', 'file-stored', 'job-ended', 'job-ended', 'import-ended'],
     ]);
     const own = await state();
-    await api.stop();
-    await startApi();
+    await useNewKey();
     await run();
     expect(await state()).toEqual(own);
   });
@@ -509,7 +512,6 @@ describe('POST /imports/openai', () => {
 
   test('is for keys that may change something, and makes what belongs to them', async () => {
     fillAccount();
-    const keys = new KeyStore({ redis, prefix });
     const reader = (await keys.create({ name: 'read', role: 'read' })).token;
     expect((await post({}, { authorization: `Bearer ${reader}` })).status).toBe(403);
     expect((await post({}, { authorization: 'Bearer none' })).status).toBe(401);

@@ -107,6 +107,7 @@ test('the document has every call with a unique id and its errors', () => {
     'PATCH /jobs/{id}',
     'POST /adapters',
     'POST /datasets',
+    'POST /imports/openai',
     'POST /jobs',
     'POST /jobs/{id}/cancel',
     'POST /jobs/{id}/checkpoints/{step}/publish',

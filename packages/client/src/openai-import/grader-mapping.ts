@@ -4,7 +4,7 @@ import { isRecord } from './source.js';
 /** A grader of OpenAI's as one of ours. */
 export interface MappedGrader {
   grader: Grader;
-  /** What is not as it was there, a sentence each. */
+  /** The differences from the grader there, a sentence each. */
   differs: string[];
 }
 

@@ -261,7 +261,7 @@ export class OpenaiImport {
   }
 }
 
-/** How often progress is looked for. */
+/** The time after which progress is looked for again. */
 const PROGRESS_MS = 500;
 
 /** The events that work adds to a list, until it has ended in whatever way. */

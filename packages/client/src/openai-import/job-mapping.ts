@@ -29,7 +29,7 @@ export interface StoredFiles {
 /** A job of the source as a job of this service. */
 export interface MappedJob {
   settings: ImportedSettings;
-  /** What is not as it was there, a sentence each. */
+  /** The differences from the job there, a sentence each. */
   differs: string[];
   /** True if its rows are stored as prompts with a reference. */
   areRowsGraded: boolean;
@@ -200,7 +200,7 @@ function unknownSettings({ method }: SourceJob, known: readonly string[]): strin
 }
 
 const isFineTuned = (model: string) => model.startsWith('ft:');
-/** Without what floating point adds to a product. */
+/** The number without the digits that floating point adds to a product. */
 const rounded = (value: number) => Number(value.toPrecision(12));
 
 function refused(param: string, message: string): ProductError {

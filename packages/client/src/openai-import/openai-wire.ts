@@ -272,7 +272,7 @@ export class OpenaiWire implements OpenaiSource {
     return unavailable(`No answer from ${this.name} (${this.#withoutKey(code ?? message ?? 'unknown cause')}).`);
   }
 
-  /** What the service says, for a message; '' if it says nothing. */
+  /** The words of the service, for a message; '' if it says nothing. */
   #quoted(message: string): string {
     const text = this.#withoutKey(message).replaceAll(/\s+/g, ' ').trim();
     return text === '' || !isPrintable(text) ? '' : ` It says: ${text.slice(0, MAX_QUOTED)}`;
