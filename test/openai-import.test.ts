@@ -173,7 +173,8 @@ test('the key is in no log, no value of Redis, no file and nothing that was prin
   const logs = await textsIn(stack.logsDir);
   expect(logs.some(({ text }) => text.includes('/imports/openai'))).toBe(true);
   const redis = new Redis(stack.redisUrl);
-  const values = await redisTexts(redis, '*').finally(() => redis.quit());
+  const values = await redisTexts(redis, '*');
+  await redis.quit();
   expect(values.length).toBeGreaterThan(10);
   const inRedis = values.map((text) => ({ name: text.split(' ', 1)[0], text }));
   const texts = [...logs, ...(await textsIn(path.join(folder, 'data'))), ...inRedis];
