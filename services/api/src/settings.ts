@@ -1,5 +1,5 @@
 import { addressOf } from '@lorasmith/client/openai-import';
-import { OPENAI_BASE_URL } from '@lorasmith/contracts';
+import { OPENAI_BASE_URL, ProductError } from '@lorasmith/contracts';
 import { MAX_LINE_BYTES } from '@lorasmith/planning';
 import { WORKER_CLASS_NAME, type WorkerClass } from '@lorasmith/queue';
 import {
@@ -38,6 +38,13 @@ const optionalSetting = (text: Setting<string>): Setting<string | null> =>
 /** An address without a user, a query and a fragment. */
 const IMPORT_URL = 'https?://[^/?#@,\\s]+(/[^?#,\\s]*)?';
 const GIBIBYTE = 2 ** 30;
+/** The address as imports compare it. @throws ProductError `invalid_configuration` */
+function importAddress(url: string): string {
+  if (URL.canParse(url)) return addressOf(url);
+  const message = `The environment is invalid:\n  IMPORT_OPENAI_URLS has ${JSON.stringify(url)}, which is no address.`;
+  throw new ProductError('invalid_configuration', message, { param: 'IMPORT_OPENAI_URLS' });
+}
+
 /** `NAME=GIB`. */
 const WORKER_CLASS = `${WORKER_CLASS_NAME}=[0-9]{1,6}([.][0-9]{1,3})?`;
 
@@ -367,7 +374,7 @@ export const API_SETTINGS = {
         'Addresses that `POST /imports/openai` may call, with commas between them; `none`: no address. The api calls no other, so that a sender ' +
         'cannot have it call into its network. `lora import-openai` calls from the machine on which it runs, and needs none of them.',
     }),
-    (text) => (text === 'none' ? [] : text.split(',').map(addressOf)),
+    (text) => (text === 'none' ? [] : text.split(',').map(importAddress)),
   ),
   preflight: {
     threads: count(
