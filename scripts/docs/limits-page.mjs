@@ -67,6 +67,9 @@ const LIMITS_IN = {
   smallFileLimits: 'packages/base-models/SRC/pulls/choose-files.js',
   hubAnswerLimits: 'packages/hub/SRC/hub-fetch.js',
   repositoryLimits: 'packages/hub/SRC/hub-repository.js',
+  openaiImportLimits: 'packages/contracts/SRC/openai-import.js',
+  openaiWireLimits: 'packages/client/SRC/openai-import/openai-wire.js',
+  retryDelayLimits: 'packages/client/SRC/openai-import/retry-delay.js',
   pulledRowsLimits: 'packages/client/SRC/hub-dataset.js',
   pullLimits: 'packages/base-models/SRC/pulls/pull-store.js',
 };
@@ -274,6 +277,13 @@ const sectionsOf = (limits) => ({
     ['Files of its repository: of a model those at the top, of a dataset all', limits.repositoryLimits.files],
     ['Files that `lora datasets pull` fetches', limits.pulledRowsLimits.bytes],
     ['Stored pulls', limits.pullLimits.pulls],
+  ],
+  'Imports from OpenAI': [
+    ['Jobs of an import', limits.openaiImportLimits.jobs],
+    ['Answers that are recorded', limits.openaiImportLimits.answers],
+    ['Attempts at a call of the other service', limits.openaiWireLimits.attempts],
+    ['Wait that it asks for before the next one', limits.retryDelayLimits.delay],
+    ['Answer of it that is JSON', limits.openaiWireLimits.json],
   ],
 });
 

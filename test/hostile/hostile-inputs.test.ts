@@ -9,6 +9,7 @@ import { datasetUploads } from './tables/dataset-uploads.js';
 import { jsonBodies } from './tables/json-bodies.js';
 import { modelFolders } from './tables/model-folders.js';
 import { modelPulls } from './tables/model-pulls.js';
+import { openaiImports } from './tables/openai-imports.js';
 import { openaiRequests } from './tables/openai-requests.js';
 import { pathsAndIds } from './tables/paths-and-ids.js';
 import { queriesAndHeaders } from './tables/queries-and-headers.js';
@@ -31,6 +32,7 @@ const OF_THE_SERVICES: HostileTable[] = [
   adapterTars,
   modelFolders,
   modelPulls,
+  openaiImports,
   openaiRequests,
   textRequests,
 ];

@@ -63,6 +63,8 @@ export async function startHostileStack(
       IMPORT_MAX_BYTES: String(LIMITS.importBytes),
       // A pull is accepted, and then fails at once.
       HF_HUB_OFFLINE: '1',
+      // No import calls anything.
+      IMPORT_OPENAI_URLS: 'https://import.invalid/v1',
       WEBHOOK_SECRET: `whsec_${Buffer.alloc(32, 1).toString('base64')}`,
       ...settings,
     },

@@ -18,6 +18,8 @@ import {
   type DetailsChange,
   ENDED_PULL_STATUSES,
   ENDED_STATUSES,
+  ERRORS,
+  type ErrorCode,
   type GgufTensorType,
   type ImportAdapterQuery,
   type Job,
@@ -29,8 +31,11 @@ import {
   type ModelPull,
   type ModelPullRequest,
   type MoveAliasRequest,
+  type OpenaiImportEvent,
+  type OpenaiImportRequest,
   type Paged,
   type PageQuery,
+  ProductError,
   type Report,
   type RollBackAliasRequest,
   type Sweep,
@@ -40,7 +45,10 @@ import {
   TAR_MEDIA_TYPES,
   type WebhookSecret,
 } from '@lorasmith/contracts';
+import { ApiError } from './api-error.js';
+import { parseEventStream } from './event-stream-parser.js';
 import {
+  bodyChunks,
   type CallOptions,
   countedStream,
   createHttpTransport,
@@ -133,6 +141,7 @@ export function clientOver(transport: HttpTransport) {
     ...adapterCalls(calls),
     ...aliasCalls(calls),
     ...modelCalls(calls),
+    ...importCalls(calls),
     ...keyCalls(calls),
     ...textCalls(transport),
   };
@@ -158,6 +167,11 @@ function datasetCalls(calls: Calls) {
     /** Rows as they were uploaded; with `base_model`, also as tokens of that model. */
     datasetRows: (id: string, query: DatasetRowsQuery = {}, call: CallOptions = {}) =>
       calls.get<DatasetRowPage>(`/datasets/${encodeURIComponent(id)}/rows`, call, query),
+    /** The stored rows, as JSONL, in chunks as they come. */
+    async *fileContent(id: string, { signal }: CallOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+      const path = `/v1/files/${encodeURIComponent(id)}/content`;
+      yield* bodyChunks(await calls.transport.request({ method: 'GET', path, signal }), signal);
+    },
     deleteDataset: (id: string, call: CallOptions = {}) => calls.remove(`/datasets/${encodeURIComponent(id)}`, call),
   };
 }
@@ -346,6 +360,47 @@ function aliasCalls(calls: Calls) {
 
 function jsonBody(body: object) {
   return { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
+}
+
+/** The import of jobs from OpenAI. */
+function importCalls({ transport }: Calls) {
+  return {
+    /**
+     * Has the service import fine-tuning jobs from OpenAI, with the key of the request. Leaving the loop ends the import, which another call
+     * continues. The last event is `import-ended`.
+     */
+    async *importFromOpenai(
+      request: OpenaiImportRequest,
+      { signal }: CallOptions = {},
+    ): AsyncGenerator<OpenaiImportEvent, void, undefined> {
+      const response = await transport.request({
+        method: 'POST',
+        path: '/imports/openai',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(request),
+        signal,
+        // The plan comes first, once all jobs are listed.
+        timeoutMs: null,
+      });
+      for await (const { data } of parseEventStream(bodyChunks(response, signal))) {
+        const event = JSON.parse(data) as OpenaiImportEvent;
+        if (event.type === 'import-failed') throw failedImport(event);
+        yield event;
+        if (event.type === 'import-ended') return;
+      }
+      signal?.throwIfAborted();
+      throw new ProductError(
+        'service_unavailable',
+        'The import ended before it was complete. Import again: it continues.',
+      );
+    },
+  };
+}
+
+/** The error of an import that had begun, as a call that had not would have answered it. */
+function failedImport({ error }: Extract<OpenaiImportEvent, { type: 'import-failed' }>): ApiError {
+  const status = ERRORS[error.code as ErrorCode]?.status ?? ERRORS.internal_error.status;
+  return new ApiError(status, { ...error, param: null, request_id: null });
 }
 
 /** Base models, their pulls from the hub, and machines. */

@@ -22,6 +22,7 @@ process.exitCode = await runCommandLine({
   // Some tools set an empty variable. It means no key.
   apiKey: process.env.LORASMITH_API_KEY || undefined,
   serverKey: process.env.OPENAI_API_KEY || undefined,
+  openaiUrl: process.env.OPENAI_BASE_URL || undefined,
   hubEnvironment: process.env,
   input: process.stdin,
   output: process.stdout,

@@ -202,6 +202,22 @@ export const ERRORS = {
     meaning:
       'Pulls only: the hub cannot be reached, or does not answer as one. What has arrived of a model is kept: pull it again later.',
   },
+  // moving in from OpenAI
+  openai_access_denied: {
+    status: 403,
+    meaning:
+      'Imports only: OpenAI, or the service that was named instead, refuses the key: it is wrong, was revoked, or may not read jobs and files. Nothing is half done. Import again with another key: it continues.',
+  },
+  openai_gone: {
+    status: 404,
+    meaning:
+      'Imports only: the other service no longer has this job, file or model: it was deleted, has expired or was retired.',
+  },
+  openai_unavailable: {
+    status: 503,
+    meaning:
+      'Imports only: the other service cannot be reached, limits the rate of calls beyond the retries, or does not answer as OpenAI does. Import again later: it continues.',
+  },
   // adapters
   adapter_not_found: { status: 404, meaning: 'There is no such adapter.' },
   alias_not_found: {

@@ -33,6 +33,7 @@ import { createRowViews, datasetRoutes } from './datasets/dataset-routes.js';
 import type { RowChecks } from './datasets/row-checks.js';
 import { TokenPreparations } from './datasets/token-preparations.js';
 import type { Judges } from './grading/judges.js';
+import { openaiImportRoutes } from './imports/openai-import-routes.js';
 import { JobContinuation } from './jobs/continue-job.js';
 import { eventRoutes } from './jobs/event-routes.js';
 import { checkpointRoutes, jobIdOf, jobNotFound, jobRoutes } from './jobs/job-routes.js';
@@ -90,6 +91,8 @@ export interface AppDependencies {
   webhooks: WebhookConfig;
   /** The models that score answers. */
   judges: Pick<Judges, 'check'>;
+  /** The addresses that an import from OpenAI may name. */
+  importUrls: readonly string[];
   /** The memory of the largest machine that would be started if a job needed it, in bytes; null: none is. */
   startedMemory: number | null;
   /** The data folder, which the registry may share. */
@@ -225,10 +228,10 @@ function ownedThings({ jobs }: AppDependencies, { catalog }: Parts): OwnedThings
 /** Datasets, jobs and sweeps. */
 async function registerTrainingRoutes(
   app: HttpApp,
-  { jobs, adapters, aliases, access, heartbeatMs, datasetLimits: { maxBytes } }: AppDependencies,
-  { registry, catalog, preparations, submission, sweepSubmission, continuation, changes, views }: Parts,
+  { jobs, adapters, aliases, access, heartbeatMs, importUrls: allowedUrls, datasetLimits }: AppDependencies,
+  { registry, catalog, preparations, submission, sweepSubmission, continuation, changes, views, transfers }: Parts,
 ): Promise<void> {
-  await app.register(datasetRoutes, { catalog, changes, preparations, views, maxBytes });
+  await app.register(datasetRoutes, { catalog, changes, preparations, views, maxBytes: datasetLimits.maxBytes });
   await app.register(jobRoutes, { jobs, submission, continuation });
   await app.register(sweepRoutes, {
     sweeps: jobs.sweeps,
@@ -236,7 +239,9 @@ async function registerTrainingRoutes(
     advance: (id) => advanceSweep({ jobs, adapters, aliases, registry }, id),
   });
   await app.register(checkpointRoutes, { jobs, continuation });
-  await app.register(eventRoutes, { jobs, authenticator: access.authenticator, heartbeatMs });
+  const { authenticator } = access;
+  await app.register(eventRoutes, { jobs, authenticator, heartbeatMs });
+  await app.register(openaiImportRoutes, { authenticator, transfers, allowedUrls, heartbeatMs });
 }
 
 /** Adapters, and the calls of the OpenAI API. */

@@ -146,6 +146,7 @@ const app = await buildApp({
   generation,
   generationLimits: config.generation,
   webhooks: config.webhooks,
+  importUrls: config.importUrls,
   startedMemory: largestMemory(config.workerClasses.classes),
   dataDir,
   site,

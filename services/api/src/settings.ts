@@ -1,3 +1,5 @@
+import { addressOf } from '@lorasmith/client/openai-import';
+import { OPENAI_BASE_URL, ProductError } from '@lorasmith/contracts';
 import { MAX_LINE_BYTES } from '@lorasmith/planning';
 import { WORKER_CLASS_NAME, type WorkerClass } from '@lorasmith/queue';
 import {
@@ -34,9 +36,16 @@ const count = (variable: string, fallback: number, bounds: [number, number], uni
 const optionalSetting = (text: Setting<string>): Setting<string | null> =>
   mapSetting(text, (value) => (value === '' ? null : value));
 
-/** A base address, without a comma. */
-const JUDGE_SERVER = 'https?://[^\\s,@?#]{1,500}';
+/** An address without a user, a query and a fragment. */
+const SERVER_URL = 'https?://[^/?#@,\\s]+(/[^?#,\\s]*)?';
 const GIBIBYTE = 2 ** 30;
+/** The address as imports compare it. @throws ProductError `invalid_configuration` */
+function importAddress(url: string): string {
+  if (URL.canParse(url)) return addressOf(url);
+  const message = `The environment is invalid:\n  IMPORT_OPENAI_URLS has ${JSON.stringify(url)}, which is no address.`;
+  throw new ProductError('invalid_configuration', message, { param: 'IMPORT_OPENAI_URLS' });
+}
+
 /** `NAME=GIB`. */
 const WORKER_CLASS = `${WORKER_CLASS_NAME}=[0-9]{1,6}([.][0-9]{1,3})?`;
 
@@ -359,7 +368,7 @@ export const API_SETTINGS = {
     servers: mapSetting(
       setting({
         variable: 'JUDGE_SERVERS',
-        schema: Type.String({ pattern: `^(${JUDGE_SERVER}(,${JUDGE_SERVER})*)?$`, maxLength: 4096 }),
+        schema: Type.String({ pattern: `^(${SERVER_URL}(,${SERVER_URL})*)?$`, maxLength: 4096 }),
         fallback: '',
         example: 'https://api.openai.com/v1',
         fault: 'is no list of addresses that begin with https:// or http://, with commas between them',
@@ -380,6 +389,19 @@ export const API_SETTINGS = {
       }),
     ),
   },
+  importUrls: mapSetting(
+    setting({
+      variable: 'IMPORT_OPENAI_URLS',
+      schema: Type.String({ pattern: `^(none|${SERVER_URL}(,${SERVER_URL}){0,15})$` }),
+      fallback: OPENAI_BASE_URL,
+      example: `${OPENAI_BASE_URL},https://llm.example.com/v1`,
+      fault: `is not a list of addresses such as ${OPENAI_BASE_URL}`,
+      description:
+        'Addresses that `POST /imports/openai` may call, with commas between them; `none`: no address. The api calls no other, so that a sender ' +
+        'cannot have it call into its network. `lora import-openai` calls from the machine on which it runs, and needs none of them.',
+    }),
+    (text) => (text === 'none' ? [] : text.split(',').map(importAddress)),
+  ),
   preflight: {
     threads: count(
       'PREFLIGHT_THREADS',

@@ -111,6 +111,7 @@ test('the document has every call with a unique id and its errors', () => {
     'POST /adapters',
     'POST /aliases/{name}/rollback',
     'POST /datasets',
+    'POST /imports/openai',
     'POST /jobs',
     'POST /jobs/{id}/cancel',
     'POST /jobs/{id}/checkpoints/{step}/publish',

@@ -111,6 +111,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
       generation,
       limits: { maxTokens: 100 },
     }),
+    importUrls: [],
     startedMemory: null,
     dataDir: folder,
     site: null,

@@ -17,6 +17,8 @@ export interface CommandContext {
   errorOutput: TextOutput;
   /** The key for servers other than the api. */
   serverKey?: string | undefined;
+  /** The address of OpenAI's API, or of a service with its wire, if it is not OpenAI's own. */
+  openaiUrl?: string | undefined;
   /** The variables of the environment about the Hugging Face hub. */
   hubEnvironment: Readonly<Record<string, string | undefined>>;
   /** Aborted by Ctrl-C. */

@@ -7,6 +7,7 @@ import { ADAPTER_COMMANDS } from './adapter-commands.js';
 import { ALIAS_COMMANDS } from './alias-commands.js';
 import { type Command, type CommandInput, type CommandOption, printableOutput } from './command.js';
 import { DATASET_COMMANDS } from './dataset-commands.js';
+import { IMPORT_OPENAI_COMMAND } from './import-openai-command.js';
 import { JOB_COMMANDS } from './job-commands.js';
 import { MODEL_COMMANDS } from './model-commands.js';
 import { PROBE_COMMAND } from './probe-command.js';
@@ -23,8 +24,10 @@ export interface CommandLineOptions {
   /** Address of the api if `--url` is not given. */
   baseUrl: string;
   apiKey?: string | undefined;
-  /** Key for the server of `lora probe`. */
+  /** Key for servers other than the api: that of `lora probe`, and OpenAI's. */
   serverKey?: string | undefined;
+  /** The address for `lora import-openai`. @defaultValue OpenAI's own */
+  openaiUrl?: string | undefined;
   /** The variables of the environment about the Hugging Face hub, such as `HF_TOKEN`. @defaultValue none is set */
   hubEnvironment?: Readonly<Record<string, string | undefined>> | undefined;
   input: CommandInput;
@@ -38,7 +41,7 @@ export const EXIT = { done: 0, failed: 1, misused: 2, interrupted: 130 } as cons
 
 /** All commands, in the order of the help. */
 const GROUPS: readonly CommandGroup[] = [
-  { heading: 'Training', commands: [TRAIN_COMMAND, SWEEP_COMMAND] },
+  { heading: 'Training', commands: [TRAIN_COMMAND, SWEEP_COMMAND, IMPORT_OPENAI_COMMAND] },
   { heading: 'Jobs', commands: JOB_COMMANDS },
   { heading: 'Sweeps', commands: SWEEP_COMMANDS },
   { heading: 'Datasets', commands: DATASET_COMMANDS },
@@ -67,6 +70,7 @@ export async function runCommandLine(options: CommandLineOptions): Promise<numbe
       output,
       errorOutput,
       serverKey: options.serverKey,
+      openaiUrl: options.openaiUrl,
       hubEnvironment: options.hubEnvironment ?? {},
       signal,
       json: common.json === true,

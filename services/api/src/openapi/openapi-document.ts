@@ -55,6 +55,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     generationLimits: { maxTokens: 1, waitMs: 1, queueMs: 1 },
     webhooks: NO_WEBHOOKS,
     judges: { check: async () => {} },
+    importUrls: [],
     startedMemory: null,
     dataDir: '.',
     site: null,

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { autoHyperparameters } from './job-of-request.js';
+import { autoHyperparameters } from './fine-tuning-settings.js';
 
 test.each([
   [1, 10, 1],
