@@ -142,14 +142,14 @@ describe('a download that names its base model', () => {
     expect(await adapters.has(body.id)).toBe(true);
   });
 
-  test.each(['llama-tied', '/some-org/x', 'some-org/', '../..', 'a/b/c', `a/${'b'.repeat(97)}`, 'a/b%0a', ''])(
-    'is refused for %j, which is no repository of the hub',
-    async (name) => {
+  test('is refused for what is no repository of the hub', async () => {
+    const names = ['llama-tied', '/some-org/x', 'some-org/', '../..', 'a/b/c', `a/${'b'.repeat(97)}`, 'a/b%0a', ''];
+    for (const name of names) {
       for (const path of [id, `${id}/files`, `${id}/files/adapter_config.json`]) {
         const response = await get(`${path}?base_model=${name}`);
         const { error } = (await response.json()) as { error: { code: string; param: string } };
-        expect([response.status, error.code, error.param]).toEqual([400, 'invalid_request', 'base_model']);
+        expect([name, response.status, error.code, error.param]).toEqual([name, 400, 'invalid_request', 'base_model']);
       }
-    },
-  );
+    }
+  });
 });
