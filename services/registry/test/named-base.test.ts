@@ -7,7 +7,16 @@ import type { AdapterFile, AdapterManifest } from '@lorasmith/contracts';
 import { ORIGIN_FILE } from '@lorasmith/model-folder';
 import type { FileAnswer } from '@lorasmith/service-kit';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { adapters, INITIAL, peftFiles, post, root, tarOfFolder, url, useImportingRegistry } from './importing-registry.js';
+import {
+  adapters,
+  INITIAL,
+  peftFiles,
+  post,
+  root,
+  tarOfFolder,
+  url,
+  useImportingRegistry,
+} from './importing-registry.js';
 import { tarOf } from './tar-bytes.js';
 
 const run = promisify(execFile);

@@ -404,19 +404,20 @@ describe('lora', () => {
     });
   });
 
-  it.each([['jobs', 'create', '--dataset', 'd'], ['train', 'rows.jsonl', '--yes'], ['sweep', 'rows.jsonl', '--over', 'lora.r=4,8']])(
-    'refuses a recipe that there is not before anything is sent: %s',
-    async (...command) => {
-      const { exitCode, errorOutput, requests } = await lora(
-        [...command, '--model', 'm', '--recipe', 'rslora-65'],
-        json(202, {}),
-      );
-      expect([exitCode, requests]).toEqual([EXIT.failed, []]);
-      expect(errorOutput).toContain(
-        'There is no recipe rslora-65. The recipes are quick-try, standard, thorough, rslora-64.',
-      );
-    },
-  );
+  it.each([
+    ['jobs', 'create', '--dataset', 'd'],
+    ['train', 'rows.jsonl', '--yes'],
+    ['sweep', 'rows.jsonl', '--over', 'lora.r=4,8'],
+  ])('refuses a recipe that there is not before anything is sent: %s', async (...command) => {
+    const { exitCode, errorOutput, requests } = await lora(
+      [...command, '--model', 'm', '--recipe', 'rslora-65'],
+      json(202, {}),
+    );
+    expect([exitCode, requests]).toEqual([EXIT.failed, []]);
+    expect(errorOutput).toContain(
+      'There is no recipe rslora-65. The recipes are quick-try, standard, thorough, rslora-64.',
+    );
+  });
 
   it.each([
     ['all-linear', 'all-linear'],
