@@ -158,7 +158,10 @@ async function ownAnswer(client, model, messages) {
   return { text: message.content, promptTokens: answer.usage.prompt_tokens, steps };
 }
 
-/** What differs; null if nothing does, or only the order of two tokens that are equally likely. @param {OwnAnswer} ours @param {import('./check-ollama/ollama-server.mjs').ChatAnswer} theirs */
+/**
+ * The difference of two answers; null if there is none, or only in the order of two tokens that are equally likely.
+ * @param {OwnAnswer} ours @param {import('./check-ollama/ollama-server.mjs').ChatAnswer} theirs
+ */
 function faultOf(ours, theirs) {
   if (ours.promptTokens !== theirs.promptTokens) {
     return `NO MATCH: ${theirs.promptTokens} tokens of the prompt instead of ${ours.promptTokens}`;

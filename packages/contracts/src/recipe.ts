@@ -2,7 +2,7 @@ import type { JobRequest } from './job.js';
 
 /** A named set of job settings. Settings that a request has itself take the place of those of its recipe. */
 export interface Recipe {
-  /** What `lora train --recipe` takes. */
+  /** The value of `lora train --recipe`. */
   name: string;
   /** Its name in a form. */
   title: string;

@@ -4,7 +4,7 @@ import { writeFamilyModel } from '../../family-models.mjs';
 
 /** @typedef {import('./ollama-server.mjs').Message} Message */
 
-/** What is added before a text by the tokenizer. */
+/** The post-processor of a tokenizer that puts BOS before a text. */
 const ADDS_BOS = {
   type: 'TemplateProcessing',
   single: [{ SpecialToken: { id: '<s>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],

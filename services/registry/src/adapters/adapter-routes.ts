@@ -112,7 +112,7 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
   });
 }
 
-/** What a query asks for. @throws ProductError as {@link formOf} */
+/** The part of a query that says what is downloaded. @throws ProductError as {@link formOf} */
 function wantedOf(query: FormQuery & { base_model?: string }): Pick<WantedDownload, 'form' | 'baseModel'> {
   return { form: formOf(query), baseModel: query.base_model ?? null };
 }
