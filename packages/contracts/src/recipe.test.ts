@@ -2,7 +2,7 @@ import { Check } from 'typebox/value';
 import { expect, test } from 'vitest';
 import { JobRequest, loraScale, RECIPES, withRecipe } from './index.js';
 
-const ASKED = { base_model: 'tiny', dataset: 'ds_0123456789abcdef01234567' };
+const ASKED: JobRequest = { base_model: 'tiny', dataset: 'ds_0123456789abcdef01234567' };
 const highRank = RECIPES.find(({ name }) => name === 'rslora-64')!;
 
 test.each(RECIPES)('the recipe $name makes a request of the schema, and holds out rows', (recipe) => {
