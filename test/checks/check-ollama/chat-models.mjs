@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { writeFamilyModel } from '../../family-models.mjs';
+import { addFamily } from '../check-loaders/family-check.mjs';
 
 /** @typedef {import('./ollama-server.mjs').Message} Message */
 
@@ -84,7 +84,7 @@ export const DATES = [
 /** Makes a tiny model of a family with a chat template. @param {string} name @param {string} modelsDir */
 export async function addChatModel(name, modelsDir) {
   const folder = path.join(modelsDir, name);
-  await writeFamilyModel(name, folder);
+  await addFamily(name, modelsDir);
   const { bos, template } = FORMATS[/** @type {keyof typeof FORMATS} */ (FAMILIES[name])];
   await writeFile(path.join(folder, 'chat_template.jinja'), template);
   if (!bos) return;
