@@ -40,14 +40,14 @@ const FORMATS = {
   },
 };
 
-/** The cases of the families, with the kind of their template. Those of Ollama's own engine are gemma3, olmo3 and qwen3. */
+/**
+ * The cases of the families, with the kind of their template. qwen3 is computed by Ollama's own engine, the others by its llama.cpp.
+ * Left out, as Ollama differs: gemma3-text (its own engine), glm4 (refused), phi3 with LongRoPE (factors by the size of the context).
+ */
 export const FAMILIES = /** @type {Record<string, keyof typeof FORMATS>} */ ({
-  'gemma3-text': 'noSystem',
-  glm4: 'turns',
   granite: 'turns',
   'mistral-no-window-sharded': 'instructions',
-  olmo2: 'turns',
-  'phi3-longrope-short-legacy': 'turns',
+  olmo2: 'noSystem',
   qwen3: 'turns',
   smollm3: 'instructions',
 });
