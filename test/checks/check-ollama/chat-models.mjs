@@ -12,7 +12,7 @@ const ADDS_BOS = {
   special_tokens: { '<s>': { id: '<s>', ids: [1], tokens: ['<s>'] } },
 };
 
-/** The kinds of chat templates, in the letters of the tiny models' tokenizer. `</s>` ends a text, and `<pad>` a turn. */
+/** The kinds of chat templates, in the letters of the tiny models' tokenizer. `</s>` ends a turn and a text. */
 const FORMATS = {
   /** ChatML: each message with its role, and a default system message. */
   turns: {
@@ -30,14 +30,6 @@ const FORMATS = {
       "{% else %}{% set system = '' %}{% set rest = messages %}{% endif %}{% for m in rest %}{% if m['role'] == 'user' %}" +
       "{{ bos_token + 'I' + (system if loop.first else '') + m['content'] + 'J' }}{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}",
   },
-  /** Gemma: no system messages, and a token that ends a turn. */
-  noSystem: {
-    bos: true,
-    template:
-      "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" +
-      "{% for m in messages %}{{ 'M' if m['role'] == 'assistant' else 'U' }}{{ m['content'] }}<pad>{% endfor %}" +
-      '{% if add_generation_prompt %}M{% endif %}',
-  },
 };
 
 /**
@@ -47,7 +39,7 @@ const FORMATS = {
 export const FAMILIES = /** @type {Record<string, keyof typeof FORMATS>} */ ({
   granite: 'turns',
   'mistral-no-window-sharded': 'instructions',
-  olmo2: 'noSystem',
+  olmo2: 'turns',
   qwen3: 'turns',
   smollm3: 'instructions',
 });
