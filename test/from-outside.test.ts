@@ -276,6 +276,18 @@ describe('lora train', () => {
     expect((await jobs())[0]?.id).toBe(job.id);
   });
 
+  test('trains with a recipe that flags override; the config has its scale as alpha / r, as every loader reads it', async () => {
+    const flags = ['--recipe', 'rslora-64', '--r', '16', '--yes', '-o', 'high-rank'];
+    const settings = ['--model', MODEL, '--batch-size', '4', '--max-steps', '2', '--validation-split', '0.25'];
+    expect(await ran('train', 'rows.jsonl', ...settings, ...flags)).toMatchObject({ code: 0, stderr: '' });
+    const [job] = await jobs();
+    expect(job).toMatchObject({ lora: { r: 16, alpha: 64, use_rslora: true }, validation: { split: 0.25 } });
+    const config = JSON.parse(await readFile(path.join(project, 'high-rank/adapter_config.json'), 'utf8'));
+    // 64 / √16 = 256 / 16
+    expect(config).toMatchObject({ r: 16, lora_alpha: 256 });
+    expect(config.use_rslora ?? false).toBe(false);
+  });
+
   test.each([
     ['y', 0, 'is in answered'],
     ['\\x03', 130, 'Train it?'],

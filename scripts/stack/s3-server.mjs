@@ -1,13 +1,11 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { access, mkdir } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { cacheDir, toolEnvironment } from '../setup/locations.mjs';
-import { publishFolder } from '../setup/publish-folder.mjs';
-import { findOnPath } from '../setup/redis-server.mjs';
-import { runCommand } from '../setup/run-command.mjs';
-import { runSteps, SetupError } from '../setup/run-steps.mjs';
+import { findGoProgram } from '../setup/go-program.mjs';
+import { cacheDir } from '../setup/locations.mjs';
+import { runSteps } from '../setup/run-steps.mjs';
 import { availablePort } from './ports.mjs';
 
 /**
@@ -113,7 +111,7 @@ async function end(child) {
  * A real S3 server for tests. It stores objects as files, supports conditional puts and multipart uploads, and needs no
  * special permissions.
  *
- * @type {GoProgram}
+ * @type {import('../setup/go-program.mjs').GoProgram}
  */
 const VERSITYGW = {
   name: 'versitygw',
@@ -125,7 +123,7 @@ const VERSITYGW = {
 /**
  * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('../setup/run-steps.mjs').Progress }} options
  * @returns {Promise<{ file: string, origin: string }>} the server program
- * @throws {SetupError}
+ * @throws {import('../setup/run-steps.mjs').SetupError}
  */
 export function findS3Server(options) {
   return findGoProgram(VERSITYGW, options);
@@ -136,7 +134,7 @@ export function findS3Server(options) {
  *
  * @param {NodeJS.ProcessEnv} env
  * @returns {Promise<string>} the server program
- * @throws {SetupError} naming the step
+ * @throws {import('../setup/run-steps.mjs').SetupError} naming the step
  */
 export async function installS3Server(env) {
   let server = '';
@@ -151,47 +149,4 @@ export async function installS3Server(env) {
     },
   ]);
   return server;
-}
-
-/**
- * A program that is compiled once from a fixed version of its Go module.
- *
- * @typedef {object} GoProgram
- * @property {string} name of the program
- * @property {string} modulePackage the argument of `go install`, without the version
- * @property {string} version
- * @property {[number, number]} goVersion the oldest Go that compiles it
- */
-
-/**
- * @param {GoProgram} program
- * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('../setup/run-steps.mjs').Progress }} options
- * @returns {Promise<{ file: string, origin: string }>}
- * @throws {SetupError} when Go is missing, or the program does not compile
- */
-async function findGoProgram(program, { cache, env, progress }) {
-  const { name, modulePackage, version, goVersion } = program;
-  const folder = path.join(cache, 'go', `${name}-${version}`);
-  const file = path.join(folder, name);
-  const fresh = await publishFolder(folder, async (partial) => {
-    const go = findGo(goVersion, env);
-    await runCommand(go, ['install', `${modulePackage}@${version}`], {
-      env: { ...toolEnvironment(env), GOBIN: partial, CGO_ENABLED: '0' },
-      onTick: (seconds) => progress.update(`compiling ${name} ${version}, ${seconds} s`),
-      remedy: `make sure that Go can fetch modules (try: go install ${modulePackage}@${version}).`,
-    });
-    await access(path.join(partial, name));
-  });
-  return { file, origin: `${name} ${version}, ${fresh ? 'compiled' : 'in the cache'}` };
-}
-
-/** @param {[number, number]} atLeast @param {NodeJS.ProcessEnv} env */
-function findGo(atLeast, env) {
-  const wanted = `Go ${atLeast.join('.')} or later`;
-  const go = findOnPath('go', env.PATH ?? '') ?? findOnPath('go', '/usr/local/go/bin');
-  if (go === undefined) throw new SetupError('Go was not found on the PATH', `install ${wanted}.`);
-  const [, major, minor] = /go(\d+)\.(\d+)/.exec(execFileSync(go, ['version'], { encoding: 'utf8' })) ?? [];
-  const isOlder = Number(major) < atLeast[0] || (Number(major) === atLeast[0] && Number(minor) < atLeast[1]);
-  if (isOlder) throw new SetupError(`${go} is Go ${major}.${minor}`, `install ${wanted}.`);
-  return go;
 }

@@ -251,6 +251,19 @@ describe('downloadAdapter', () => {
     ]);
   });
 
+  it('asks for each file with the repository that the base model is called by, and continues in one hidden folder', async () => {
+    const server = await serve(list, config, failure(404, 'not_found'));
+    const client = createClient({ baseUrl: server.baseUrl });
+    const options = { base_model: 'some-org/some-model' };
+    await expect(client.downloadAdapter('ad_1', { folder: join(folder, 'adapter') }, options)).rejects.toThrow();
+    expect(server.requests.map(({ url }) => url)).toEqual(
+      ['', '/adapter_config.json', '/adapter_model.safetensors'].map(
+        (file) => `/adapters/ad_1/files${file}?base_model=some-org%2Fsome-model`,
+      ),
+    );
+    expect(await readdir(folder)).toEqual(['.adapter.ad_1.some-org--some-model']);
+  });
+
   it('refuses a damaged file, and receives it again in the next call', async () => {
     const server = await serve(list, config, content('damaged'), list, weights);
     const client = createClient({ baseUrl: server.baseUrl });

@@ -313,6 +313,7 @@ function adapterCalls(calls: Calls) {
         layout?: 'peft' | 'per-expert';
         format?: 'tar' | 'safetensors' | 'gguf';
         type?: GgufTensorType;
+        base_model?: string;
       } = {},
       { signal }: CallOptions = {},
     ): Promise<DownloadStream> =>

@@ -25,6 +25,8 @@ export interface DownloadAdapterOptions extends DownloadOptions {
   format?: 'safetensors' | 'gguf' | undefined;
   /** The type of the matrices, with `gguf`. @defaultValue 'f32' for an adapter, 'f16' for a merged model */
   type?: GgufTensorType | undefined;
+  /** The repository of the hub that the config and the card name as the base model. @defaultValue as they are stored */
+  base_model?: string | undefined;
   /** True to replace an existing destination. @defaultValue false */
   overwrite?: boolean | undefined;
 }
@@ -103,12 +105,13 @@ export function createClient(options: HttpTransportOptions) {
   return { ...client, uploadDataset, pullDataset, importAdapter, downloadAdapter };
 }
 
-function downloadQuery({ weights, layout, format, type }: DownloadAdapterOptions): Record<string, string> {
+function downloadQuery({ weights, layout, format, type, base_model }: DownloadAdapterOptions): Record<string, string> {
   return {
     ...(weights === 'merged' ? { weights } : {}),
     ...(layout === 'per-expert' ? { layout } : {}),
     ...(format === 'gguf' ? { format } : {}),
     ...(type === undefined ? {} : { type }),
+    ...(base_model === undefined ? {} : { base_model }),
   };
 }
 

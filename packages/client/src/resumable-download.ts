@@ -323,7 +323,8 @@ export async function downloadFolder(
   const path = `/adapters/${encodeURIComponent(id)}/files`;
   const files = await listFiles(transport, { path, query }, options.signal);
 
-  const receiving = join(dirname(target), `.${basename(target)}.${[id, ...Object.values(query)].join('.')}`);
+  const form = [id, ...Object.values(query)].join('.').replaceAll('/', '--');
+  const receiving = join(dirname(target), `.${basename(target)}.${form}`);
   await mkdir(receiving, { recursive: true });
   const totalBytes = files.reduce((sum, { bytes }) => sum + bytes, 0);
   let doneBytes = 0;

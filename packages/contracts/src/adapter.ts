@@ -2,7 +2,7 @@ import { type Static, Type } from 'typebox';
 import { detailsFilters, MAX_NAME_CHARACTERS, ownDetails, searchFilter } from './details.js';
 import { GroupMetrics } from './group-relative.js';
 import { JobSpec } from './job.js';
-import { ModelOrigin } from './model.js';
+import { HubRepository, ModelOrigin } from './model.js';
 import { CountedPage, orderParameters, PageQuery } from './page.js';
 import { PreferenceMetrics } from './preference.js';
 import { AdapterChecks, AdapterProbe } from './probe.js';
@@ -265,6 +265,15 @@ const layout = Type.Optional(
   }),
 );
 
+const namedBaseModel = Type.Optional(
+  Type.Unsafe<string>({
+    ...HubRepository,
+    description:
+      'The repository of the hub that `adapter_config.json` and the model card name as the base model. By default the one that it ' +
+      'was pulled from, or else its name here.',
+  }),
+);
+
 /** Query of `GET /adapters/:id`. */
 export const DownloadQuery = Type.Object(
   {
@@ -279,6 +288,7 @@ export const DownloadQuery = Type.Object(
       }),
     ),
     type: Type.Optional(GgufTensorType),
+    base_model: namedBaseModel,
   },
   closed,
 );
@@ -294,6 +304,7 @@ export const AdapterFilesQuery = Type.Object(
       }),
     ),
     type: Type.Optional(GgufTensorType),
+    base_model: namedBaseModel,
   },
   closed,
 );

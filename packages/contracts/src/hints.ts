@@ -60,7 +60,7 @@ const SAME_FIELD: Readonly<Record<string, string>> = {
 
 /** Fields of other tools that do not exist here, and what to do instead. */
 const NO_SUCH_FIELD: Readonly<Record<string, string>> = {
-  use_dora: 'DoRA is not supported: leave it out.',
+  use_dora: 'DoRA is not supported: leave it out, or try lora.use_rslora with a higher rank.',
   modules_to_save: 'Only the A and B of LoRA are trained: leave it out.',
   bias: 'Biases are never trained: leave it out.',
   init_lora_weights: 'A always starts Kaiming-uniform and B as zeros: leave it out.',

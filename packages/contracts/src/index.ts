@@ -25,6 +25,7 @@ export * from './openai-import.js';
 export * from './page.js';
 export * from './preference.js';
 export * from './probe.js';
+export * from './recipe.js';
 export * from './record-version.js';
 export * from './report.js';
 export * from './samples.js';

@@ -83,7 +83,7 @@ test('ChatML with a default system message, which is written where there is none
     ['<|im_start|>', '<|im_end|>'],
   );
   expect(file).toContain('FROM ./model.gguf\n');
-  expect(file).toContain('PARAMETER stop "<|im_end|>"\nPARAMETER stop "</s>"\n');
+  expect(file).toContain('PARAMETER repeat_penalty 1\nPARAMETER stop "<|im_end|>"\nPARAMETER stop "</s>"\n');
   const turns =
     '<|im_start|>user\nOne?<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n' +
     '<|im_start|>user\n"Two"\n{{ .Role }}<|im_end|>\n<|im_start|>assistant\n';
@@ -144,7 +144,7 @@ test.each([
 ])('a template that %s is left out, which a comment says', async (_, template) => {
   const file = await of(template, []);
   expect(file).not.toContain('TEMPLATE');
-  expect(file).toContain('# Ollama uses the one in the GGUF file');
+  expect(file).toContain('# Ollama takes one of its own');
 });
 
 test('without a chat template, a text is continued; without a tokenizer there is no Modelfile', async () => {

@@ -16,7 +16,8 @@ export interface ModelfileOptions {
  * The Modelfile of Ollama: what to load, the chat template in Ollama's language and the texts that end an answer.
  *
  * The template is translated from what the model's own template does. If it does more than Ollama's language was translated for, it is
- * left out, and Ollama uses the one in the GGUF file, or finds one that it knows.
+ * left out. Ollama then takes the one of its own that is nearly the same text as the one in the GGUF file; without such a one it
+ * continues the messages as they are.
  *
  * Specification: https://docs.ollama.com/modelfile
  *
@@ -32,19 +33,22 @@ export async function modelfile(options: ModelfileOptions): Promise<string | nul
   if (adapter !== undefined) lines.push(`ADAPTER ${adapter}`);
   if (template === null) {
     lines.push('# The model has no chat template: it continues a text as it is.', 'TEMPLATE """{{ .Prompt }}"""');
-    return `${lines.join('\n')}\n`;
+    return `${[...lines, ...PARAMETERS].join('\n')}\n`;
   }
   const separators = findSeparators(template, addsBos(files) ? files.named.bos : null);
   if (separators === null) {
     lines.push('# The chat template of the model is more than a sequence of messages, so it is not translated here:');
-    lines.push('# Ollama uses the one in the GGUF file, or finds one that it knows.');
+    lines.push('# Ollama takes one of its own if that is nearly the same, or else none: then write it here.');
   } else {
     if (separators.startToSystem === null) lines.push('# The model knows no system messages; they are left out.');
     lines.push(`TEMPLATE """${goTemplate(separators)}"""`);
   }
-  for (const stop of stopsOf(files, separators)) lines.push(`PARAMETER stop ${JSON.stringify(stop)}`);
-  return `${lines.join('\n')}\n`;
+  const stops = stopsOf(files, separators).map((stop) => `PARAMETER stop ${JSON.stringify(stop)}`);
+  return `${[...lines, ...PARAMETERS, ...stops].join('\n')}\n`;
 }
+
+/** Ollama's default divides the likelihood of tokens that were there by 1.1, also at temperature 0: other answers than the model's. */
+const PARAMETERS = ['PARAMETER repeat_penalty 1'];
 
 /** The template in the language of Go's text/template, with the values that Ollama gives it. */
 function goTemplate(separators: ChatSeparators): string {

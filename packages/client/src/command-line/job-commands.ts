@@ -22,7 +22,7 @@ import {
   orderOptions,
   totalText,
 } from './details-commands.js';
-import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
+import { JOB_OPTIONS, jobRequestOf, RECIPE_HELP, readRequest } from './job-flags.js';
 
 export const JOB_COMMANDS: Command[] = [
   {
@@ -36,6 +36,7 @@ export const JOB_COMMANDS: Command[] = [
       'dry-run': { type: 'boolean', help: 'only show what it would do' },
       ...WATCH_OPTION,
     },
+    help: [...RECIPE_HELP],
     run: createJob,
   },
   {

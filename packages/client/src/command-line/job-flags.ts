@@ -4,8 +4,11 @@ import {
   LoraSettings,
   ObjectiveRequest,
   ProductError,
+  RECIPES,
+  type Recipe,
   TrainingSettings,
   ValidationSettings,
+  withRecipe,
 } from '@lorasmith/contracts';
 import { settingOf } from '../report-text.js';
 import type { CommandOptions } from './command.js';
@@ -71,6 +74,11 @@ export const JOB_OPTIONS: CommandOptions = {
   tags: { type: 'string', value: 'TAG[,TAG]', help: 'of the job, to find it by' },
   note: { type: 'string', value: 'TEXT', help: 'a text of your own, with the job' },
   request: { type: 'string', value: 'FILE', help: 'the request as JSON; options override it' },
+  recipe: {
+    type: 'string',
+    value: 'NAME',
+    help: `settings that go together: ${RECIPES.map(({ name }) => name).join(', ')}; options and --request override them. See below`,
+  },
   priority: { type: 'string', value: 'low|normal|high', help: 'among the jobs of the key [normal]' },
   sample: {
     type: 'string',
@@ -92,8 +100,27 @@ export const JOB_OPTIONS: CommandOptions = {
   ),
 };
 
-/** The content of `--request FILE`; empty without it. @throws ProductError `invalid_request` */
+/** The lines about `--recipe` below the options. */
+export const RECIPE_HELP: readonly string[] = [
+  'What --recipe sets:',
+  ...RECIPES.map(({ name, description }) => `    ${name.padEnd(11)} ${description}`),
+];
+
+/** The recipe of `--recipe NAME`; undefined without it. @throws ProductError `invalid_request` */
+function recipeOf(values: Record<string, unknown>): Recipe | undefined {
+  const name = values.recipe as string | undefined;
+  const recipe = RECIPES.find((one) => one.name === name);
+  if (name === undefined || recipe !== undefined) return recipe;
+  const names = RECIPES.map((one) => one.name).join(', ');
+  throw new ProductError('invalid_request', `There is no recipe ${name}. The recipes are ${names}.`, {
+    param: 'recipe',
+  });
+}
+
+/** The content of `--request FILE`; empty without it. @throws ProductError `invalid_request`, also if there is no such recipe */
 export async function readRequest(values: Record<string, unknown>): Promise<Partial<JobRequest>> {
+  // Before anything is uploaded.
+  recipeOf(values);
   const file = values.request as string | undefined;
   if (file === undefined) return {};
   let request: unknown;
@@ -107,9 +134,9 @@ export async function readRequest(values: Record<string, unknown>): Promise<Part
 }
 
 /**
- * The request in `base`, overridden by the flags. The server validates the values.
+ * The request in `base`, overridden by the flags; the settings of `--recipe` where neither has them. The server validates the values.
  *
- * @throws ProductError `invalid_request` when model or dataset are missing
+ * @throws ProductError `invalid_request` when model or dataset are missing, or there is no such recipe
  */
 export function jobRequestOf(values: Record<string, unknown>, base: Partial<JobRequest> = {}): JobRequest {
   const given = (flag: string) => values[flag] as string | undefined;
@@ -135,7 +162,8 @@ export function jobRequestOf(values: Record<string, unknown>, base: Partial<JobR
     const value = MODULE_LISTS.includes(property) && text !== 'null' ? moduleListOf(text) : settingOf(text);
     request[section] = { ...(request[section] as object | undefined), [property]: value };
   }
-  return request as JobRequest;
+  const recipe = recipeOf(values);
+  return recipe === undefined ? (request as JobRequest) : withRecipe(recipe, request as JobRequest);
 }
 
 /** Prompts on the command line replace those of the request. @throws ProductError `invalid_request` */

@@ -393,6 +393,32 @@ describe('lora', () => {
     expect([exitCode, output]).toEqual([EXIT.done, 'job_1  queued\n']);
   });
 
+  it('fills a request with the settings of a recipe, which flags override', async () => {
+    const args = ['jobs', 'create', '--model', 'm', '--dataset', 'd', '--recipe', 'rslora-64', '--alpha', '32'];
+    const { requests } = await lora(args, json(202, {}));
+    expect(bodyOf(requests)).toEqual({
+      base_model: 'm',
+      dataset: 'd',
+      lora: { r: 64, alpha: 32, use_rslora: true },
+      validation: { split: 0.05 },
+    });
+  });
+
+  it.each([
+    ['jobs', 'create', '--dataset', 'd'],
+    ['train', 'rows.jsonl', '--yes'],
+    ['sweep', 'rows.jsonl', '--over', 'lora.r=4,8'],
+  ])('refuses a recipe that there is not before anything is sent: %s', async (...command) => {
+    const { exitCode, errorOutput, requests } = await lora(
+      [...command, '--model', 'm', '--recipe', 'rslora-65'],
+      json(202, {}),
+    );
+    expect([exitCode, requests]).toEqual([EXIT.failed, []]);
+    expect(errorOutput).toContain(
+      'There is no recipe rslora-65. The recipes are quick-try, standard, thorough, rslora-64.',
+    );
+  });
+
   it.each([
     ['all-linear', 'all-linear'],
     ['q_proj', ['q_proj']],

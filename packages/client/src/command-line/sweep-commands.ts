@@ -31,7 +31,7 @@ import {
   textTable,
 } from './command.js';
 import { COLUMNS_OPTION, digestOfRows, storedDataset } from './dataset-commands.js';
-import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
+import { JOB_OPTIONS, jobRequestOf, RECIPE_HELP, readRequest } from './job-flags.js';
 
 /** The option for the fields that a sweep varies. */
 export const OVER_OPTION = {
@@ -133,7 +133,7 @@ export const SWEEP_COMMAND: Command = {
       help: `the share of the rows that is held out [${USUAL_SPLIT}]`,
     },
   },
-  help: [...OVER_HELP],
+  help: [...OVER_HELP, '', ...RECIPE_HELP],
   run: sweep,
 };
 

@@ -13,7 +13,7 @@ import {
 } from './command.js';
 import { COLUMNS_OPTION, digestOfRows, storedDataset } from './dataset-commands.js';
 import { watchJob } from './job-commands.js';
-import { JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
+import { JOB_OPTIONS, jobRequestOf, RECIPE_HELP, readRequest } from './job-flags.js';
 
 /** The command from rows in a file to an adapter on the disk. */
 export const TRAIN_COMMAND: Command = {
@@ -29,6 +29,7 @@ export const TRAIN_COMMAND: Command = {
     again: { type: 'boolean', help: 'start another job, although the same one exists' },
     ...COLUMNS_OPTION,
   },
+  help: [...RECIPE_HELP],
   run: train,
 };
 

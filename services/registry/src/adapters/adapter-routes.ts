@@ -16,7 +16,7 @@ import { Type } from 'typebox';
 import type { AdapterDownloads, WantedDownload } from '../downloads/adapter-downloads.js';
 import { answerDownload } from '../downloads/answer-download.js';
 import type { AdapterImport } from '../importing/adapter-import.js';
-import { formOf } from '../merging/derived-form.js';
+import { type FormQuery, formOf } from '../merging/derived-form.js';
 import type { MergedModels } from '../merging/merged-models.js';
 import type { DownloadEvent } from '../registry-metrics.js';
 import type { AdapterLibrary } from './adapter-library.js';
@@ -80,7 +80,7 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
   app.get('/adapters/:id', { schema: { params: AdapterParams, querystring: DownloadQuery } }, (request, reply) => {
     const { format = 'tar' } = request.query;
     const what = format === 'tar' ? 'tar' : 'weights';
-    return answer(request, reply, { id: request.params.id, form: formOf(request.query), what });
+    return answer(request, reply, { id: request.params.id, ...wantedOf(request.query), what });
   });
 
   app.get('/adapters/:id/manifest', { schema: { params: AdapterParams } }, (request, reply) =>
@@ -93,7 +93,7 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
   app.get(
     '/adapters/:id/files',
     { schema: { params: AdapterParams, querystring: AdapterFilesQuery } },
-    async ({ params, query }) => ({ data: await downloads.files(params.id, formOf(query)) }),
+    async ({ params, query }) => ({ data: await downloads.files({ id: params.id, ...wantedOf(query) }) }),
   );
 
   app.get(
@@ -101,7 +101,7 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
     { schema: { params: FileParams, querystring: AdapterFilesQuery } },
     (request, reply) => {
       const { id, name } = request.params;
-      return answer(request, reply, { id, form: formOf(request.query), what: { name } });
+      return answer(request, reply, { id, ...wantedOf(request.query), what: { name } });
     },
   );
 
@@ -110,6 +110,11 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
     await models.forget(params.id);
     return reply.code(204).send();
   });
+}
+
+/** The part of a query that says what is downloaded. @throws ProductError as {@link formOf} */
+function wantedOf(query: FormQuery & { base_model?: string }): Pick<WantedDownload, 'form' | 'baseModel'> {
+  return { form: formOf(query), baseModel: query.base_model ?? null };
 }
 
 export interface ImportRoutesOptions {

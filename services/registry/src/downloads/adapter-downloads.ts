@@ -13,10 +13,13 @@ import {
   type DownloadContent,
   FileAnswerStream,
   fileContent,
+  isWeightsFile,
   locateParts,
   openParts,
   tarContent,
+  withTexts,
 } from './download-content.js';
+import { nameBaseModel } from './named-base.js';
 
 export interface AdapterDownloadsOptions {
   library: Pick<AdapterLibrary, 'check'>;
@@ -36,6 +39,8 @@ export interface WantedDownload {
   id: string;
   /** Computed from the adapter; null: the adapter itself. @defaultValue null */
   form?: DerivedForm | null;
+  /** The repository of the hub that its texts name as the base model. @defaultValue null: as they are stored */
+  baseModel?: string | null;
   /** All files as a tar, the one weights file, or the file of a name. */
   what: 'tar' | 'weights' | { name: string };
   /** Called when its bytes, or their locations, are about to be sent. */
@@ -58,10 +63,11 @@ export class AdapterDownloads {
    * `answer` throw
    */
   async answer<Answer>(
-    { id, form = null, what, onStarted }: WantedDownload,
+    { id, form = null, baseModel = null, what, onStarted }: WantedDownload,
     answer: (download: Download) => Promise<Answer>,
   ): Promise<Answer> {
-    const { bundle, origin, createdAt, release } = await this.#acquire(id, form);
+    const { bundle, manifest, release } = await this.#acquire(id, form);
+    const { origin, created_at } = manifest;
     const weights = weightsOf(form);
     let isStreaming = false;
     /** Keeps a merged model until the stream is closed. */
@@ -74,7 +80,9 @@ export class AdapterDownloads {
     };
     try {
       const { store } = bundle;
-      const content = contentOf(what, bundle, createdAt, `${id}${tarSuffixOf(form)}.tar`);
+      const { files, texts } = await nameBaseModel(bundle, manifest, baseModel);
+      const tarName = `${id}${tarSuffixOf(form)}.tar`;
+      const content = withTexts(contentOf(what, { ...bundle, files }, new Date(created_at), tarName), texts);
       return await answer({
         ...content,
         open: async (range) => {
@@ -88,8 +96,8 @@ export class AdapterDownloads {
           return streamed(this.#fileAnswer(segments, form));
         },
         redirection: async () => {
-          if (!this.#options.redirectDownloads || what === 'tar') return null;
           const { contentType, fileName, totalBytes } = content;
+          if (!this.#options.redirectDownloads || what === 'tar' || texts.has(fileName)) return null;
           const file = { seconds: REDIRECTION_SECONDS, contentType, fileName };
           const url = await store.temporaryUrl(bundle.id, fileName, file);
           if (url !== null) started(totalBytes);
@@ -115,22 +123,23 @@ export class AdapterDownloads {
   }
 
   /** The files of an adapter, or of what is computed from it. @throws as {@link answer} */
-  async files(id: string, form: DerivedForm | null): Promise<readonly AdapterFile[]> {
-    const { bundle, release } = await this.#acquire(id, form);
-    release();
-    return bundle.files;
+  async files({ id, form = null, baseModel = null }: Omit<WantedDownload, 'what'>): Promise<readonly AdapterFile[]> {
+    const { bundle, manifest, release } = await this.#acquire(id, form);
+    try {
+      return (await nameBaseModel(bundle, manifest, baseModel)).files;
+    } finally {
+      release();
+    }
   }
 
   async #acquire(id: string, form: DerivedForm | null) {
     const { library, adapters, merged, models } = this.#options;
     const adapter = await library.check(id);
-    const { origin, created_at } = adapter.manifest;
-    const of = { origin, createdAt: new Date(created_at) };
-    const { modules } = adapter.manifest.lora;
-    if (form === null || (form.format === 'per-expert' && !modules.some(isExpertParameter)))
-      return { ...of, bundle: { store: adapters, ...adapter }, release: () => {} };
+    const { manifest } = adapter;
+    if (form === null || (form.format === 'per-expert' && !manifest.lora.modules.some(isExpertParameter)))
+      return { manifest, bundle: { store: adapters, ...adapter }, release: () => {} };
     const { release, ...lease } = await models.acquire(adapter, form);
-    return { ...of, bundle: { store: merged, ...lease }, release };
+    return { manifest, bundle: { store: merged, ...lease }, release };
   }
 }
 
@@ -164,7 +173,7 @@ function namedFile({ id, files }: BundleContent, name: string): AdapterFile {
 }
 
 function weightsFile({ id, files }: BundleContent): AdapterFile {
-  const [first, ...more] = files.filter(({ name }) => /\.(safetensors|gguf)$/.test(name));
+  const [first, ...more] = files.filter(({ name }) => isWeightsFile(name));
   if (first === undefined) throw new ProductError('invalid_adapter', `${id} has no file of weights.`);
   if (more.length > 0) {
     const message = `The merged model has ${more.length + 1} weight files. Download the tar, or each file from /adapters/${id}/files/NAME?weights=merged.`;

@@ -38,6 +38,18 @@ export function fileContent({ name, bytes, sha256 }: AdapterFile): DownloadConte
   };
 }
 
+/** True for a file of weights. */
+export function isWeightsFile(name: string): boolean {
+  return /\.(safetensors|gguf)$/.test(name);
+}
+
+/** The content with these texts in place of the files of their names. They have the sizes with which it was laid out. */
+export function withTexts(content: DownloadContent, texts: ReadonlyMap<string, Buffer>): DownloadContent {
+  const partOf = (part: DownloadPart) =>
+    'name' in part ? (texts.get(part.name)?.subarray(part.start, part.end + 1) ?? part) : part;
+  return { ...content, parts: (range) => content.parts(range).map(partOf) };
+}
+
 /** All files of a bundle as a tar, at its top level. @param mtime - Modification time of all files in the tar */
 export function tarContent(files: readonly AdapterFile[], mtime: Date, fileName: string): DownloadContent {
   const { totalBytes, parts } = layOutTar(files, mtime);

@@ -34,7 +34,8 @@ export function formOf({ weights = 'adapter', layout = 'peft', format, type }: F
   return weights === 'merged' ? MERGED : null;
 }
 
-type FormQuery = Pick<Static<typeof AdapterFilesQuery>, 'weights' | 'layout' | 'type'> & { format?: string };
+/** The part of a query that names a form. */
+export type FormQuery = Pick<Static<typeof AdapterFilesQuery>, 'weights' | 'layout' | 'type'> & { format?: string };
 
 /** The id of the bundle in the cache. It starts with that of the adapter. */
 export function bundleIdOf(adapter: string, form: DerivedForm): string {

@@ -1,7 +1,7 @@
 import { settingOf, sweepExclusionOf, sweepFieldOf, USUAL_SPLIT } from '@lorasmith/client/core';
-import { type JobRequest, mayVary, type SweepRequest } from '@lorasmith/contracts';
+import { type JobRequest, mayVary, RECIPES, type Recipe, type SweepRequest } from '@lorasmith/contracts';
 import { tagsOfText } from '../../components/list-query.js';
-import { fieldOfFault, type JobField } from './job-fields.js';
+import { fieldOfFault, type JobField, jobFields } from './job-fields.js';
 
 /** The entries of the form: texts by the id of the field. A field that is missing or empty has its default. */
 export type Draft = Readonly<Record<string, string>>;
@@ -98,50 +98,37 @@ function lineOf(item: unknown): string {
   return JSON.stringify(typeof item === 'string' ? [{ role: 'user', content: item }] : item);
 }
 
-/** Settings that go together, by the ids of their fields. Fields that it does not name are left as they are. */
-export interface Recipe {
-  name: string;
-  /** Its purpose, and the settings. */
-  text: string;
+/** A recipe as entries of the form. Fields that it does not name are left as they are. */
+export interface RecipeDraft extends Omit<Recipe, 'settings'> {
   /** An empty text is the default of the service. */
   fields: Draft;
 }
 
+/** All recipes. Each names the fields of all of them, so that it replaces any other. */
+export const RECIPE_DRAFTS: readonly RecipeDraft[] = recipeDrafts(jobFields());
+
+function recipeDrafts(fields: readonly JobField[]): RecipeDraft[] {
+  const drafts = RECIPES.map(({ settings, ...recipe }) => ({ ...recipe, fields: draftOf(fields, settings) }));
+  const empty = Object.fromEntries(drafts.flatMap((one) => Object.keys(one.fields).map((id) => [id, ''])));
+  return drafts.map((one) => ({ ...one, fields: { ...empty, ...one.fields } }));
+}
+
 const SPLIT = 'validation.split';
-/** The share of rows that every recipe holds out: without one, every figure would be of rows that were trained on. */
-const HELD_OUT = { [SPLIT]: '0.05' };
-
-export const RECIPES: readonly Recipe[] = [
-  {
-    name: 'Quick try',
-    text: 'At most 30 steps: whether the data is right, in minutes.',
-    fields: { 'training.max_steps': '30', 'training.epochs': '', 'lora.r': '', 'lora.alpha': '', ...HELD_OUT },
-  },
-  {
-    name: 'Standard',
-    text: 'The defaults of the service, and 5 % of the rows held out to measure on.',
-    fields: { 'training.max_steps': '', 'training.epochs': '', 'lora.r': '', 'lora.alpha': '', ...HELD_OUT },
-  },
-  {
-    name: 'Thorough',
-    text: 'Five epochs, rank 32, alpha 64.',
-    fields: { 'training.max_steps': '', 'training.epochs': '5', 'lora.r': '32', 'lora.alpha': '64', ...HELD_OUT },
-  },
-];
-
-/** The form before anything is changed in it: the standard recipe. */
-export const FIRST_DRAFT: Draft = HELD_OUT;
+/** The form before anything is changed in it: the standard recipe, without the fields that it leaves empty. */
+export const FIRST_DRAFT: Draft = Object.fromEntries(
+  Object.entries(RECIPE_DRAFTS.find(({ name }) => name === 'standard')!.fields).filter(([, text]) => text !== ''),
+);
 
 /** The recipe whose fields a draft has. */
-export function recipeOf(draft: Draft): Recipe | undefined {
-  return RECIPES.find(({ fields }) =>
+export function recipeOf(draft: Draft): RecipeDraft | undefined {
+  return RECIPE_DRAFTS.find(({ fields }) =>
     Object.entries(withoutTwoValidations({ ...draft, ...fields })).every(([id, text]) => (draft[id] ?? '') === text),
   );
 }
 
 /** The draft without the share of a recipe where a dataset to evaluate on is chosen: a job has one of them. */
 export function withoutTwoValidations(draft: Draft): Draft {
-  const isTwice = (draft['validation.dataset'] ?? '') !== '' && draft[SPLIT] === HELD_OUT[SPLIT];
+  const isTwice = (draft['validation.dataset'] ?? '') !== '' && draft[SPLIT] === FIRST_DRAFT[SPLIT];
   return isTwice ? { ...draft, [SPLIT]: '' } : draft;
 }
 

@@ -18,7 +18,7 @@ import {
   type Draft,
   FIRST_DRAFT,
   idOfFault,
-  RECIPES,
+  RECIPE_DRAFTS,
   recipeOf,
   requestOf,
   sweepRequestOf,
@@ -197,12 +197,12 @@ function RecipeChoice({ draft, onChoose }: { draft: Draft; onChoose: (fields: Dr
   return (
     <fieldset class="card recipes">
       <legend>Recipe</legend>
-      {RECIPES.map((recipe) => (
+      {RECIPE_DRAFTS.map((recipe) => (
         <label key={recipe.name} class="recipe">
           <input type="radio" name="recipe" checked={recipe === chosen} onChange={() => onChoose(recipe.fields)} />
           <span>
-            <strong>{recipe.name}</strong>
-            <span class="help">{recipe.text}</span>
+            <strong>{recipe.title}</strong>
+            <span class="help">{recipe.description}</span>
           </span>
         </label>
       ))}
