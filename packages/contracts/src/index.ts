@@ -2,6 +2,7 @@ export * from './adapter.js';
 export * from './checkpoint.js';
 export * from './completion.js';
 export * from './dataset.js';
+export * from './delivery.js';
 export * from './details.js';
 export * from './error.js';
 export * from './event.js';

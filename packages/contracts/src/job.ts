@@ -1,5 +1,6 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { CheckpointReference } from './checkpoint.js';
+import { JobDeliveries } from './delivery.js';
 import { initialDetails, MAX_NAME_CHARACTERS, ownDetails } from './details.js';
 import { Fault } from './error.js';
 import { GROUP_BATCH } from './group-relative.js';
@@ -332,6 +333,7 @@ const jobSpecFields = {
   name: jobName,
   metadata: jobMetadata,
   webhook,
+  deliver: Type.Optional(JobDeliveries),
 };
 
 const TrainingRequest = Type.Partial(
@@ -363,6 +365,7 @@ export const JobRequest = Type.Object(
     metadata: Type.Optional(jobMetadata),
     ...initialDetails,
     webhook: Type.Optional(webhook),
+    deliver: Type.Optional(JobDeliveries),
   } satisfies Record<keyof typeof jobSpecFields | keyof typeof initialDetails, TSchema>,
   {
     $id: 'JobRequest',
@@ -402,6 +405,7 @@ const NOT_IN_IDENTITY = [
   'name',
   'metadata',
   'webhook',
+  'deliver',
 ] as const satisfies (keyof JobSpec)[];
 
 type TrainedSettings = Omit<JobSpec, (typeof NOT_IN_IDENTITY)[number] | 'validation'> & {

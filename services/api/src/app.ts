@@ -3,7 +3,7 @@ import type { ModelSource, PullStore } from '@lorasmith/base-models';
 import type { ChildProgram } from '@lorasmith/child-processes';
 import type { Owner } from '@lorasmith/contracts';
 import type { ExampleStore } from '@lorasmith/planning';
-import type { GenerationClient, JobStore } from '@lorasmith/queue';
+import { deliveryNotFound, type GenerationClient, type JobStore } from '@lorasmith/queue';
 import {
   createHttpApp,
   type HttpApp,
@@ -29,6 +29,9 @@ import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { createRowViews, datasetRoutes } from './datasets/dataset-routes.js';
 import type { RowChecks } from './datasets/row-checks.js';
 import { TokenPreparations } from './datasets/token-preparations.js';
+import { type DeliveryKinds } from './deliveries/delivery-kind.js';
+import { DeliveryRequests } from './deliveries/delivery-requests.js';
+import { deliveryIdOf, deliveryRoutes } from './deliveries/delivery-routes.js';
 import { JobContinuation } from './jobs/continue-job.js';
 import { eventRoutes } from './jobs/event-routes.js';
 import { checkpointRoutes, jobIdOf, jobNotFound, jobRoutes } from './jobs/job-routes.js';
@@ -80,6 +83,8 @@ export interface AppDependencies {
   generation: GenerationClient;
   /** Bounds of requests for text. */
   generationLimits: GenerationLimits & { waitMs: number; queueMs: number };
+  /** The ways in which adapters are delivered. */
+  deliveryKinds: DeliveryKinds;
   /** The settings of webhooks. */
   webhooks: WebhookConfig;
   /** The memory of the largest machine that would be started if a job needed it, in bytes; null: none is. */
@@ -125,6 +130,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   await registerAdapterRoutes(app, dependencies, parts);
   const { baseModels, pulls } = dependencies;
   await app.register(modelRoutes, { baseModels, pulls });
+  await app.register(deliveryRoutes, { store: dependencies.jobs.deliveries, requests: parts.deliveries });
   const { machines, queue } = dependencies.jobs;
   await app.register(serviceRoutes, { machines, queue, webhooks: dependencies.webhooks });
   return app;
@@ -157,6 +163,7 @@ function createParts(dependencies: AppDependencies) {
     examples,
     log: dependencies.logger,
   });
+  const deliveries = new DeliveryRequests({ store: jobs.deliveries, adapters, kinds: dependencies.deliveryKinds });
   const submission = new JobSubmission({
     jobs,
     catalog,
@@ -167,10 +174,12 @@ function createParts(dependencies: AppDependencies) {
     adapterReservation,
     tracing,
     webhooks,
+    deliveries,
     startedMemory,
   });
   return {
     registry,
+    deliveries,
     catalog,
     adapterQuota,
     preparations,
@@ -201,6 +210,7 @@ function ownedThings({ jobs }: AppDependencies, { catalog }: Parts): OwnedThings
     { path: '/datasets/:id', ownerOf: (id) => catalog.ownerOf(id), notFound: datasetNotFound },
     { path: '/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
     { path: '/sweeps/:id', ownerOf: (id) => jobs.sweeps.ownerOf(sweepIdOf(id)), notFound: sweepNotFound },
+    { path: '/deliveries/:id', ownerOf: (id) => jobs.deliveries.ownerOf(deliveryIdOf(id)), notFound: deliveryNotFound },
     { path: '/v1/files/:id', ownerOf: (id) => ownerOfFile(id, { catalog, jobs }), notFound: fileNotFound },
     { path: '/v1/fine_tuning/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
   ];

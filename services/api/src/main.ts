@@ -27,6 +27,10 @@ import { createRegistryClient, registryAt } from './adapters/registry-client.js'
 import { createApiMetrics } from './api-metrics.js';
 import { buildApp } from './app.js';
 import { RowChecks } from './datasets/row-checks.js';
+import { registryFiles } from './deliveries/adapter-source.js';
+import { deliveryKinds } from './deliveries/delivery-kinds.js';
+import { DeliveryRequests } from './deliveries/delivery-requests.js';
+import { startDeliveries } from './deliveries/delivery-runner.js';
 import { Preflight } from './jobs/preflight.js';
 import { PreflightThreads } from './jobs/preflight-threads.js';
 import { readSite, siteFolder } from './page-plugin.js';
@@ -102,6 +106,7 @@ if (site === null) {
 
 const address = registryAt(config.registryUrl, config.serviceSecret, dataDir);
 const registry = createRegistryClient(address);
+const kinds = deliveryKinds({ config: config.deliveries, source: registryFiles(address) });
 const app = await buildApp({
   logger,
   metrics: createApiMetrics({ jobs, generation, redis, dataDir, workerClasses: config.workerClasses }),
@@ -135,6 +140,7 @@ const app = await buildApp({
   downloadStallMs: config.http.downloadStallMs,
   generation,
   generationLimits: config.generation,
+  deliveryKinds: kinds,
   webhooks: config.webhooks,
   startedMemory: largestMemory(config.workerClasses.classes),
   dataDir,
@@ -154,6 +160,13 @@ function largestMemory(classes: readonly { memory: number }[]): number | null {
 
 const endSweeps = startSweeps({ jobs, adapters, registry, log: logger });
 const endWebhooks = startWebhookSender({ outbox: jobs.webhooks, config: config.webhooks, log: logger });
+const endDeliveries = startDeliveries({
+  store: jobs.deliveries,
+  requests: new DeliveryRequests({ store: jobs.deliveries, adapters, kinds }),
+  adapters,
+  kinds,
+  log: logger,
+});
 const endGradings = startGradingSender({ gradings: jobs.gradings, config: config.webhooks, log: logger });
 
 end = shutDownInOrder({
@@ -164,7 +177,7 @@ end = shutDownInOrder({
     await planners.close();
     await rowChecks.close();
     await endSweeps();
-    await Promise.all([endWebhooks(), endGradings()]);
+    await Promise.all([endWebhooks(), endGradings(), endDeliveries()]);
     await jobs.close();
     generation.close();
     redis.disconnect();

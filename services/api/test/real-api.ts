@@ -14,6 +14,9 @@ import { registryAt } from '../src/adapters/registry-client.js';
 import { type ApiMetricsOptions, createApiMetrics, NO_WORKER_CLASSES } from '../src/api-metrics.js';
 import { type AppDependencies, buildApp } from '../src/app.js';
 import { RowChecks } from '../src/datasets/row-checks.js';
+import { registryFiles } from '../src/deliveries/adapter-source.js';
+import { NO_DELIVERIES } from '../src/deliveries/delivery-kind.js';
+import { deliveryKinds } from '../src/deliveries/delivery-kinds.js';
 import { Preflight } from '../src/jobs/preflight.js';
 import { PreflightThreads } from '../src/jobs/preflight-threads.js';
 import { NO_WEBHOOKS } from '../src/webhooks/webhook-config.js';
@@ -96,6 +99,10 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     downloadStallMs: 60_000,
     generation,
     generationLimits: { maxTokens: 100, waitMs: 5_000, queueMs: 5_000 },
+    deliveryKinds: deliveryKinds({
+      config: NO_DELIVERIES,
+      source: registryFiles(registryAt('http://127.0.0.1:9', null, folder)),
+    }),
     webhooks: NO_WEBHOOKS,
     startedMemory: null,
     dataDir: folder,

@@ -13,6 +13,7 @@ import type { AdapterReservation } from '../access/limits.js';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { TokenPreparations } from '../datasets/token-preparations.js';
+import type { DeliveryRequests } from '../deliveries/delivery-requests.js';
 import { resultOf, type Tried, trying } from '../threads.js';
 import { checkWebhooksOf, type WebhookConfig } from '../webhooks/webhook-config.js';
 import { checkDatasets, detailsOf, type JobInputSources, JobInputs, requestHash } from './job-inputs.js';
@@ -27,6 +28,7 @@ export interface JobSubmissionOptions extends JobInputSources {
   adapterReservation: AdapterReservation;
   tracing: Tracing;
   webhooks: WebhookConfig;
+  deliveries: Pick<DeliveryRequests, 'checkOfJob'>;
   /** The memory of the largest machine that would be started if a job needed it, in bytes; null: none is. */
   startedMemory: number | null;
 }
@@ -153,8 +155,9 @@ export class JobSubmission {
     machine: () => Promise<MachineProfile | null>,
     plan: (jobs: PlannedJobs) => Promise<Tried<Result>[]>,
   ): Promise<Tried<Result>[]> {
-    const { tracing, webhooks } = this.#options;
+    const { tracing, webhooks, deliveries } = this.#options;
     checkWebhooksOf(requests[0]!, webhooks);
+    deliveries.checkOfJob(requests[0]!.deliver ?? []);
     const inputs = await JobInputs.of(requests[0]!, caller, this.#options, machine());
     const tried = requests.map((one) => trying(() => inputs.specOf(one)));
     const specs = tried.flatMap((one) => ('error' in one ? [] : [one.result]));
