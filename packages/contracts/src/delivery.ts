@@ -94,7 +94,9 @@ export const Delivery = Type.Object(
       description: 'Why it failed; while it is queued, why the last attempt failed.',
     }),
     probe: Nullable(DeliveryProbe, { description: 'Of the last attempt that came so far; null for a folder.' }),
-    replaced: Nullable(AdapterId, { description: 'The adapter that was there before, if a delivery had put it there.' }),
+    replaced: Nullable(AdapterId, {
+      description: 'The adapter that was there before, if a delivery had put it there.',
+    }),
     created_at: Type.String(),
     started_at: Nullable(Type.String()),
     ended_at: Nullable(Type.String()),

@@ -29,7 +29,7 @@ import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { createRowViews, datasetRoutes } from './datasets/dataset-routes.js';
 import type { RowChecks } from './datasets/row-checks.js';
 import { TokenPreparations } from './datasets/token-preparations.js';
-import { type DeliveryKinds } from './deliveries/delivery-kind.js';
+import type { DeliveryKinds } from './deliveries/delivery-kind.js';
 import { DeliveryRequests } from './deliveries/delivery-requests.js';
 import { deliveryIdOf, deliveryRoutes } from './deliveries/delivery-routes.js';
 import { JobContinuation } from './jobs/continue-job.js';

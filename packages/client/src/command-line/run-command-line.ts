@@ -6,6 +6,7 @@ import type { TextOutput } from '../text-output.js';
 import { ADAPTER_COMMANDS } from './adapter-commands.js';
 import { type Command, type CommandInput, type CommandOption, printableOutput } from './command.js';
 import { DATASET_COMMANDS } from './dataset-commands.js';
+import { DELIVERY_COMMANDS } from './delivery-commands.js';
 import { JOB_COMMANDS } from './job-commands.js';
 import { MODEL_COMMANDS } from './model-commands.js';
 import { PROBE_COMMAND } from './probe-command.js';
@@ -43,6 +44,7 @@ const GROUPS: readonly CommandGroup[] = [
   { heading: 'Datasets', commands: DATASET_COMMANDS },
   { heading: 'Adapters', commands: ADAPTER_COMMANDS },
   { heading: 'Text', commands: TEXT_COMMANDS },
+  { heading: 'Deliveries', commands: DELIVERY_COMMANDS },
   { heading: 'Base models', commands: MODEL_COMMANDS },
   { heading: 'Service', commands: [...MACHINE_COMMANDS, ...KEY_COMMANDS, ...WEBHOOK_COMMANDS, PROBE_COMMAND] },
 ];

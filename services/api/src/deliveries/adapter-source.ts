@@ -1,4 +1,12 @@
-import { AdapterFileList, type AdapterFile, type AdapterId, ErrorBody, type ErrorCode, ERRORS, ProductError } from '@lorasmith/contracts';
+import {
+  type AdapterFile,
+  AdapterFileList,
+  type AdapterId,
+  ERRORS,
+  ErrorBody,
+  type ErrorCode,
+  ProductError,
+} from '@lorasmith/contracts';
 import { callerHeaders, EVERYTHING, serviceSecretHeaders } from '@lorasmith/service-kit';
 import { Value } from 'typebox/value';
 import { type RegistryAddress, registryUnavailable } from '../adapters/registry-client.js';

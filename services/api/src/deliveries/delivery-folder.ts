@@ -44,11 +44,13 @@ export class DeliveryFolder {
       await mkdir(staging, { recursive: true });
       await this.#fill(staging, adapter, signal);
       await syncTree(staging);
-      await rename(staging, target);
+      await rename(staging, target).catch((error: unknown) => {
+        // Another process has copied the same files.
+        if (!isOccupied(error)) throw error;
+      });
       await syncFolder(path.dirname(target));
     } catch (error) {
-      // Another process may have copied the same files.
-      if (!isOccupied(error)) throw folderError(error);
+      throw folderError(error);
     } finally {
       await rm(staging, { recursive: true, force: true }).catch(() => {});
     }
@@ -68,7 +70,10 @@ export class DeliveryFolder {
     const folder = path.join(this.path, STAGING);
     for (const name of await readdir(folder).catch(() => [])) {
       const staged = path.join(folder, name);
-      const age = await stat(staged).then(({ mtimeMs }) => Date.now() - mtimeMs, () => 0);
+      const age = await stat(staged).then(
+        ({ mtimeMs }) => Date.now() - mtimeMs,
+        () => 0,
+      );
       if (age > STALE_MS) await rm(staged, { recursive: true, force: true }).catch(() => {});
     }
   }
@@ -83,7 +88,10 @@ export class DeliveryFolder {
         signal,
       });
       if (digesting.digest.sha256 === sha256) continue;
-      throw new ProductError('registry_unavailable', `${name} of ${id} did not arrive as it is stored. It is tried again.`);
+      throw new ProductError(
+        'registry_unavailable',
+        `${name} of ${id} did not arrive as it is stored. It is tried again.`,
+      );
     }
   }
 }
@@ -103,9 +111,11 @@ export function folderError(error: unknown): unknown {
   const code = systemErrorCode(error);
   if (error instanceof ProductError || code === undefined) return error;
   if (['ENOSPC', 'EDQUOT', 'EFBIG'].includes(code)) {
-    return new ProductError('storage_full', 'The disk of the delivery folder is full. Free some space.', { cause: error });
+    return new ProductError('storage_full', 'The disk of the delivery folder is full. Free some space.', {
+      cause: error,
+    });
   }
-  if (!['EACCES', 'EPERM', 'EROFS', 'ENOENT', 'ENOTDIR', 'EIO'].includes(code)) return error;
+  if (!['EACCES', 'EPERM', 'EROFS', 'ENOENT', 'ENOTDIR', 'EEXIST', 'EIO'].includes(code)) return error;
   const message = `The delivery folder cannot be written (${code}). Its operator must give this service access to DELIVERY_FOLDER.`;
   return new ProductError('storage_unavailable', message, { cause: error });
 }

@@ -10,6 +10,7 @@ import type { DeliveryRequests } from './delivery-requests.js';
 
 const AT_ONCE = 4;
 const POLL_MS = 1_000;
+const RENEW_MS = DELIVERY_LEASE_MS / 3;
 /** The waits before each further attempt. */
 export const DELIVERY_DELAYS_MS: readonly number[] = [5_000, 30_000, 120_000, 600_000];
 /** Errors that may go away: something cannot be reached, or a disk is full. */
@@ -25,6 +26,8 @@ export interface DeliveryRunnerOptions {
   delaysMs?: readonly number[];
   /** @defaultValue 1 s */
   pollMs?: number;
+  /** The time between two renewals of a lease, in which a cancel is noticed. @defaultValue 10 s */
+  renewMs?: number;
 }
 
 /** This process ends, or another one has the delivery. It is begun again there. */
@@ -64,7 +67,10 @@ export function startDeliveries(options: DeliveryRunnerOptions): () => Promise<v
     },
     attempt: (claimed, signal) =>
       new RunningDelivery(claimed, options).run(signal).catch((error: unknown) => {
-        log.warn({ err: error, delivery: claimed.delivery.id }, 'the state of a delivery could not be stored; it is resumed');
+        log.warn(
+          { err: error, delivery: claimed.delivery.id },
+          'the state of a delivery could not be stored; it is resumed',
+        );
       }),
   });
 }
@@ -88,7 +94,10 @@ class RunningDelivery {
   async run(ending: AbortSignal): Promise<void> {
     const leave = () => this.#stopped.abort(new LeftError('this process ends'));
     ending.addEventListener('abort', leave, { once: true });
-    const renewal = setInterval(() => void this.#renew(), DELIVERY_LEASE_MS / 3).unref();
+    // It was taken while this process began to end.
+    if (ending.aborted) leave();
+    const { renewMs = RENEW_MS } = this.#options;
+    const renewal = setInterval(() => void this.#renew(), renewMs).unref();
     try {
       await this.#attempt();
       await this.#end({ status: 'delivered', error: null });
@@ -109,7 +118,10 @@ class RunningDelivery {
       throw new ProductError('delivery_overtaken', 'A later delivery to the same place was delivered before this one.');
     }
     if (delivery.attempts > this.#delays.length + 1) {
-      throw new ProductError('internal_error', 'It was interrupted in each of its attempts. The log of the api has more.');
+      throw new ProductError(
+        'internal_error',
+        'It was interrupted in each of its attempts. The log of the api has more.',
+      );
     }
     await this.#write();
     const manifest = await readManifest(adapters, adapter);

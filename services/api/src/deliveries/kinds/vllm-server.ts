@@ -43,7 +43,10 @@ export class VllmServer {
     if (status !== 200) throw this.#refused(status, text);
     const models = modelsIn(text);
     if (models === null) {
-      throw new ProductError('delivery_refused', `${this.#url} does not list models as vLLM does. Is it the right address?`);
+      throw new ProductError(
+        'delivery_refused',
+        `${this.#url} does not list models as vLLM does. Is it the right address?`,
+      );
     }
     const found = models.find(({ id }) => id === name);
     if (found === undefined) return null;
@@ -96,7 +99,10 @@ export class VllmServer {
     if (body !== undefined) headers['content-type'] = 'application/json';
     const init = { method, headers, signal: either, redirect: 'error' as const };
     try {
-      const answer = await fetch(`${this.#url}${path}`, body === undefined ? init : { ...init, body: JSON.stringify(body) });
+      const answer = await fetch(
+        `${this.#url}${path}`,
+        body === undefined ? init : { ...init, body: JSON.stringify(body) },
+      );
       return { status: answer.status, text: await textOf(answer) };
     } catch (error) {
       signal.throwIfAborted();

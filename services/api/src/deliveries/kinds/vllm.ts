@@ -46,7 +46,8 @@ export function vllmKind({ config, folder, timeouts = VLLM_TIMEOUTS }: VllmKindO
       throw invalid('This service delivers to no server: its operator has to set DELIVERY_FOLDER.', 'kind');
     }
     if (address === null || !config.servers.includes(address)) {
-      const message = 'This service does not call this server: its operator has to add the address to DELIVERY_SERVERS.';
+      const message =
+        'This service does not call this server: its operator has to add the address to DELIVERY_SERVERS.';
       throw invalid(message, 'url');
     }
     return { address, to: folder };
@@ -118,7 +119,9 @@ class VllmDelivery {
     const { manifest, signal, keep, report } = this.#attempt;
     const served = await server.model(name, signal);
     if (served?.isBase) {
-      throw new ProductError('delivery_refused', `${name} is the base model of the server. Use another name.`, { param: 'name' });
+      throw new ProductError('delivery_refused', `${name} is the base model of the server. Use another name.`, {
+        param: 'name',
+      });
     }
     const before = this.#pathBefore(served?.root ?? null);
     const replaced = this.#adapterAt(before);
@@ -166,7 +169,9 @@ class VllmDelivery {
       if (status === 404) throw server.unreachable(`it no longer has the model ${name} that it has just loaded`, error);
       const why = error instanceof Error ? error.message : String(error);
       if (status === 0 || status >= 500) throw server.unreachable(`the probe had no answer (${why})`, error);
-      throw new ProductError('delivery_refused', `The server refused the prompts of the probe (${status}).`, { cause: error });
+      throw new ProductError('delivery_refused', `The server refused the prompts of the probe (${status}).`, {
+        cause: error,
+      });
     } finally {
       unlink();
     }
@@ -188,7 +193,8 @@ class VllmDelivery {
       else await server.load(name, before, (await server.model(name, own)) !== null, own);
     } catch (cause) {
       log.warn({ err: cause }, 'what the server had before a delivery could not be loaded again');
-      const what = before === null ? `The name ${name} could not be unloaded` : 'What it had before could not be loaded again';
+      const what =
+        before === null ? `The name ${name} could not be unloaded` : 'What it had before could not be loaded again';
       const why = `${what}: ${(cause as Error).message}`;
       return isCancelled ? new ProductError('delivery_unreachable', `It was cancelled. ${why}`) : withMore(error, why);
     }
@@ -218,7 +224,8 @@ class VllmDelivery {
 
 const VERDICTS: Readonly<Record<Exclude<ProbeResult['verdict'], 'adapter'>, string>> = {
   base: 'answers as the base model does, without it',
-  neither: 'answers neither as the adapter nor as its base model does: is it the same base model, in the same precision?',
+  neither:
+    'answers neither as the adapter nor as its base model does: is it the same base model, in the same precision?',
   undecided: 'adapter and base model are too similar on its probe to tell which of them answers',
 };
 
