@@ -56,6 +56,7 @@ const ALL_PARTS = [
   { name: 'fuzz-readers', command: npm('run', 'fuzz:readers', '--', '--seconds', '60') },
   { name: 'soak', command: npm('run', 'soak', '--', '--jobs', '60') },
   { name: 'check-loaders', command: npm('run', 'check-loaders') },
+  { name: 'check-deliveries', command: npm('run', 'check-deliveries') },
   { name: 'compose-smoke', command: npm('run', 'compose-smoke') },
   { name: 's3-smoke', command: npm('run', 's3-smoke') },
   { name: 'upgrade-check', command: npm('run', 'upgrade-check') },

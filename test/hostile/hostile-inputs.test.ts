@@ -8,6 +8,7 @@ import { brokenHttp, slowSenders } from './tables/broken-http.js';
 import { datasetUploads } from './tables/dataset-uploads.js';
 import { jsonBodies } from './tables/json-bodies.js';
 import { modelFolders } from './tables/model-folders.js';
+import { deliveries } from './tables/deliveries.js';
 import { modelPulls } from './tables/model-pulls.js';
 import { openaiRequests } from './tables/openai-requests.js';
 import { pathsAndIds } from './tables/paths-and-ids.js';
@@ -31,6 +32,7 @@ const OF_THE_SERVICES: HostileTable[] = [
   adapterTars,
   modelFolders,
   modelPulls,
+  deliveries,
   openaiRequests,
   textRequests,
 ];
