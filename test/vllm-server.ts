@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import type { AdapterManifest, ProbeCase } from '@lorasmith/contracts';
 
-/** What a server does wrong, until it is set to something else. */
+/** The faults of a server, until they are set to others. */
 export interface VllmFaults {
   /** Started without VLLM_ALLOW_RUNTIME_LORA_UPDATING: it has no routes for adapters. */
   withoutUpdating: boolean;

@@ -25,22 +25,6 @@ const JOB = {
   training: { max_steps: 8, batch_size: 8, learning_rate: 2e-3, max_seq_length: 128 },
 };
 
-await runAsCommand(async () => {
-  const signal = interruption();
-  const folder = await mkdtemp(path.join(tmpdir(), 'check-deliveries-'));
-  try {
-    await check(folder, signal);
-    console.log('\nno failure');
-    return 0;
-  } catch (error) {
-    if (!signal.aborted) throw error;
-    console.log('\nInterrupted.');
-    return 130;
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-});
-
 /** @param {string} folder @param {AbortSignal} signal */
 async function check(folder, signal) {
   const python = await pythonOf(ROOT, 'vllm', signal);
@@ -162,3 +146,19 @@ class Run {
 function wrong(what, delivery) {
   return new Error(`${what}: ${JSON.stringify(delivery)}`);
 }
+
+await runAsCommand(async () => {
+  const signal = interruption();
+  const folder = await mkdtemp(path.join(tmpdir(), 'check-deliveries-'));
+  try {
+    await check(folder, signal);
+    console.log('\nno failure');
+    return 0;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    console.log('\nInterrupted.');
+    return 130;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});

@@ -65,7 +65,7 @@ export const ENDED_DELIVERY_STATUSES: readonly DeliveryStatus[] = ['delivered', 
 
 const distance = Nullable(Type.Number(), { description: 'Null if the server returns no log-probabilities.' });
 
-/** What the server answered to the probe of the adapter. */
+/** The answer of the server to the probe of the adapter. */
 export const DeliveryProbe = Type.Object(
   {
     verdict: Type.Enum(['adapter', 'base', 'neither', 'undecided'], {

@@ -67,7 +67,7 @@ function targetOf({ vllm, folder, name, 'per-expert': perExpert }: Record<string
   return vllm === undefined ? { kind: 'folder', ...common } : { kind: 'vllm', url: vllm as string, ...common };
 }
 
-/** Where a delivery goes. */
+/** The place that a delivery goes to. */
 function placeText(to: DeliveryTarget): string {
   return printable('url' in to ? `${to.name} at ${to.url}` : `folder ${to.name}`);
 }

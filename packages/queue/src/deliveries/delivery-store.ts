@@ -57,7 +57,7 @@ export interface ClaimedDelivery {
   delivery: Delivery;
   /** Names the lease. */
   token: string;
-  /** What an earlier attempt kept, as JSON; null: nothing. */
+  /** The JSON that an earlier attempt kept; null: none. */
   state: string | null;
   /** `overtaken`: a later one to the same place has been delivered. `taken`: another key's is there. */
   verdict: 'free' | 'overtaken' | 'taken';

@@ -18,9 +18,9 @@ export const NO_DELIVERIES: DeliveryConfig = { servers: [], serverKey: null, fol
 /** An attempt to deliver an adapter. */
 export interface DeliveryAttempt {
   manifest: AdapterManifest;
-  /** What an earlier attempt kept; null: nothing. */
+  /** The state that an earlier attempt kept; null: none. */
   state: unknown;
-  /** Keeps something for a later attempt, also of another process. It is durable once the promise resolves. */
+  /** Keeps a state for a later attempt, also of another process. It is durable once the promise resolves. */
   keep(state: object): Promise<void>;
   /** Adds facts to the record of the delivery. They are written with the next change of it. */
   report(facts: Partial<Pick<Delivery, 'probe' | 'replaced'>>): void;

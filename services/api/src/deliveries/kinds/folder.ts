@@ -7,9 +7,9 @@ import { Value } from 'typebox/value';
 import { type DeliveryFolder, folderError } from '../delivery-folder.js';
 import type { DeliveryAttempt, DeliveryKind } from '../delivery-kind.js';
 
-/** Where users find the adapters, each under its name. */
+/** The folder in which users find the adapters, each under its name. */
 const NAMES = 'folders';
-/** Where their files are. */
+/** The folder of their files. */
 const FILES = 'folder-files';
 
 /**

@@ -3,11 +3,11 @@ import { linkSignals, PRODUCT_VERSION } from '@lorasmith/service-kit';
 
 /** The times for the answers of a server, in milliseconds. */
 export interface VllmTimeouts {
-  /** For the list of its models, and for unloading. */
+  /** The time for the list of its models, and for unloading. */
   answerMs: number;
-  /** For loading an adapter. */
+  /** The time for loading an adapter. */
   loadMs: number;
-  /** For all prompts of a probe together. */
+  /** The time for all prompts of a probe together. */
   probeMs: number;
 }
 

@@ -23,13 +23,13 @@ export interface VllmKindOptions {
   timeouts?: VllmTimeouts | undefined;
 }
 
-/** What a name served before an attempt changed that: the path that it was loaded from; null: nothing. */
+/** The path that a name was loaded from before an attempt changed that; null: the name did not exist. */
 const KeptState = Type.Object({ before: Nullable(Type.String()) });
 type KeptState = Static<typeof KeptState>;
 
 /** The files that vLLM reads. */
 const NAMES = [ADAPTER_FILES.config, ADAPTER_FILES.weights];
-/** Where the files for servers are. */
+/** The folder of the files for servers. */
 const FILES = 'servers';
 
 /**
