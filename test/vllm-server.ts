@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
-import type { AdapterManifest, ProbeCase } from '@lorasmith/contracts';
+import type { AdapterManifest, ProbeCase } from '../packages/contracts/src/index.js';
 
 /** The faults of a server, until they are set to others. */
 export interface VllmFaults {

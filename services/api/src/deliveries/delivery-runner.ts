@@ -145,8 +145,10 @@ class RunningDelivery {
     const { store, log } = this.#options;
     const { token } = this.#claimed;
     const { id, attempts } = this.#delivery;
-    if (error instanceof CancelledError) return await this.#end({ status: 'cancelled', error: null });
     const { reason } = this.#stopped.signal;
+    // What is broken off has an error of its own; one of ours says what could not be restored.
+    const isBrokenOff = reason instanceof CancelledError && !(error instanceof ProductError);
+    if (isBrokenOff) return await this.#end({ status: 'cancelled', error: null });
     if (error instanceof LeftError || reason instanceof LeftError) {
       const queued = { ...this.#delivery, status: 'queued' as const, attempts: attempts - 1 };
       return await store.postpone(queued, token, { delayMs: 0, counts: false });

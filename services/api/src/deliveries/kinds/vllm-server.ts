@@ -59,7 +59,7 @@ export class VllmServer {
    * @throws ProductError `delivery_unreachable`, `delivery_refused`
    */
   async load(name: string, path: string, isServed: boolean, signal: AbortSignal): Promise<void> {
-    // Where nothing is replaced, the flag is left out: vLLM 0.32 would read the files again for each step of its answers.
+    // vLLM 0.32 keeps the flag, and then reads the files again for each step of an answer: only where something is replaced.
     const body = { lora_name: name, lora_path: path, ...(isServed ? { load_inplace: true } : {}) };
     const { status, text } = await this.#call('POST', '/v1/load_lora_adapter', body, this.#timeouts.loadMs, signal);
     if (status !== 200) throw this.#refused(status, text);
