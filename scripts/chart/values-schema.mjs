@@ -141,7 +141,8 @@ export function valuesSchema(services, { settingsOf }) {
           existingClaim: {
             type: 'string',
             ...NAME_OR_NONE,
-            description: 'A claim for `DELIVERY_FOLDER`, which these pods can write and your servers can read. Empty: none.',
+            description:
+              'A claim for `DELIVERY_FOLDER`, which these pods can write and your servers can read. Empty: none.',
           },
           serverKeySecret: secret('`DELIVERY_SERVER_KEY`:'),
         }),

@@ -132,7 +132,13 @@ class Run {
     const answer = await fetch(`${url}/v1/completions`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ model: NAME, prompt: 'The date is', max_tokens: TOKENS, ignore_eos: true, temperature: 0 }),
+      body: JSON.stringify({
+        model: NAME,
+        prompt: 'The date is',
+        max_tokens: TOKENS,
+        ignore_eos: true,
+        temperature: 0,
+      }),
       signal,
     });
     if (!answer.ok) throw new Error(`${what}: the server answers ${answer.status}`);

@@ -6,9 +6,9 @@ import { type HostileStack, stagings, startHostileStack, treeOutsideData } from 
 import { adapterTars } from './tables/adapter-tars.js';
 import { brokenHttp, slowSenders } from './tables/broken-http.js';
 import { datasetUploads } from './tables/dataset-uploads.js';
+import { deliveries } from './tables/deliveries.js';
 import { jsonBodies } from './tables/json-bodies.js';
 import { modelFolders } from './tables/model-folders.js';
-import { deliveries } from './tables/deliveries.js';
 import { modelPulls } from './tables/model-pulls.js';
 import { openaiRequests } from './tables/openai-requests.js';
 import { pathsAndIds } from './tables/paths-and-ids.js';

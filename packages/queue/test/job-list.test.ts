@@ -207,7 +207,7 @@ describe('details', () => {
     await store.requestCancel(unnamed);
     const sent = [await store.webhooks.claim(60_000), await store.webhooks.claim(60_000)];
     const names = sent.map((message) => {
-      const { id: job, name, metadata } = message?.body.data as JobWebhookBody['data'];
+      const { id: job, name, metadata } = message!.body.data as JobWebhookBody['data'];
       return [job, name, metadata];
     });
     expect(new Map(names.map(([job, ...rest]) => [job, rest]))).toEqual(

@@ -2,15 +2,7 @@ import path from 'node:path';
 import { probeServer } from '../../../packages/client/dist/index.js';
 import { DEMO_MODEL_NAME } from '../../../scripts/setup/demo-model.mjs';
 import { ROOT_DIR } from '../../../scripts/setup/locations.mjs';
-import {
-  BFLOAT16,
-  baseGguf,
-  downloadFolders,
-  FLOAT32,
-  manyAnswersOf,
-  ownAnswers,
-  TOKENS,
-} from './answers.mjs';
+import { BFLOAT16, baseGguf, downloadFolders, FLOAT32, manyAnswersOf, ownAnswers, TOKENS } from './answers.mjs';
 import { llamaServer, vllmServer } from './servers.mjs';
 
 const PROMPTS = ['On 3 May 2019, the', 'Write the date in ISO format: May the thirtieth, 1900', 'Once upon a time'];

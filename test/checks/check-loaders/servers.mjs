@@ -49,7 +49,11 @@ export async function vllmServer(python, { model, adapter, name, port, updates =
  */
 async function server(name, command, program, signal, addressIn, env = {}) {
   signal.throwIfAborted();
-  const child = spawn(command, program, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, env: { ...PEER_ENVIRONMENT, ...env } });
+  const child = spawn(command, program, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+    env: { ...PEER_ENVIRONMENT, ...env },
+  });
   /** @type {string[]} */
   const tail = [];
   const exited = new Promise((resolve) => {

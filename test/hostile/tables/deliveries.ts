@@ -59,7 +59,10 @@ const cases: HostileCase[] = [
   post('a folder, where there is none', { kind: 'folder', name: 'dates' }, NOWHERE),
   inJob('no list', vllm),
   inJob('an empty list', []),
-  inJob('nine of them', Array.from({ length: 9 }, (_, i) => ({ kind: 'folder', name: `f${i}` }))),
+  inJob(
+    'nine of them',
+    Array.from({ length: 9 }, (_, i) => ({ kind: 'folder', name: `f${i}` })),
+  ),
   inJob('one with a secret', [{ ...vllm, token: 'x' }]),
   inJob('a server that is not listed', [vllm], '422 invalid_job'),
   ...['..%2f..%2fsecret.txt', '__proto__', `dl_${'0'.repeat(25)}`, 'x'.repeat(200)].map(

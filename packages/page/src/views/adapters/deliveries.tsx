@@ -45,9 +45,7 @@ function DeliveryForm({ onDeliver, isBusy }: { onDeliver: (to: DeliveryTarget) =
   const [url, setUrl] = useState('');
   const [name, setName] = useState('');
   const target = (): DeliveryTarget =>
-    url.trim() === ''
-      ? { kind: 'folder', name: name.trim() }
-      : { kind: 'vllm', url: url.trim(), name: name.trim() };
+    url.trim() === '' ? { kind: 'folder', name: name.trim() } : { kind: 'vllm', url: url.trim(), name: name.trim() };
   return (
     <form
       class="narrow"
