@@ -24,6 +24,7 @@ const JOB = {
   lora: { r: 8, alpha: 16, target_modules: 'all-linear' },
   training: { max_steps: 8, batch_size: 8, learning_rate: 2e-3, max_seq_length: 128 },
 };
+const SHORT = { training: { ...JOB.training, max_steps: 3 } };
 
 /** @param {string} folder @param {AbortSignal} signal */
 async function check(folder, signal) {
@@ -34,25 +35,29 @@ async function check(folder, signal) {
   const port = await availablePort('127.0.0.1', 0, 'the port of vLLM');
   const url = `http://127.0.0.1:${port}`;
   const deliveries = { DELIVERY_SERVERS: url, DELIVERY_FOLDER: path.join(folder, 'deliveries') };
-  const stack = await startStack({
-    dataDir: path.join(folder, 'data'),
-    modelsDir,
-    env: { ...process.env, ...deliveries },
-    signal,
-  });
   const start = () =>
     vllmServer(python, { model: path.join(modelsDir, DEMO_MODEL_NAME), name: NAME, port, updates: true }, signal);
+  // Both start slowly, at the same time.
+  const starting = start();
+  starting.catch(() => {});
+  const dataDir = path.join(folder, 'data');
+  const stack = await startStack({ dataDir, modelsDir, env: { ...process.env, ...deliveries }, signal });
   let server;
   try {
     const client = createClient({ baseUrl: stack.apiUrl });
     while ((await client.machines({ signal })).length === 0) await setTimeout(500, undefined, { signal });
-    server = await start();
+    server = await starting;
     const run = new Run({ client, url, signal });
     await run.uploadRows();
     const one = await run.delivered('a job with deliver', { ...JOB, training: { ...JOB.training, seed: 1 } }, null);
     const two = await run.delivered('replaced in place', { ...JOB, training: { ...JOB.training, seed: 2 } }, one);
-    await run.refused('another base model', { ...JOB, base_model: OTHER_MODEL }, 'delivery_not_verified', two);
-    await run.refused('rank above 16', { ...JOB, lora: { ...JOB.lora, r: 32 } }, 'delivery_refused', two);
+    await run.refused(
+      'another base model',
+      { ...JOB, ...SHORT, base_model: OTHER_MODEL },
+      'delivery_not_verified',
+      two,
+    );
+    await run.refused('rank above 16', { ...JOB, ...SHORT, lora: { ...JOB.lora, r: 32 } }, 'delivery_refused', two);
     await server.stop();
     server = await start();
     await run.again('after a restart of the server', two);
@@ -68,7 +73,11 @@ async function makeOtherModel(modelsDir) {
   await cp(path.join(modelsDir, DEMO_MODEL_NAME), other, { recursive: true });
   const file = path.join(other, 'config.json');
   const config = JSON.parse(await readFile(file, 'utf8'));
-  await writeFile(file, JSON.stringify({ ...config, rope_theta: 500 }));
+  const rope_theta = 50;
+  await writeFile(
+    file,
+    JSON.stringify({ ...config, rope_theta, rope_parameters: { ...config.rope_parameters, rope_theta } }),
+  );
 }
 
 class Run {
