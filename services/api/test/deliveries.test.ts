@@ -12,7 +12,7 @@ import type { DeliveryKinds } from '../src/deliveries/delivery-kind.js';
 import { deliveryKinds } from '../src/deliveries/delivery-kinds.js';
 import { DeliveryRequests } from '../src/deliveries/delivery-requests.js';
 import { type DeliveryRunnerOptions, startDeliveries } from '../src/deliveries/delivery-runner.js';
-import { type RealApi, startRealApi } from './real-api.js';
+import { promptRows, type RealApi, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';
 
 // The routes and the runner with a real Redis, a real registry and its files, and a server that behaves as vLLM does.
@@ -392,6 +392,39 @@ test('the base model of the server is not replaced', async () => {
   const failed = await deliver(ONE, toServer({ name: VllmServer.BASE }));
   expect(failed).toMatchObject({ status: 'failed', error: { code: 'delivery_refused' } });
   expect(failed.error!.message).toContain('is the base model');
+});
+
+test('a job keeps where it is delivered to; what could not be delivered is refused before it is queued', async () => {
+  const headers = { 'content-type': 'application/x-ndjson' };
+  const rows = await api.app.inject({ method: 'POST', url: '/datasets', headers, payload: promptRows(8) });
+  const job = { base_model: 'tiny-llama', dataset: rows.json().id };
+  const post = async (url: string, payload: object) => {
+    const answer = await api.app.inject({ method: 'POST', url, payload });
+    return { status: answer.statusCode, body: answer.json() };
+  };
+  const to = [toServer(), { kind: 'folder', name: 'of-a-job' }];
+  const accepted = await post('/jobs', { ...job, deliver: to });
+  expect([accepted.status, accepted.body.deliver]).toEqual([202, to.map((one) => ({ layout: 'peft', ...one }))]);
+  // Its adapter is published, and a worker reports that.
+  const start = await api.jobs.attempts.start(accepted.body.id, 'worker');
+  if (start.outcome !== 'started') throw new Error('the job did not start');
+  await api.jobs.attempts.succeed(start.attempt, ONE, 3);
+  const ofJob = async () =>
+    (await inject('GET', `/adapters/${ONE}/deliveries`)).body.data.filter((one) => one.job === accepted.body.id);
+  await expect.poll(async () => (await ofJob()).map(({ status }) => status)).toEqual(['delivered', 'delivered']);
+  for (const [url, body, code, param] of [
+    ['/jobs', { ...job, deliver: [toServer({ url: 'http://10.0.0.1' })] }, 'invalid_job', 'deliver.0.url'],
+    ['/jobs?dry_run=true', { ...job, deliver: [toServer(), toServer()] }, 'invalid_job', 'deliver.1'],
+    [
+      '/sweeps',
+      { job: { ...job, deliver: to }, space: { 'lora.r': { values: [2, 4] } } },
+      'invalid_sweep',
+      'job.deliver',
+    ],
+  ] as const) {
+    const refused = await post(url, body);
+    expect([refused.status, refused.body.error]).toMatchObject([422, { code, param }]);
+  }
 });
 
 test('a service without settings delivers nothing, and says what to set', async () => {

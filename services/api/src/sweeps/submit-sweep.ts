@@ -92,8 +92,8 @@ export class SweepSubmission {
     request: SweepRequest,
     plan: (jobs: readonly JobRequest[]) => Promise<Tried<Result>[]>,
   ): Promise<TriedVariant<Result>[]> {
-    metricOf(request);
     checkNoDeliveries(request);
+    metricOf(request);
     const variants = variantsOf(request);
     // Its message may go elsewhere than those of its jobs.
     checkWebhooksOf({ webhook: request.webhook ?? null }, this.#options.webhooks);
