@@ -366,7 +366,7 @@ export const API_SETTINGS = {
           'The vLLM servers to which adapters may be delivered, as `http://host:port,…`. They receive files and `DELIVERY_SERVER_KEY`, so ' +
           'list only servers of yours. Empty: none. Needs `DELIVERY_FOLDER`.',
       }),
-      (text) => (text === '' ? [] : text.split(',').map((url) => url.replace(/\/$/, ''))),
+      (text) => (text === '' ? [] : text.split(',')),
     ),
     serverKey: optionalSetting(
       setting({

@@ -1,5 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
-import { cp, mkdir, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, readlink, rm, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { AdapterManifest, Delivery, DeliveryTarget, ErrorBody, ProbeCase } from '@lorasmith/contracts';
 import { createLogger } from '@lorasmith/service-kit';
@@ -71,7 +71,7 @@ beforeAll(async () => {
   vllm = await new VllmServer().start();
   folder = path.join(places.folder, 'deliveries');
   const options = {
-    config: { servers: [vllm.url], serverKey: KEY, folder, folderOnServer: null },
+    config: { servers: [`${vllm.url.replace('http', 'HTTP')}/`], serverKey: KEY, folder, folderOnServer: null },
     source: registryFiles(started.address),
   };
   const kinds = deliveryKinds(options);
@@ -339,6 +339,17 @@ test('a folder has the adapter under its name, and then the one that replaces it
   expect((await deliver(IMPORTED, to)).status).toBe('delivered');
 });
 
+test('what a process that died has staged is removed a day later', async () => {
+  const staging = path.join(folder, '.staging');
+  const [old, fresh] = [path.join(staging, 'old'), path.join(staging, 'fresh')];
+  for (const one of [old, fresh]) await mkdir(one, { recursive: true });
+  const longAgo = new Date(Date.now() - 48 * 3_600_000);
+  await utimes(old, longAgo, longAgo);
+  expect((await deliver(ONE, { kind: 'folder', name: 'swept' })).status).toBe('delivered');
+  expect(await readdir(staging)).toEqual(['fresh']);
+  await rm(fresh, { recursive: true });
+});
+
 test('a folder that no delivery has made is left as it is', async () => {
   const own = path.join(folder, 'folders/own');
   await mkdir(own, { recursive: true });
@@ -370,6 +381,12 @@ test.each<[string, string, () => DeliveryTarget, object]>([
     'an address with a password',
     ONE,
     () => toServer({ url: vllm.url.replace('//', '//a:b@') }),
+    { code: 'invalid_delivery', param: 'url' },
+  ],
+  [
+    'an address that the settings have, with a path',
+    ONE,
+    () => toServer({ url: `${vllm.url}/admin` }),
     { code: 'invalid_delivery', param: 'url' },
   ],
   ['no address', ONE, () => toServer({ url: 'no address at all' }), { code: 'invalid_delivery', param: 'url' }],

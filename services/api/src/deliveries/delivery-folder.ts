@@ -37,6 +37,7 @@ export class DeliveryFolder {
   async copy(adapter: CopiedAdapter, place: string, signal: AbortSignal): Promise<void> {
     const target = path.join(this.path, place);
     if (await isFolder(target)) return;
+    await this.#sweep();
     const staging = path.join(this.path, STAGING, randomBytes(8).toString('hex'));
     try {
       await mkdir(path.dirname(target), { recursive: true });
@@ -66,7 +67,7 @@ export class DeliveryFolder {
   }
 
   /** Removes what processes that died have left unfinished. */
-  async sweep(): Promise<void> {
+  async #sweep(): Promise<void> {
     const folder = path.join(this.path, STAGING);
     for (const name of await readdir(folder).catch(() => [])) {
       const staged = path.join(folder, name);

@@ -3,7 +3,7 @@ import type { FastifyBaseLogger } from 'fastify';
 
 /** The operator's settings of deliveries. */
 export interface DeliveryConfig {
-  /** The addresses of the vLLM servers that may be called, each without a slash at its end; empty: none. */
+  /** The addresses of the vLLM servers that may be called; empty: none. */
   servers: readonly string[];
   /** Sent to these servers as `Authorization: Bearer …`; null: nothing is. */
   serverKey: string | null;

@@ -40,12 +40,13 @@ const FILES = 'servers';
  * before stay until the next delivery: requests that began with it still read them.
  */
 export function vllmKind({ config, folder, timeouts = VLLM_TIMEOUTS }: VllmKindOptions): DeliveryKind<VllmTarget> {
+  const servers = config.servers.map(addressOf);
   const check = ({ url }: VllmTarget): { address: string; to: DeliveryFolder } => {
     const address = addressOf(url);
     if (folder === null) {
       throw invalid('This service delivers to no server: its operator has to set DELIVERY_FOLDER.', 'kind');
     }
-    if (address === null || !config.servers.includes(address)) {
+    if (address === null || !servers.includes(address)) {
       const message =
         'This service does not call this server: its operator has to add the address to DELIVERY_SERVERS.';
       throw invalid(message, 'url');
@@ -66,8 +67,8 @@ export function vllmKind({ config, folder, timeouts = VLLM_TIMEOUTS }: VllmKindO
   };
 }
 
-/** The address as the settings have it; null for none. `/v1` at its end may be there or not. */
-export function addressOf(url: string): string | null {
+/** An address in one form: without a slash or `/v1` at its end, a usual port, or capitals in its host; null for none. */
+function addressOf(url: string): string | null {
   if (!URL.canParse(url)) return null;
   const { protocol, origin, pathname, username, password, search, hash } = new URL(url);
   if (!['http:', 'https:'].includes(protocol) || `${username}${password}${search}${hash}` !== '') return null;
