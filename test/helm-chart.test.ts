@@ -58,6 +58,7 @@ test('every variable that the chart sets is a setting of a service', async () =>
   // A setting that the chart makes itself would otherwise have two values.
   expect(named.filter((name) => variables.has(name) && !OWN_VARIABLES.includes(name))).toEqual([
     'WEBHOOK_SECRET',
+    'DELIVERY_SERVER_KEY',
     'HF_TOKEN',
   ]);
 });

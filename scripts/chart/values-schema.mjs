@@ -10,6 +10,7 @@ export const OWN_VARIABLES = [
   ...['DATA_DIR', 'MODELS_DIR', 'SHUTDOWN_TIMEOUT_MS', 'REDIS_URL', 'REDIS_CA_FILE'],
   ...['STORE', 'S3_BUCKET', 'S3_ENDPOINT', 'S3_REGION', 'S3_PREFIX', 'S3_FORCE_PATH_STYLE'],
   ...['API_HOST', 'API_PORT', 'API_PUBLISHED_HOST', 'REGISTRY_URL', 'REGISTRY_HOST', 'REGISTRY_PORT', 'SERVICE_SECRET'],
+  ...['DELIVERY_FOLDER'],
   ...[
     'WORKER_CLASSES',
     'WORKER_CLASS_SECONDS',
@@ -136,6 +137,15 @@ export function valuesSchema(services, { settingsOf }) {
         replicas: integer('Pods of the api. Limits of open streams and of planning apply to each.', 0, 100),
         settings: settingsOfService('api'),
         webhookSecret: secret('`WEBHOOK_SECRET`:'),
+        deliveries: object('', {
+          existingClaim: {
+            type: 'string',
+            ...NAME_OR_NONE,
+            description:
+              'A claim for `DELIVERY_FOLDER`, which these pods can write and your servers can read. Empty: none.',
+          },
+          serverKeySecret: secret('`DELIVERY_SERVER_KEY`:'),
+        }),
         shutdownSeconds,
         service: object('', {
           type: { enum: ['ClusterIP', 'NodePort', 'LoadBalancer'], description: 'Type of the Service of the api.' },

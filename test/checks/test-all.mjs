@@ -57,6 +57,7 @@ const ALL_PARTS = [
   { name: 'soak', command: npm('run', 'soak', '--', '--jobs', '60') },
   { name: 'check-loaders', command: npm('run', 'check-loaders') },
   { name: 'check-ollama', command: npm('run', 'check-ollama') },
+  { name: 'check-deliveries', command: npm('run', 'check-deliveries') },
   { name: 'compose-smoke', command: npm('run', 'compose-smoke') },
   { name: 's3-smoke', command: npm('run', 's3-smoke') },
   { name: 'upgrade-check', command: npm('run', 'upgrade-check') },

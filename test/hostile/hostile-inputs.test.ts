@@ -6,6 +6,7 @@ import { type HostileStack, stagings, startHostileStack, treeOutsideData } from 
 import { adapterTars } from './tables/adapter-tars.js';
 import { brokenHttp, slowSenders } from './tables/broken-http.js';
 import { datasetUploads } from './tables/dataset-uploads.js';
+import { deliveries } from './tables/deliveries.js';
 import { jsonBodies } from './tables/json-bodies.js';
 import { modelFolders } from './tables/model-folders.js';
 import { modelPulls } from './tables/model-pulls.js';
@@ -33,6 +34,7 @@ const OF_THE_SERVICES: HostileTable[] = [
   modelFolders,
   modelPulls,
   openaiImports,
+  deliveries,
   openaiRequests,
   textRequests,
 ];

@@ -15,6 +15,8 @@ import {
   type DatasetRowPage,
   type DatasetRowsQuery,
   type DatasetTokens,
+  type Delivery,
+  type DeliveryTarget,
   type DetailsChange,
   ENDED_PULL_STATUSES,
   ENDED_STATUSES,
@@ -116,6 +118,7 @@ interface WaitOptions<Value> extends CallOptions {
 
 export type WaitForPullOptions = WaitOptions<ModelPull>;
 export type WaitForSweepOptions = WaitOptions<Sweep>;
+export type WaitForDeliveryOptions = WaitOptions<Delivery>;
 
 /** Longer than the api takes to plan a job with the largest dataset that it accepts. */
 const PLANNING_TIMEOUT_MS = 4 * 3_600_000;
@@ -319,6 +322,29 @@ function adapterCalls(calls: Calls) {
     ): Promise<DownloadStream> =>
       streamDownload(calls.transport, { path: `/adapters/${encodeURIComponent(id)}`, query: { ...query } }, signal),
     deleteAdapter: (id: string, call: CallOptions = {}) => calls.remove(`/adapters/${encodeURIComponent(id)}`, call),
+
+    /** Has an adapter delivered: to a server that runs, or into a folder. */
+    deliver: (id: string, to: DeliveryTarget, { signal }: CallOptions = {}) =>
+      calls.json<Delivery>({
+        method: 'POST',
+        path: `/adapters/${encodeURIComponent(id)}/deliveries`,
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(to),
+        signal,
+      }),
+    /** The deliveries of an adapter, newest first. */
+    deliveries: async (id: string, call: CallOptions = {}) =>
+      (await calls.get<{ data: Delivery[] }>(`/adapters/${encodeURIComponent(id)}/deliveries`, call)).data,
+    getDelivery: (id: string, call: CallOptions = {}) =>
+      calls.get<Delivery>(`/deliveries/${encodeURIComponent(id)}`, call),
+    /** Returns the delivery: it has ended, or ends once its process has restored what was there before. */
+    cancelDelivery: (id: string, { signal }: CallOptions = {}) =>
+      calls.json<Delivery>({ method: 'POST', path: `/deliveries/${encodeURIComponent(id)}/cancel`, signal }),
+    /** Asks again and again until the delivery ends, and returns it. It may have failed: check its `status`. */
+    async waitForDelivery(id: string, options: WaitForDeliveryOptions = {}): Promise<Delivery> {
+      const path = `/deliveries/${encodeURIComponent(id)}`;
+      return await calls.waitUntil(path, ({ ended_at: ended }) => ended !== null, options);
+    },
   };
 }
 

@@ -243,6 +243,31 @@ export const ERRORS = {
     status: 500,
     meaning: "The process that checks an imported adapter died. Try again; the registry's log has its last lines.",
   },
+  // deliveries
+  delivery_not_found: { status: 404, meaning: 'There is no such delivery.' },
+  invalid_delivery: {
+    status: 422,
+    meaning:
+      'The adapter cannot be delivered there: the settings of the service do not allow this server or have no folder, or the adapter has no probe that could show what a server answers with. The message says which.',
+  },
+  delivery_refused: {
+    status: 422,
+    meaning:
+      'The server refused to load the adapter, or does not allow that while it runs; the message has its words. What it served before is as it was. Correct the server, and deliver again.',
+  },
+  delivery_not_verified: {
+    status: 422,
+    meaning:
+      'The server loaded the adapter, but does not answer with its numbers: it serves another base model, for example. What it served before was loaded again, unless the message says otherwise.',
+  },
+  delivery_unreachable: {
+    status: 503,
+    meaning: 'The server did not answer, in any of several attempts over some minutes. Start it, and deliver again.',
+  },
+  delivery_overtaken: {
+    status: 409,
+    meaning: 'A later delivery to the same place was delivered first, so this one changed nothing.',
+  },
   // while generating text
   context_length_exceeded: {
     status: 400,

@@ -3,6 +3,7 @@ export * from './alias.js';
 export * from './checkpoint.js';
 export * from './completion.js';
 export * from './dataset.js';
+export * from './delivery.js';
 export * from './details.js';
 export * from './error.js';
 export * from './event.js';

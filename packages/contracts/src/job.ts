@@ -1,6 +1,7 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { AdapterReference } from './alias.js';
 import { CheckpointReference } from './checkpoint.js';
+import { JobDeliveries } from './delivery.js';
 import { initialDetails, MAX_NAME_CHARACTERS, ownDetails } from './details.js';
 import { Fault } from './error.js';
 import { GROUP_BATCH } from './group-relative.js';
@@ -331,6 +332,7 @@ const jobSpecFields = {
   name: jobName,
   metadata: jobMetadata,
   webhook,
+  deliver: Type.Optional(JobDeliveries),
 };
 
 const TrainingRequest = Type.Partial(
@@ -374,6 +376,7 @@ export const JobRequest = Type.Object(
     metadata: Type.Optional(jobMetadata),
     ...initialDetails,
     webhook: Type.Optional(webhook),
+    deliver: Type.Optional(JobDeliveries),
   } satisfies Record<keyof typeof jobSpecFields | keyof typeof initialDetails, TSchema>,
   {
     $id: 'JobRequest',
@@ -413,6 +416,7 @@ const NOT_IN_IDENTITY = [
   'name',
   'metadata',
   'webhook',
+  'deliver',
 ] as const satisfies (keyof JobSpec)[];
 
 type TrainedSettings = Omit<JobSpec, (typeof NOT_IN_IDENTITY)[number] | 'validation'> & {

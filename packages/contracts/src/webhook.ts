@@ -1,15 +1,20 @@
 import { type Static, Type } from 'typebox';
+import { Delivery } from './delivery.js';
 import { JobFailure, JobStatus } from './job.js';
 import { AdapterId, closed, DatasetId, JobId, ModelName, Nullable, SweepId } from './schema-parts.js';
 import { SweepStatus } from './sweep.js';
 
 export const JOB_WEBHOOK_TYPES = ['job.succeeded', 'job.failed', 'job.cancelled'] as const;
 export const SWEEP_WEBHOOK_TYPES = ['sweep.succeeded', 'sweep.failed', 'sweep.cancelled'] as const;
-export type WebhookType = (typeof JOB_WEBHOOK_TYPES)[number] | (typeof SWEEP_WEBHOOK_TYPES)[number];
+export const DELIVERY_WEBHOOK_TYPES = ['delivery.delivered', 'delivery.failed', 'delivery.cancelled'] as const;
+export type WebhookType =
+  | (typeof JOB_WEBHOOK_TYPES)[number]
+  | (typeof SWEEP_WEBHOOK_TYPES)[number]
+  | (typeof DELIVERY_WEBHOOK_TYPES)[number];
 
 /** The time of every message. */
-const timestamp = Type.String({ description: 'When the job or the sweep ended: RFC 3339, UTC.' });
-/** The fields that the data of every message has. */
+const timestamp = Type.String({ description: 'When the job, the sweep or the delivery ended: RFC 3339, UTC.' });
+/** The fields that the data of jobs and sweeps have in common. */
 const common = {
   base_model: ModelName,
   dataset: DatasetId,
@@ -61,8 +66,15 @@ export const SweepWebhookBody = Type.Object(
 );
 export type SweepWebhookBody = Static<typeof SweepWebhookBody>;
 
+/** The end of a delivery. It is sent to the webhook of its job, if it has one, and to that in the settings. */
+export const DeliveryWebhookBody = Type.Object(
+  { type: Type.Enum([...DELIVERY_WEBHOOK_TYPES]), timestamp, data: Delivery },
+  { $id: 'DeliveryWebhookBody', ...closed },
+);
+export type DeliveryWebhookBody = Static<typeof DeliveryWebhookBody>;
+
 /** The body of a webhook, in the form that Standard Webhooks recommends. */
-export const WebhookBody = Type.Union([JobWebhookBody, SweepWebhookBody], { $id: 'WebhookBody' });
+export const WebhookBody = Type.Union([JobWebhookBody, SweepWebhookBody, DeliveryWebhookBody], { $id: 'WebhookBody' });
 export type WebhookBody = Static<typeof WebhookBody>;
 
 /** Answer of `GET /webhook-secret`. */

@@ -1,3 +1,12 @@
+export {
+  type ClaimedDelivery,
+  DELIVERY_LEASE_MS,
+  type DeliveriesOfJob,
+  type DeliveryStore,
+  deliveryNotFound,
+  type NewDelivery,
+  takenByOther,
+} from './deliveries/delivery-store.js';
 export type { ReadEventsOptions } from './events/event-stream.js';
 export type { ChunkWriter } from './generation/chunk-writer.js';
 export { type AskOptions, createGenerationClient, type GenerationClient } from './generation/generation-client.js';

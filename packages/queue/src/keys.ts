@@ -87,6 +87,20 @@ export interface JobKeys {
   gradingChannel: string;
   /** Channel that receives the id of a grading when it has an outcome. */
   gradedChannel: string;
+  /** Hash: everything about deliveries. See `deliveries.lua`. */
+  deliveries: string;
+  /** Sorted set by when they are due, in milliseconds: the unfinished deliveries. */
+  deliveriesDue: string;
+  /** Hash by digest of a place: the delivery to it that was taken. */
+  deliveriesActive: string;
+  /** Hash by digest of a place: the delivery that is there now. */
+  deliveriesCurrent: string;
+  /** Sorted set by sequence number: every delivery. */
+  deliveriesAll: string;
+  /** Sorted set by name: every delivery as `adapter:sequence:id`. */
+  deliveriesByAdapter: string;
+  /** Hash by job that has succeeded: its deliveries that are still to be created, as JSON. */
+  jobDeliveries: string;
   /** Channel that receives the id of a job or a sweep when it has a new event. */
   eventChannel: string;
   /** Hash by worker name: the measured profiles of the workers' machines. */
@@ -141,6 +155,13 @@ export function jobKeys(prefix: string): JobKeys {
     gradingOutcome: (id) => `${prefix}gradings:outcome:${id}`,
     gradingChannel: `${prefix}gradings:new`,
     gradedChannel: `${prefix}gradings:graded`,
+    deliveries: `${prefix}deliveries`,
+    deliveriesDue: `${prefix}deliveries:due`,
+    deliveriesActive: `${prefix}deliveries:active`,
+    deliveriesCurrent: `${prefix}deliveries:current`,
+    deliveriesAll: `${prefix}deliveries:all`,
+    deliveriesByAdapter: `${prefix}deliveries:by-adapter`,
+    jobDeliveries: `${prefix}jobs:deliveries`,
     eventChannel: `${prefix}job-events`,
     machines: `${prefix}machines`,
     queuePrefix: `${prefix}queue`,

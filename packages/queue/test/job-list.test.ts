@@ -1,4 +1,11 @@
-import { type DetailsChange, type JobId, type KeyId, newIdentifier, ProductError } from '@lorasmith/contracts';
+import {
+  type DetailsChange,
+  type JobId,
+  type JobWebhookBody,
+  type KeyId,
+  newIdentifier,
+  ProductError,
+} from '@lorasmith/contracts';
 import { describe, expect, test } from 'vitest';
 import { type JobStore, jobKeys } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
@@ -199,7 +206,10 @@ describe('details', () => {
     const unnamed = await create({ webhook });
     await store.requestCancel(unnamed);
     const sent = [await store.webhooks.claim(60_000), await store.webhooks.claim(60_000)];
-    const names = sent.map((message) => [message?.body.data.id, message?.body.data.name, message?.body.data.metadata]);
+    const names = sent.map((message) => {
+      const { id: job, name, metadata } = message!.body.data as JobWebhookBody['data'];
+      return [job, name, metadata];
+    });
     expect(new Map(names.map(([job, ...rest]) => [job, rest]))).toEqual(
       new Map([
         [id, ['after', { a: 'b' }]],

@@ -3,7 +3,7 @@ import type { ModelSource, PullStore } from '@lorasmith/base-models';
 import type { ChildProgram } from '@lorasmith/child-processes';
 import type { Owner } from '@lorasmith/contracts';
 import type { ExampleStore } from '@lorasmith/planning';
-import type { GenerationClient, JobStore } from '@lorasmith/queue';
+import { deliveryNotFound, type GenerationClient, type JobStore } from '@lorasmith/queue';
 import {
   createHttpApp,
   type HttpApp,
@@ -32,6 +32,9 @@ import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { createRowViews, datasetRoutes } from './datasets/dataset-routes.js';
 import type { RowChecks } from './datasets/row-checks.js';
 import { TokenPreparations } from './datasets/token-preparations.js';
+import type { DeliveryKinds } from './deliveries/delivery-kind.js';
+import { DeliveryRequests } from './deliveries/delivery-requests.js';
+import { deliveryIdOf, deliveryRoutes } from './deliveries/delivery-routes.js';
 import type { Judges } from './grading/judges.js';
 import { openaiImportRoutes } from './imports/openai-import-routes.js';
 import { JobContinuation } from './jobs/continue-job.js';
@@ -87,6 +90,8 @@ export interface AppDependencies {
   generation: GenerationClient;
   /** Bounds of requests for text. */
   generationLimits: GenerationLimits & { waitMs: number; queueMs: number };
+  /** The ways in which adapters are delivered. */
+  deliveryKinds: DeliveryKinds;
   /** The settings of webhooks. */
   webhooks: WebhookConfig;
   /** The models that score answers. */
@@ -136,6 +141,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   await registerAdapterRoutes(app, dependencies, parts);
   const { baseModels, pulls } = dependencies;
   await app.register(modelRoutes, { baseModels, pulls });
+  await app.register(deliveryRoutes, { store: dependencies.jobs.deliveries, requests: parts.deliveries });
   const { machines, queue } = dependencies.jobs;
   await app.register(serviceRoutes, { machines, queue, webhooks: dependencies.webhooks });
   return app;
@@ -169,6 +175,7 @@ function createParts(dependencies: AppDependencies) {
     examples,
     log: dependencies.logger,
   });
+  const deliveries = new DeliveryRequests({ store: jobs.deliveries, adapters, kinds: dependencies.deliveryKinds });
   const submission = new JobSubmission({
     jobs,
     catalog,
@@ -181,6 +188,7 @@ function createParts(dependencies: AppDependencies) {
     tracing,
     webhooks,
     judges,
+    deliveries,
     startedMemory,
   });
   const views = createRowViews({ catalog, baseModels, preflight, preparations });
@@ -188,6 +196,7 @@ function createParts(dependencies: AppDependencies) {
   const losses = new HeldOutLoss({ catalog, views, generation, waitMs: generationLimits.waitMs });
   return {
     registry,
+    deliveries,
     catalog,
     adapterQuota,
     preparations,
@@ -220,6 +229,7 @@ function ownedThings({ jobs }: AppDependencies, { catalog }: Parts): OwnedThings
     { path: '/datasets/:id', ownerOf: (id) => catalog.ownerOf(id), notFound: datasetNotFound },
     { path: '/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
     { path: '/sweeps/:id', ownerOf: (id) => jobs.sweeps.ownerOf(sweepIdOf(id)), notFound: sweepNotFound },
+    { path: '/deliveries/:id', ownerOf: (id) => jobs.deliveries.ownerOf(deliveryIdOf(id)), notFound: deliveryNotFound },
     { path: '/v1/files/:id', ownerOf: (id) => ownerOfFile(id, { catalog, jobs }), notFound: fileNotFound },
     { path: '/v1/fine_tuning/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
   ];

@@ -28,6 +28,10 @@ import { createRegistryClient, registryAt } from './adapters/registry-client.js'
 import { createApiMetrics } from './api-metrics.js';
 import { buildApp } from './app.js';
 import { RowChecks } from './datasets/row-checks.js';
+import { registryFiles } from './deliveries/adapter-source.js';
+import { deliveryKinds } from './deliveries/delivery-kinds.js';
+import { DeliveryRequests } from './deliveries/delivery-requests.js';
+import { startDeliveries } from './deliveries/delivery-runner.js';
 import { startGradingSender } from './grading/grading-sender.js';
 import { Judges } from './grading/judges.js';
 import { webhookClient } from './grading/webhook-client.js';
@@ -110,6 +114,7 @@ const registry = createRegistryClient(address);
 const baseModels = await openModelSource({ modelsDir, stores, digests });
 const models = new ModelDirectory({ adapters, jobs, aliases, baseModels, registry });
 const judges = new Judges({ config: config.judges, models, generation, limits: config.generation });
+const kinds = deliveryKinds({ config: config.deliveries, source: registryFiles(address) });
 const app = await buildApp({
   logger,
   metrics: createApiMetrics({ jobs, generation, redis, dataDir, workerClasses: config.workerClasses }),
@@ -145,6 +150,7 @@ const app = await buildApp({
   downloadStallMs: config.http.downloadStallMs,
   generation,
   generationLimits: config.generation,
+  deliveryKinds: kinds,
   webhooks: config.webhooks,
   importUrls: config.importUrls,
   startedMemory: largestMemory(config.workerClasses.classes),
@@ -170,6 +176,13 @@ const endGradings = startGradingSender({
   clients: { webhook: webhookClient(config.webhooks), judge: judges },
   log: logger,
 });
+const endDeliveries = startDeliveries({
+  store: jobs.deliveries,
+  requests: new DeliveryRequests({ store: jobs.deliveries, adapters, kinds }),
+  adapters,
+  kinds,
+  log: logger,
+});
 
 end = shutDownInOrder({
   logger,
@@ -179,7 +192,7 @@ end = shutDownInOrder({
     await planners.close();
     await rowChecks.close();
     await endSweeps();
-    await Promise.all([endWebhooks(), endGradings()]);
+    await Promise.all([endWebhooks(), endGradings(), endDeliveries()]);
     await jobs.close();
     generation.close();
     redis.disconnect();

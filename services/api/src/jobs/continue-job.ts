@@ -4,6 +4,7 @@ import {
   ENDED_STATUSES,
   type Job,
   type JobId,
+  type JobSpec,
   ProductError,
   type PublishCheckpointRequest,
   specOf,
@@ -80,7 +81,7 @@ export class JobContinuation {
     const adapterBytes = await jobs.adapterBytes.of(id);
     const { job: publishing } = await adapterReservation.within(owner, adapterBytes, limits, () =>
       jobs.createJob(
-        { ...specOf(job), name: name ?? job.name },
+        { ...undeliveredSpecOf(job), name: name ?? job.name },
         {
           task: { kind: 'publish-checkpoint', checkpoint: { job: id, step: checkpoint.step } },
           idempotencyKey,
@@ -99,6 +100,12 @@ export class JobContinuation {
     if (job === null) throw new ProductError('job_not_found', `There is no job ${id}.`);
     return job;
   }
+}
+
+/** The spec of a job without its deliveries: who publishes a checkpoint decides about those of it. */
+function undeliveredSpecOf(job: Job): JobSpec {
+  const { deliver: _deliver, ...spec } = specOf(job);
+  return spec;
 }
 
 /** The checkpoint of a step, of `best` or of `last`. @throws ProductError `checkpoint_not_found` */

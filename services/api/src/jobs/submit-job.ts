@@ -13,6 +13,7 @@ import type { AdapterReservation } from '../access/limits.js';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { TokenPreparations } from '../datasets/token-preparations.js';
+import type { DeliveryRequests } from '../deliveries/delivery-requests.js';
 import type { Judges } from '../grading/judges.js';
 import { resultOf, type Tried, trying } from '../threads.js';
 import { checkWebhooksOf, type WebhookConfig } from '../webhooks/webhook-config.js';
@@ -29,6 +30,7 @@ export interface JobSubmissionOptions extends JobInputSources {
   tracing: Tracing;
   webhooks: WebhookConfig;
   judges: Pick<Judges, 'check'>;
+  deliveries: Pick<DeliveryRequests, 'checkOfJob'>;
   /** The memory of the largest machine that would be started if a job needed it, in bytes; null: none is. */
   startedMemory: number | null;
 }
@@ -155,8 +157,9 @@ export class JobSubmission {
     machine: () => Promise<MachineProfile | null>,
     plan: (jobs: PlannedJobs) => Promise<Tried<Result>[]>,
   ): Promise<Tried<Result>[]> {
-    const { tracing, webhooks, judges } = this.#options;
+    const { tracing, webhooks, judges, deliveries } = this.#options;
     checkWebhooksOf(requests[0]!, webhooks);
+    deliveries.checkOfJob(requests[0]!.deliver ?? []);
     await judges.check(requests[0]!, caller);
     const inputs = await JobInputs.of(requests[0]!, caller, this.#options, machine());
     const tried = requests.map((one) => trying(() => inputs.specOf(one)));

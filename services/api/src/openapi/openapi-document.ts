@@ -9,6 +9,8 @@ import { OPEN_ACCESS } from '../access/access.js';
 import { registryAt } from '../adapters/registry-client.js';
 import { createApiMetrics, NO_WORKER_CLASSES } from '../api-metrics.js';
 import { buildApp } from '../app.js';
+import { NO_DELIVERIES } from '../deliveries/delivery-kind.js';
+import { deliveryKinds } from '../deliveries/delivery-kinds.js';
 import { NO_WEBHOOKS } from '../webhooks/webhook-config.js';
 
 const absent = () => Promise.reject(new Error('not available'));
@@ -53,6 +55,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     downloadStallMs: 1_000,
     generation,
     generationLimits: { maxTokens: 1, waitMs: 1, queueMs: 1 },
+    deliveryKinds: deliveryKinds({ config: NO_DELIVERIES, source: { files: absent, read: absent } }),
     webhooks: NO_WEBHOOKS,
     judges: { check: async () => {} },
     importUrls: [],

@@ -92,6 +92,7 @@ export class SweepSubmission {
     request: SweepRequest,
     plan: (jobs: readonly JobRequest[]) => Promise<Tried<Result>[]>,
   ): Promise<TriedVariant<Result>[]> {
+    checkNoDeliveries(request);
     metricOf(request);
     const variants = variantsOf(request);
     // Its message may go elsewhere than those of its jobs.
@@ -111,6 +112,14 @@ export class SweepSubmission {
 }
 
 type Failed = Extract<TriedVariant<never>, { error: ProductError }>;
+
+/** @throws ProductError `invalid_sweep` if the variants would replace each other where they are delivered to */
+function checkNoDeliveries({ job }: SweepRequest): void {
+  if (job.deliver === undefined) return;
+  const message =
+    'A sweep delivers nothing: its variants would replace each other. Leave deliver out, and deliver the best adapter at the end.';
+  throw new ProductError('invalid_sweep', message, { param: 'job.deliver' });
+}
 
 function hasFailed<Result>(tried: TriedVariant<Result>): tried is Failed {
   return 'error' in tried;

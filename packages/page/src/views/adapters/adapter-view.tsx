@@ -28,6 +28,7 @@ import { OwnDetails } from '../own-details.js';
 import { adapterCommands } from './adapter-commands.js';
 import { AdapterNames } from './adapter-names.js';
 import { OriginText } from './adapters-view.js';
+import { Deliveries } from './deliveries.js';
 import { DownloadButton } from './download-button.js';
 
 /** One adapter: what it is, how it was made, its downloads, and how to load it elsewhere. */
@@ -71,6 +72,7 @@ export function AdapterView({ params }: ViewProps) {
             {record.value && <AdapterNames adapter={record.value} />}
             <Downloads manifest={value} name={record.value?.name ?? null} />
             {value.origin.kind !== 'imported' && <TrainingFacts origin={value.origin} />}
+            <Deliveries adapter={value.id} />
             <Commands manifest={value} />
             <details class="card">
               <summary>Manifest</summary>

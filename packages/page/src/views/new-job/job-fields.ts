@@ -217,4 +217,5 @@ export const FIELD_LABELS: Readonly<Record<string, string>> = {
   tags: 'Tags',
   note: 'Note',
   'webhook.url': 'Address to tell at the end',
+  deliver: 'Where to deliver the adapter',
 };

@@ -1,11 +1,12 @@
 --- Changes of one job. Its status changes together with the sets that index jobs by status, and an event is written together with the
 --- change that it reports. While a job is unfinished, the bytes of its adapter are reserved; once it has ended, its events are to be
---- thinned. While it is not paused either, the queue has an entry for it. Its end is written together with the webhooks that report it.
+--- thinned. While it is not paused either, the queue has an entry for it. Its end is written together with the webhooks that report it, and
+--- with the deliveries that are to follow.
 ---
 --- `now_ms` is '' for the time of Redis.
 --- @keys record events events_to_thin dataset_jobs validation_jobs initial_adapter_jobs
 --- @keys queued_jobs preparing_jobs running_jobs paused_jobs succeeded_jobs failed_jobs cancelled_jobs
---- @keys reserved_bytes queue_targets key_served
+--- @keys reserved_bytes queue_targets key_served job_deliveries
 --- @args id now_ms least_thinned
 --- @include "~/redis/includes/common"
 
@@ -85,13 +86,17 @@ local webhook_types = {
   ['adapter-published'] = 'job.succeeded', ['job-failed'] = 'job.failed', ['job-cancelled'] = 'job.cancelled',
 }
 
--- Appends an event of the job, with the webhooks if it reports the end.
+-- Appends an event of the job, with the webhooks and the deliveries if it reports the end.
 local function append_event(event_type, data)
   local event_id = add_event(events, id, event_type, data)
   local webhook_type = webhook_types[event_type]
   if not webhook_type then return end
-  local spec, owner, kind, name, own_url =
-    unpack(redis.call('HMGET', record, 'spec', 'owner', 'kind', 'name', 'webhook_url'))
+  local spec, owner, kind, name, own_url, deliver =
+    unpack(redis.call('HMGET', record, 'spec', 'owner', 'kind', 'name', 'webhook_url', 'deliver'))
+  if deliver and event_type == 'adapter-published' then
+    local asked = {owner = owner or '', url = own_url or '', data = data, deliver = deliver}
+    redis.call('HSET', job_deliveries, id, cjson.encode(asked))
+  end
   add_webhooks('job', id, event_id, own_url or nil, {
     type = webhook_type, job = id, kind = kind, owner = owner or '', data = data, spec = spec, name = name or nil,
   })

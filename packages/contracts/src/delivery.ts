@@ -1,0 +1,109 @@
+import { type Static, Type } from 'typebox';
+import { AdapterId, closed, DeliveryId, JobId, MODEL_NAME_PATTERN, Nullable, Owner } from './schema-parts.js';
+
+/** Deliveries that a job may ask for. */
+const MAX_OF_JOB = 8;
+const MAX_URL_CHARACTERS = 2048;
+/** Limits, for docs/limits.md. */
+export const deliveryRequestLimits = {
+  ofJob: { value: MAX_OF_JOB, unit: 'deliveries', beyond: '400 `invalid_request`' },
+};
+
+const name = (description: string) => Type.String({ pattern: MODEL_NAME_PATTERN, description, examples: ['dates'] });
+const layout = Type.Optional(
+  Type.Enum(['peft', 'per-expert'], {
+    default: 'peft',
+    description:
+      'per-expert: an adapter of experts with two matrices for each projection of each expert, as vLLM reads most families.',
+  }),
+);
+
+/** A vLLM server that loads adapters while it runs. */
+export const VllmTarget = Type.Object(
+  {
+    kind: Type.Literal('vllm'),
+    url: Type.String({
+      minLength: 8,
+      maxLength: MAX_URL_CHARACTERS,
+      description: 'Address of the server, one of those in `DELIVERY_SERVERS`.',
+      examples: ['http://127.0.0.1:8000'],
+    }),
+    name: name('The model name under which the server answers with the adapter. What has this name now is replaced.'),
+    layout,
+  },
+  { $id: 'VllmTarget', ...closed },
+);
+export type VllmTarget = Static<typeof VllmTarget>;
+
+/** A folder below `DELIVERY_FOLDER`. */
+export const FolderTarget = Type.Object(
+  {
+    kind: Type.Literal('folder'),
+    name: name('The folder, below `folders` in the delivery folder. Its content is replaced in one step.'),
+    layout,
+  },
+  { $id: 'FolderTarget', ...closed },
+);
+export type FolderTarget = Static<typeof FolderTarget>;
+
+/** The body of `POST /adapters/:id/deliveries`: where an adapter is delivered to. It has no secrets. */
+export const DeliveryTarget = Type.Union([VllmTarget, FolderTarget], { $id: 'DeliveryTarget' });
+export type DeliveryTarget = Static<typeof DeliveryTarget>;
+export type DeliveryKindName = DeliveryTarget['kind'];
+
+/** The field `deliver` of a job. */
+export const JobDeliveries = Type.Array(DeliveryTarget, {
+  minItems: 1,
+  maxItems: MAX_OF_JOB,
+  description: 'Where the adapter is delivered to once the job has succeeded.',
+});
+
+export const DELIVERY_STATUSES = ['queued', 'running', 'delivered', 'failed', 'cancelled'] as const;
+export type DeliveryStatus = (typeof DELIVERY_STATUSES)[number];
+/** The statuses of a delivery that no longer changes. */
+export const ENDED_DELIVERY_STATUSES: readonly DeliveryStatus[] = ['delivered', 'failed', 'cancelled'];
+
+const distance = Nullable(Type.Number(), { description: 'Null if the server returns no log-probabilities.' });
+
+/** The answer of the server to the probe of the adapter. */
+export const DeliveryProbe = Type.Object(
+  {
+    verdict: Type.Enum(['adapter', 'base', 'neither', 'undecided'], {
+      description: 'adapter: the server answers with the numbers of the adapter. Only then it is delivered.',
+    }),
+    adapter_distance: distance,
+    base_distance: distance,
+  },
+  { $id: 'DeliveryProbe', ...closed },
+);
+export type DeliveryProbe = Static<typeof DeliveryProbe>;
+
+/** An adapter on its way to where it is used. */
+export const Delivery = Type.Object(
+  {
+    id: DeliveryId,
+    object: Type.Literal('delivery'),
+    adapter: AdapterId,
+    owner: Owner,
+    job: Nullable(JobId, { description: 'The job that asked for it in `deliver`; null: a call did.' }),
+    to: DeliveryTarget,
+    status: Type.Enum([...DELIVERY_STATUSES]),
+    attempts: Type.Integer({ minimum: 0 }),
+    next_attempt_at: Nullable(Type.String(), { description: 'While it waits after a failed attempt.' }),
+    error: Nullable(Type.Object({ code: Type.String(), message: Type.String() }, closed), {
+      description: 'Why it failed; while it is queued, why the last attempt failed.',
+    }),
+    probe: Nullable(DeliveryProbe, { description: 'Of the last attempt that came so far; null for a folder.' }),
+    replaced: Nullable(AdapterId, {
+      description: 'The adapter that was there before, if a delivery had put it there.',
+    }),
+    created_at: Type.String(),
+    started_at: Nullable(Type.String()),
+    ended_at: Nullable(Type.String()),
+  },
+  { $id: 'Delivery', ...closed },
+);
+export type Delivery = Static<typeof Delivery>;
+
+/** Answer of `GET /adapters/:id/deliveries`. */
+export const DeliveryList = Type.Object({ data: Type.Array(Delivery) }, { $id: 'DeliveryList', ...closed });

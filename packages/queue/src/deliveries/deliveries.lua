@@ -1,0 +1,157 @@
+--- Deliveries of adapters: their records, and the lease of the api process that works on one.
+---
+--- A hash has everything about all of them: the record under `id`, and under `id:owner`, `id:any`, `id:target`, `id:sequence`,
+--- `id:place`, `id:webhook`, `id:attempts`, `id:state`, `id:token` and `id:cancel` what scripts read. `due` has the unfinished
+--- ones by when they are due; one that is leased is due when its lease ends. `active` has, by target, the one that was
+--- taken and not given back; `current` the last one that was delivered.
+
+local function owner_of(id)
+  return redis.call('HGET', deliveries, id .. ':owner')
+end
+
+-- True if something else than deliveries of this owner is at the target. One with `any` may replace it.
+local function is_taken(id, target, owner, any)
+  local holder = redis.call('HGET', current, target)
+  return holder and holder ~= id and any ~= '1' and owner_of(holder) ~= owner
+end
+
+-- Ends the lease of a delivery, so that others to its target may start.
+local function give_back(id)
+  local target = redis.call('HGET', deliveries, id .. ':target')
+  redis.call('HDEL', deliveries, id .. ':token')
+  if redis.call('HGET', active, target) == id then redis.call('HDEL', active, target) end
+end
+
+--- @script
+--- Adds a delivery, unless there is one with its id, another key's is at its target (without `any`), or `max_open`
+--- are unfinished ('' for no limit). Of `max_deliveries` records, the oldest that has ended is removed.
+---
+--- `rest` are its fields and their values. Returns `created`, `exists`, `taken` or `full`.
+--- @keys deliveries due active current all by_adapter sequence_counter
+--- @args id record target owner any adapter max_deliveries max_open
+--- @include "~/redis/includes/common"
+local function create_delivery()
+  if redis.call('HEXISTS', deliveries, id) == 1 then return 'exists' end
+  if max_open ~= '' and is_taken(id, target, owner, any) then return 'taken' end
+  if max_open ~= '' and redis.call('ZCARD', due) >= tonumber(max_open) then return 'full' end
+  if redis.call('ZCARD', all) >= tonumber(max_deliveries) then
+    for _, other in ipairs(redis.call('ZRANGE', all, 0, -1)) do
+      if not redis.call('ZSCORE', due, other) then
+        local of, place = unpack(redis.call('HMGET', deliveries, other .. ':target', other .. ':place'))
+        if redis.call('HGET', current, of) == other then redis.call('HDEL', current, of) end
+        redis.call('ZREM', by_adapter, place)
+        redis.call('ZREM', all, other)
+        for _, field in ipairs({'', ':owner', ':any', ':target', ':sequence', ':place', ':webhook', ':attempts'}) do
+          redis.call('HDEL', deliveries, other .. field)
+        end
+        break
+      end
+    end
+  end
+  local sequence = redis.call('INCR', sequence_counter)
+  local place = adapter .. ':' .. string.format('%016d', sequence) .. ':' .. id
+  redis.call(
+    'HSET', deliveries, id, record, id .. ':owner', owner, id .. ':any', any, id .. ':target', target,
+    id .. ':sequence', sequence, id .. ':place', place, unpack(rest)
+  )
+  redis.call('ZADD', all, sequence, id)
+  redis.call('ZADD', by_adapter, 0, place)
+  redis.call('ZADD', due, server_time_ms(), id)
+  return 'created'
+end
+
+--- @script
+--- Takes the delivery that has been due for longest, unless another one to the same target was taken before.
+---
+--- Returns its id, record, state ('' for none), how often it was taken, and `free`, `overtaken` (a later one has been
+--- delivered) or `taken` (another key's is at its target); nil if none can be taken.
+--- @keys deliveries due active current
+--- @args token lease_ms
+--- @include "~/redis/includes/common"
+local function claim_delivery()
+  local now_ms = server_time_ms()
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now_ms)) do
+    local record, target, sequence, owner, any, state = unpack(redis.call(
+      'HMGET', deliveries, id, id .. ':target', id .. ':sequence', id .. ':owner', id .. ':any', id .. ':state'
+    ))
+    local before = redis.call('HGET', active, target)
+    if not before or before == id then
+      redis.call('HSET', active, target, id)
+      redis.call('HSET', deliveries, id .. ':token', token)
+      redis.call('ZADD', due, now_ms + lease_ms, id)
+      local attempts = redis.call('HINCRBY', deliveries, id .. ':attempts', 1)
+      local verdict = is_taken(id, target, owner, any) and 'taken' or 'free'
+      local holder = redis.call('HGET', current, target)
+      local later = holder and tonumber(redis.call('HGET', deliveries, holder .. ':sequence'))
+      if later and later > tonumber(sequence) then verdict = 'overtaken' end
+      return {id, record, state or '', attempts, verdict}
+    end
+  end
+  return nil
+end
+
+--- @script
+--- Writes the record and the state of a delivery ('' leaves each as it is), and renews its lease.
+---
+--- Returns `done`, `cancel` (done, and it is to stop), or `lost` (another process has it).
+--- @keys deliveries due
+--- @args id token lease_ms record state
+--- @include "~/redis/includes/common"
+local function write_delivery()
+  if redis.call('HGET', deliveries, id .. ':token') ~= token then return 'lost' end
+  if record ~= '' then redis.call('HSET', deliveries, id, record) end
+  if state ~= '' then redis.call('HSET', deliveries, id .. ':state', state) end
+  redis.call('ZADD', due, server_time_ms() + lease_ms, id)
+  return redis.call('HEXISTS', deliveries, id .. ':cancel') == 1 and 'cancel' or 'done'
+end
+
+--- @script
+--- Gives a delivery back: it is due again after `delay_ms`. With `uncounted` 'yes' the attempt does not count.
+---
+--- Returns `done` or `lost`.
+--- @keys deliveries due active
+--- @args id token delay_ms record uncounted
+--- @include "~/redis/includes/common"
+local function postpone_delivery()
+  if redis.call('HGET', deliveries, id .. ':token') ~= token then return 'lost' end
+  redis.call('HSET', deliveries, id, record)
+  if uncounted == 'yes' then redis.call('HINCRBY', deliveries, id .. ':attempts', -1) end
+  redis.call('ZADD', due, server_time_ms() + delay_ms, id)
+  give_back(id)
+  return 'done'
+end
+
+--- @script
+--- Ends a delivery with its record, and adds the webhooks that report it. `token` is '' for one that nobody works on,
+--- whose record must still be `expected`. `is_delivered` is 'yes' if it is now the one at its target.
+---
+--- Returns `done`, `lost`, or `changed` (its record is another one, or somebody works on it).
+--- @keys deliveries due active current
+--- @args id token record expected is_delivered webhook_type
+--- @include "includes/delivery-reports"
+local function end_delivery()
+  local has, before, target, owner, own_url = unpack(redis.call(
+    'HMGET', deliveries, id .. ':token', id, id .. ':target', id .. ':owner', id .. ':webhook'
+  ))
+  if token ~= '' and has ~= token then return 'lost' end
+  if token == '' and (has or before ~= expected) then return 'changed' end
+  redis.call('HSET', deliveries, id, record)
+  redis.call('HDEL', deliveries, id .. ':state', id .. ':cancel')
+  redis.call('ZREM', due, id)
+  give_back(id)
+  if is_delivered == 'yes' then redis.call('HSET', current, target, id) end
+  add_webhooks('delivery', id, 'end', own_url or nil, {
+    type = webhook_type, delivery = id, owner = owner, data = record,
+  })
+  return 'done'
+end
+
+--- @script
+--- Asks the process that works on a delivery to stop. Returns 1, or 0 if none does.
+--- @keys deliveries
+--- @args id
+local function ask_to_cancel()
+  if redis.call('HEXISTS', deliveries, id .. ':token') == 0 then return 0 end
+  redis.call('HSET', deliveries, id .. ':cancel', '1')
+  return 1
+end

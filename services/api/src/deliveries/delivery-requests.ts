@@ -1,0 +1,82 @@
+import { readManifest } from '@lorasmith/artifacts';
+import type { AdapterId, Delivery, DeliveryTarget } from '@lorasmith/contracts';
+import { ProductError } from '@lorasmith/contracts';
+import type { DeliveriesOfJob, JobStore } from '@lorasmith/queue';
+import { type Caller, mayUse } from '@lorasmith/service-kit';
+import type { BundleStore } from '@lorasmith/storage';
+import { type DeliveryKinds, kindOf } from './delivery-kind.js';
+
+export interface DeliveryRequestsOptions {
+  store: JobStore['deliveries'];
+  adapters: Pick<BundleStore, 'has' | 'readJson'>;
+  kinds: DeliveryKinds;
+}
+
+/** Checks and queues deliveries: those that calls ask for, and those of jobs. */
+export class DeliveryRequests {
+  readonly #options: DeliveryRequestsOptions;
+
+  constructor(options: DeliveryRequestsOptions) {
+    this.#options = options;
+  }
+
+  /** Checks the deliveries of a job before it is queued. @throws ProductError `invalid_job` for one that could not be made */
+  checkOfJob(targets: readonly DeliveryTarget[]): void {
+    const { kinds } = this.#options;
+    const places = targets.map((target, index) => {
+      const param = `deliver.${index}`;
+      try {
+        kindOf(kinds, target).check(target);
+      } catch (error) {
+        if (!(error instanceof ProductError)) throw error;
+        const inner = error.param === undefined ? '' : `.${error.param}`;
+        throw new ProductError('invalid_job', error.message, { param: `${param}${inner}` });
+      }
+      return kindOf(kinds, target).placeOf(target);
+    });
+    const twice = places.findIndex((place, index) => places.indexOf(place) < index);
+    if (twice === -1) return;
+    const message = 'Two deliveries of the job go to the same place: one would replace the other.';
+    throw new ProductError('invalid_job', message, { param: `deliver.${twice}` });
+  }
+
+  /**
+   * Queues the delivery of an adapter, after every check that needs no server.
+   * @throws ProductError `adapter_not_found`, `invalid_delivery`, `conflict`, `queue_full`
+   */
+  async request(id: AdapterId, to: DeliveryTarget, caller: Caller): Promise<Delivery> {
+    const { store, kinds } = this.#options;
+    const manifest = await this.#manifest(id, caller);
+    const kind = kindOf(kinds, to);
+    kind.check(to);
+    kind.checkAdapter(to, manifest);
+    const place = kind.placeOf(to);
+    return await store.create({
+      adapter: manifest.id,
+      owner: manifest.owner,
+      to,
+      place,
+      mayReplaceAny: caller.sees === 'all',
+    });
+  }
+
+  /** The deliveries of an adapter, newest first. @throws ProductError `adapter_not_found` */
+  async ofAdapter(id: string, caller: Caller): Promise<Delivery[]> {
+    const manifest = await this.#manifest(id, caller);
+    return await this.#options.store.ofAdapter(manifest.id);
+  }
+
+  /** Queues the deliveries of a job that has succeeded, each once, however often this is called. */
+  async createOfJob({ job, owner, adapter, webhookUrl, to: targets }: DeliveriesOfJob): Promise<void> {
+    const { store, kinds } = this.#options;
+    for (const [index, to] of targets.entries()) {
+      const place = kindOf(kinds, to).placeOf(to);
+      await store.create({ adapter, owner, to, place, mayReplaceAny: false, ofJob: { job, index, webhookUrl } });
+    }
+    await store.createdOfJob(job);
+  }
+
+  async #manifest(id: string, caller: Caller) {
+    return await readManifest(this.#options.adapters, id, { isAllowed: (owner) => mayUse(caller, owner) });
+  }
+}
