@@ -318,6 +318,19 @@ describe('an adapter', () => {
     }
   });
 
+  test('an adapter is delivered into a folder, and a server that is not allowed is refused', async () => {
+    await page.getByRole('navigation').getByRole('link', { name: 'Adapters' }).click();
+    await page.getByRole('link', { name: 'second', exact: true }).click();
+    await page.getByLabel('Name there').fill('dates');
+    await page.getByRole('button', { name: 'Deliver', exact: true }).click();
+    await page.getByRole('row', { name: /^folder dates delivered/ }).waitFor();
+    expected = [REFUSED];
+    await page.getByLabel('vLLM server').fill('http://127.0.0.1:8000');
+    await page.getByRole('button', { name: 'Deliver', exact: true }).click();
+    await page.getByText('DELIVERY_SERVERS').waitFor();
+    expect((await stack.client.deliveries(id)).map(({ status }) => status)).toEqual(['delivered']);
+  });
+
   test('an adapter is downloaded, and its commands are copied', async () => {
     await page.getByRole('navigation').getByRole('link', { name: 'Adapters' }).click();
     await page.getByRole('link', { name: 'second', exact: true }).click();

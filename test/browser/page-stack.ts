@@ -73,6 +73,7 @@ export async function startPageStack({ worker = true, env = {} }: PageStackOptio
         ...process.env,
         ...env,
         DATA_DIR: dataDir,
+        DELIVERY_FOLDER: path.join(folder, 'deliveries'),
         MODELS_DIR: modelsDir,
         REDIS_URL: stack.redisUrl,
         REGISTRY_URL: stack.registryUrl,
