@@ -48,7 +48,7 @@ export const judgeLimits = {
   tokens: { value: MAX_TOKENS, unit: 'tokens of a model of this service', beyond: 'what it says is cut' },
 };
 
-/** What a model has said of an answer. */
+/** The text that a model has written of an answer. */
 interface Said {
   kind: 'said';
   text: string;
@@ -216,7 +216,7 @@ function withoutScore({ range: [least, highest] }: Judge, said: string, line: nu
   return `of the answer to line ${line} it said ${quoted}, which has no score from ${least} to ${highest}. Ask for a number alone, or set pattern and range.`;
 }
 
-/** What a server has said, in its answer of the form of the OpenAI API. */
+/** The text of a model, in the answer of a server of the form of the OpenAI API. */
 function saidIn(text: string): Said | Unsaid {
   const wrong: Unsaid = { kind: 'wrong', why: 'its answer is not of the form of the OpenAI API.' };
   let answer: unknown;
