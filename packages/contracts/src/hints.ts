@@ -98,24 +98,25 @@ const FIELD_HINTS: ReadonlyMap<string, string> = new Map([
 ]);
 
 const ASK_BY_WEBHOOK =
-  'Graders ask no model and run no code: a grader of type webhook calls a service of yours, which can.';
+  'Graders run no code and choose no labels: a grader of type webhook calls a service of yours, which can.';
+const MODEL_ALONE = 'A model scores answers alone, in a grader of type score_model, and not within a formula.';
 
 /** Fields of OpenAI's graders that ours do not have. */
 const GRADER_FIELD_HINTS: Readonly<Record<string, string>> = {
-  model: ASK_BY_WEBHOOK,
-  sampling_params: ASK_BY_WEBHOOK,
+  model: MODEL_ALONE,
+  sampling_params: 'The model is asked at temperature 0 where it takes one: leave it out.',
   labels: ASK_BY_WEBHOOK,
   passing_labels: ASK_BY_WEBHOOK,
   source: ASK_BY_WEBHOOK,
   image_tag: ASK_BY_WEBHOOK,
-  range: 'A webhook answers the reward itself, any number: leave it out.',
+  range: MODEL_ALONE,
   pass_threshold: 'Rewards are used as they are: leave it out.',
   name: 'A grader has no name here, and those of multi have that of their key: leave it out.',
 };
 
 /** Types of OpenAI's graders that there are not. */
 const GRADER_TYPE_HINTS: Readonly<Record<string, string>> = {
-  score_model: ASK_BY_WEBHOOK,
+  score_model: MODEL_ALONE,
   label_model: ASK_BY_WEBHOOK,
   python: ASK_BY_WEBHOOK,
   endpoint: 'It is a grader of type webhook.',

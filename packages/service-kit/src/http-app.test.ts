@@ -92,25 +92,31 @@ describe('a body', () => {
   });
 
   test("a body with another API's grader has hints about graders, not about jobs", async () => {
-    const scored = { type: 'score_model', name: 'judge', model: 'gpt-4.1', range: [0, 1], seed: 1 };
-    for (const [grader, at] of [
-      [scored, 'objective.grader'],
-      [{ type: 'multi', graders: { judge: scored }, calculate_output: 'judge' }, 'objective.grader.graders.judge'],
-    ] as const) {
+    const faultsOf = async (grader: object) => {
       const { body } = await post({ ...good, objective: { kind: 'group-relative', grader } });
-      const faults = Object.fromEntries(
-        body.error.details.map((one: { param: string; message: string }) => [one.param, one.message]),
-      );
-      expect(faults).toEqual({
-        [`${at}.type`]: expect.stringMatching(
-          /^\S+ must be one of: string_check, .* a grader of type webhook calls a service of yours, which can\.$/,
-        ),
-        [`${at}.model`]: expect.stringMatching(/^There is no field \S+ Graders ask no model/),
-        [`${at}.name`]: expect.stringContaining('leave it out'),
-        [`${at}.range`]: expect.stringContaining('any number'),
-        [`${at}.seed`]: `There is no field ${at}.seed.`,
-      });
-    }
+      const details: { param: string; message: string }[] = body.error.details;
+      return Object.fromEntries(details.map(({ param, message }) => [param.replace('objective.grader.', ''), message]));
+    };
+    const labelled = { type: 'label_model', name: 'judge', model: 'gpt-4.1', labels: ['good'] };
+    expect(await faultsOf(labelled)).toEqual({
+      type: expect.stringMatching(
+        /^\S+ must be one of: string_check, .* a grader of type webhook calls a service of yours, which can\.$/,
+      ),
+      name: expect.stringContaining('leave it out'),
+      labels: expect.stringMatching(/^There is no field \S+ Graders run no code and choose no labels/),
+    });
+    const scored = { type: 'score_model', name: 'judge', model: 'gpt-4.1', range: [0, 1], seed: 1 };
+    expect(await faultsOf({ ...scored, sampling_params: {} })).toEqual({
+      name: expect.stringContaining('leave it out'),
+      sampling_params: expect.stringContaining('temperature 0'),
+      seed: 'There is no field objective.grader.seed.',
+    });
+    const within = await faultsOf({ type: 'multi', graders: { judge: scored }, calculate_output: 'judge' });
+    expect(within).toMatchObject({
+      'graders.judge.type': expect.stringContaining('not within a formula'),
+      'graders.judge.model': expect.stringContaining('not within a formula'),
+      'graders.judge.range': expect.stringContaining('not within a formula'),
+    });
   });
 
   test('a body with only an unknown field is refused with unknown_field', async () => {

@@ -13,7 +13,7 @@ const METRICS = ['fuzzy_match', 'rouge_1', 'rouge_2', 'rouge_l'] as const;
 const OPERATIONS = ['eq', 'ne', 'like', 'ilike'] as const;
 /** Why a grader of theirs has no counterpart. */
 const LACKING: Readonly<Record<string, string>> = {
-  score_model: 'asks a model of OpenAI',
+  score_model: 'asks a model of OpenAI, and ours asks one that the operator of this service has named',
   label_model: 'asks a model of OpenAI',
   python: 'runs code, and no code of a request is run here',
   endpoint: 'asks a service through OpenAI',
