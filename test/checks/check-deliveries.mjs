@@ -12,7 +12,7 @@ import { runAsCommand } from '../../scripts/setup.mjs';
 import { interruption } from '../../scripts/stack/interruption.mjs';
 import { availablePort } from '../../scripts/stack/ports.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
-import { pythonOf } from './check-loaders/answers.mjs';
+import { pythonOf, untilMeasured } from './check-loaders/answers.mjs';
 import { vllmServer } from './check-loaders/servers.mjs';
 
 const ROOT = process.env.LOADERS_DIR ?? path.join(cacheDir(process.env), 'loaders');
@@ -52,7 +52,7 @@ async function check(folder, signal) {
   let server;
   try {
     const client = createClient({ baseUrl: stack.apiUrl });
-    while ((await client.machines({ signal })).length === 0) await setTimeout(500, undefined, { signal });
+    await untilMeasured(client, signal);
     server = await starting;
     const run = new Run({ client, url, signal });
     await run.uploadRows();

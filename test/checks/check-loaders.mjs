@@ -5,7 +5,6 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { createClient } from '../../packages/client/dist/index.js';
 import { cacheDir, ROOT_DIR } from '../../scripts/setup/locations.mjs';
@@ -13,7 +12,7 @@ import { runAsCommand } from '../../scripts/setup.mjs';
 import { interruption } from '../../scripts/stack/interruption.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
 import { familyCases } from '../family-models.mjs';
-import { pythonOf, Report } from './check-loaders/answers.mjs';
+import { pythonOf, Report, untilMeasured } from './check-loaders/answers.mjs';
 import { checkDemo } from './check-loaders/demo-check.mjs';
 import { addFamily, checkFamily } from './check-loaders/family-check.mjs';
 import { addWideFamilies, checkInVllm } from './check-loaders/vllm-check.mjs';
@@ -97,11 +96,6 @@ async function record({ results }) {
   }
   const sorted = Object.fromEntries(Object.entries(kept).sort(([a], [b]) => (a < b ? -1 : 1)));
   await writeFile(RESULTS, `${JSON.stringify(sorted, null, 2)}\n`);
-}
-
-/** Waits until the worker has measured the machine: until then it answers nothing. @param {any} client @param {AbortSignal} signal */
-async function untilMeasured(client, signal) {
-  while ((await client.machines({ signal })).length === 0) await setTimeout(500, undefined, { signal });
 }
 
 /**

@@ -4,7 +4,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { createClient } from '../../packages/client/dist/index.js';
 import { DEMO_MODEL_NAME } from '../../scripts/setup/demo-model.mjs';
@@ -13,7 +12,7 @@ import { runAsCommand } from '../../scripts/setup.mjs';
 import { interruption } from '../../scripts/stack/interruption.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
 import { FAMILY_ROWS } from '../family-models.mjs';
-import { Report } from './check-loaders/answers.mjs';
+import { Report, untilMeasured } from './check-loaders/answers.mjs';
 import { addChatModel, DATES, FAMILIES, LETTERS } from './check-ollama/chat-models.mjs';
 import { findOllama, startOllama } from './check-ollama/ollama-server.mjs';
 
@@ -93,7 +92,7 @@ async function withService(dataDir, modelsDir, signal, use) {
   try {
     const client = createClient({ baseUrl: stack.apiUrl });
     // Until the worker has measured the machine, it answers nothing.
-    while ((await client.machines({ signal })).length === 0) await setTimeout(500, undefined, { signal });
+    await untilMeasured(client, signal);
     await use(client);
   } finally {
     await stack.stop();

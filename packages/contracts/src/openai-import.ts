@@ -100,7 +100,7 @@ export type ImportedSettings = Static<typeof ImportedSettings>;
 
 const IMPORT_OUTCOMES = ['planned', 'posted', 'imported', 'skipped', 'failed'] as const;
 
-/** A job of the other service, and what becomes of it here. */
+/** A job of the other service, and the job that it is here. */
 export const ImportedJob = Type.Object(
   {
     id: SourceId,

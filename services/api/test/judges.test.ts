@@ -104,9 +104,11 @@ function judgesOf(config: Partial<JudgeConfig> = {}): Judges {
   });
 }
 
+/** No grading here asks a webhook. */
+const NO_WEBHOOK = { named: 'A webhook', ask: () => expect.fail('a webhook is asked') };
+
 function send(judges = judgesOf()): () => Promise<void> {
-  const webhook = { named: 'A webhook', ask: () => expect.fail('a webhook is asked') };
-  const clients = { webhook, judge: judges };
+  const clients = { webhook: NO_WEBHOOK, judge: judges };
   const stop = startGradingSender({ gradings: store.gradings, clients, log, delaysMs: [1, 1] });
   stops.push(stop);
   return stop;
@@ -156,8 +158,14 @@ test('a server that is busy is asked again when it wants', async () => {
     },
   });
   answers = [answering(429, '', { 'retry-after': '20' }), answering(429, '', { 'retry-after': '86400' })];
-  const webhook = { named: 'A webhook', ask: () => expect.fail('a webhook is asked') };
-  stops.push(startGradingSender({ gradings: noting, clients: { webhook, judge: judgesOf() }, log, delaysMs: [1, 1] }));
+  stops.push(
+    startGradingSender({
+      gradings: noting,
+      clients: { webhook: NO_WEBHOOK, judge: judgesOf() },
+      log,
+      delaysMs: [1, 1],
+    }),
+  );
   expect(await ask(['aa'])).toMatchObject({ rewards: [0.2] });
   expect(postponed).toEqual([20_000, 60_000]);
 });

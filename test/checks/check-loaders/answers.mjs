@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { writeGgufModel } from '../../../packages/export/dist/index.js';
@@ -201,4 +202,9 @@ function differenceOf(ours, theirs) {
     }
   }
   return { difference, compared };
+}
+
+/** Waits until the worker has measured the machine: until then it answers nothing. @param {any} client @param {AbortSignal} signal */
+export async function untilMeasured(client, signal) {
+  while ((await client.machines({ signal })).length === 0) await setTimeout(500, undefined, { signal });
 }

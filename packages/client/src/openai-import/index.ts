@@ -7,4 +7,5 @@ export {
   type PlannedImport,
 } from './import-from-openai.js';
 export { addressOf, OpenaiWire, type OpenaiWireOptions } from './openai-wire.js';
+export { askedDelayMs } from './retry-delay.js';
 export type { OpenaiSource, SourceFile, SourceJob, SourceQuestion } from './source.js';

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { askedDelayMs } from '@lorasmith/client/openai-import';
 import {
   askedGraderOf,
   type ChatCompletionRequest,
@@ -12,6 +13,7 @@ import {
 import { scoreReader } from '@lorasmith/graders';
 import type { GenerationClient, PendingGrading } from '@lorasmith/queue';
 import { type Caller, EVERYTHING, linkSignals } from '@lorasmith/service-kit';
+import { boundedTextOf } from '../bounded-text.js';
 import { type GenerationLimits, requestOfChat } from '../openai/generation-request.js';
 import type { ModelDirectory } from '../openai/model-directory.js';
 import type { Answered, GraderClient } from './grading-sender.js';
@@ -185,7 +187,7 @@ export class Judges implements GraderClient<Judge> {
         redirect: 'error',
         signal,
       });
-      return { response, text: await boundedText(response) };
+      return { response, text: await boundedTextOf(response, MAX_ANSWER_BYTES) };
     };
     let { response, text } = await send();
     if (response.status === 400 && text.includes('temperature') && !this.#fixedTemperature.has(place)) {
@@ -195,7 +197,7 @@ export class Judges implements GraderClient<Judge> {
     const { status, headers } = response;
     if (response.ok) return saidIn(text);
     if (status >= 500 || TRY_AGAIN.has(status))
-      return { kind: 'try-again', why: `it answered ${status}.`, afterMs: retryAfterOf(headers) };
+      return { kind: 'try-again', why: `it answered ${status}.`, afterMs: waitOf(headers) };
     const isKey = status === 401 || status === 403;
     const advice = isKey
       ? ', so it does not take the key of this service (JUDGE_API_KEY)'
@@ -206,7 +208,7 @@ export class Judges implements GraderClient<Judge> {
   }
 }
 
-/** `JUDGE_SERVERS`: addresses with commas between them. */
+/** The address in the one form in which the server of a job is looked for among those of the operator. */
 export function withoutLastSlash(url: string): string {
   return url.replace(/\/+$/, '');
 }
@@ -233,25 +235,10 @@ function saidIn(text: string): Said | Unsaid {
   return { kind: 'said', text: content ?? '', tokens: Number.isSafeInteger(tokens) ? (tokens as number) : 0 };
 }
 
-/** @throws Error for more than is read */
-async function boundedText({ body }: Response): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  // Leaving the loop ends the connection.
-  for await (const chunk of body ?? []) {
-    size += chunk.length;
-    if (size > MAX_ANSWER_BYTES) throw new Error(`its answer has more than ${MAX_ANSWER_BYTES} bytes.`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
-}
-
-/** The wait that a server asks for: seconds, or a date. Undefined: it asks for none. */
-function retryAfterOf(headers: Headers): number | undefined {
-  const text = headers.get('retry-after');
-  if (text === null) return undefined;
-  const ms = /^\d+$/.test(text) ? Number(text) * 1_000 : Date.parse(text) - Date.now();
-  return Number.isNaN(ms) ? undefined : Math.min(Math.max(0, ms), MAX_RETRY_AFTER_MS);
+/** The wait that a server asks for, within bounds; undefined: it asks for none. */
+function waitOf(headers: Headers): number | undefined {
+  const asked = askedDelayMs(headers);
+  return asked === null ? undefined : Math.min(asked, MAX_RETRY_AFTER_MS);
 }
 
 /** The reason of an error. That of a connection is in its cause. */

@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream';
 import { addressOf, endOf, OpenaiImport, OpenaiWire, type PlannedImport } from '@lorasmith/client/openai-import';
+import { inTime } from '@lorasmith/concurrency';
 import {
   OPENAI_BASE_URL,
   OpenaiImportEvent,
@@ -133,7 +134,7 @@ async function* textOf(
       yield eventText(next.value);
       const coming = events.next();
       for (;;) {
-        const found = await within(coming, heartbeatMs);
+        const found = await inTime(coming, heartbeatMs, () => null);
         if (found !== null) {
           next = found;
           break;
@@ -156,12 +157,3 @@ function keyRevoked(): ProductError {
 }
 
 const eventText = (event: OpenaiImportEvent) => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
-
-/** The value, or null if it takes longer. */
-async function within<Value>(coming: Promise<Value>, ms: number): Promise<Value | null> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<null>((resolve) => {
-    timer = setTimeout(() => resolve(null), ms);
-  });
-  return await Promise.race([coming, late]).finally(() => clearTimeout(timer));
-}

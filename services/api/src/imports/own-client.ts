@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
 import { type Client, createClient } from '@lorasmith/client/core';
+import { untilAborted } from '@lorasmith/concurrency';
 import type { FastifyRequest, InjectOptions } from 'fastify';
 
 /** The address in a call, of which only the path counts. */
@@ -51,10 +52,7 @@ function ownFetch({ server, headers: sent }: FastifyRequest): typeof fetch {
 async function orAborted<Result>(signal: AbortSignal | null | undefined, work: () => Promise<Result>): Promise<Result> {
   if (signal == null) return await work();
   signal.throwIfAborted();
-  let abort = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
-  });
-  return await Promise.race([work(), aborted]).finally(() => signal.removeEventListener('abort', abort));
+  const result = await untilAborted(work(), signal);
+  if (result === null) throw signal.reason;
+  return result;
 }

@@ -1,10 +1,11 @@
 import { createHmac } from 'node:crypto';
 import { lookup as resolve } from 'node:dns';
-import { type IncomingMessage, request as requestHttp } from 'node:http';
+import { request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { isIP, type LookupFunction } from 'node:net';
 import type { Owner } from '@lorasmith/contracts';
 import { linkSignals, PRODUCT_VERSION } from '@lorasmith/service-kit';
+import { boundedText } from '../bounded-text.js';
 import { checkWebhookUrl, hostOf, isPublicAddress } from './webhook-config.js';
 
 export interface PostOptions {
@@ -63,7 +64,7 @@ export async function postWebhook({
       (answer) => {
         const { statusCode: status = 0 } = answer;
         if (maxAnswerBytes > 0)
-          return void bodyOf(answer, maxAnswerBytes).then((text) => done({ status, body: text }), fail);
+          return void boundedText(answer, maxAnswerBytes).then((text) => done({ status, body: text }), fail);
         done({ status, body: '' });
         answer.destroy();
       },
@@ -72,18 +73,6 @@ export async function postWebhook({
     sent.end(bytes);
   });
   return await answered.finally(unlink);
-}
-
-async function bodyOf(answer: IncomingMessage, maxBytes: number): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  // Leaving the loop closes the connection.
-  for await (const chunk of answer as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > maxBytes) throw new Error(`The answer has more than ${maxBytes} bytes.`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
 }
 
 function timedOut(timeoutMs: number): Error {

@@ -1,5 +1,6 @@
 import { type Delivery, type DeliveryTarget, ENDED_DELIVERY_STATUSES } from '@lorasmith/contracts';
 import { useState } from 'preact/hooks';
+import { CancellableState } from '../../components/cancellable-state.js';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { ErrorNotice } from '../../components/error-notice.js';
 import { Field } from '../../components/field.js';
@@ -110,14 +111,18 @@ function DeliveryTable({ deliveries, onChanged }: { deliveries: readonly Deliver
 function DeliveryState({ delivery, onChanged }: { delivery: Delivery; onChanged: () => void }) {
   const may = useMay('change');
   const client = useClient();
-  const cancel = useAction(async (signal) => {
-    await client.cancelDelivery(delivery.id, { signal });
-    onChanged();
-  });
   const { status, error, probe, replaced, to } = delivery;
   return (
-    <div class="pull-state">
-      <span class={`badge badge-${status === 'delivered' ? 'succeeded' : status}`}>{status}</span>
+    <CancellableState
+      status={status}
+      badge={status === 'delivered' ? 'succeeded' : status}
+      error={error}
+      cancelLabel={may && isOpen(delivery) ? `Cancel the delivery as ${to.name}` : null}
+      onCancel={async (signal) => {
+        await client.cancelDelivery(delivery.id, { signal });
+        onChanged();
+      }}
+    >
       {status === 'delivered' && probe?.adapter_distance != null && (
         <span>answers differ by {probe.adapter_distance.toFixed(3)} from the adapter's</span>
       )}
@@ -126,18 +131,6 @@ function DeliveryState({ delivery, onChanged }: { delivery: Delivery; onChanged:
           in place of <Link to={`/adapters/${replaced}`}>{replaced}</Link>
         </span>
       )}
-      {error !== null && <span>{error.message}</span>}
-      {may && isOpen(delivery) && (
-        <button
-          type="button"
-          aria-label={`Cancel the delivery as ${to.name}`}
-          disabled={cancel.isBusy}
-          onClick={() => cancel.run()}
-        >
-          Cancel
-        </button>
-      )}
-      <ErrorNotice error={cancel.error} />
-    </div>
+    </CancellableState>
   );
 }

@@ -1,6 +1,7 @@
 import { bytesText } from '@lorasmith/client/core';
 import { ENDED_PULL_STATUSES, type Machine, type ModelPull } from '@lorasmith/contracts';
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { CancellableState } from '../../components/cancellable-state.js';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { ErrorNotice } from '../../components/error-notice.js';
 import { Field } from '../../components/field.js';
@@ -165,14 +166,18 @@ function PullTable({ pulls, onChanged }: { pulls: readonly ModelPull[]; onChange
 function PullState({ pull, onChanged }: { pull: ModelPull; onChanged: () => void }) {
   const may = useMay('pull');
   const client = useClient();
-  const cancel = useAction(async (signal) => {
-    await client.cancelModelPull(pull.id, { signal });
-    onChanged();
-  });
   const { status, received_bytes: received, total_bytes: total, commit, error } = pull;
   return (
-    <div class="pull-state">
-      <span class={`badge badge-${status === 'pulling' ? 'running' : status}`}>{status}</span>
+    <CancellableState
+      status={status}
+      badge={status === 'pulling' ? 'running' : status}
+      error={error}
+      cancelLabel={may && isOpen(pull) ? `Cancel the pull of ${pull.name}` : null}
+      onCancel={async (signal) => {
+        await client.cancelModelPull(pull.id, { signal });
+        onChanged();
+      }}
+    >
       {status === 'pulling' && total > 0 && (
         <span>
           <progress aria-label={`Progress of ${pull.name}`} value={received} max={total} /> {bytesText(received)} of{' '}
@@ -184,19 +189,7 @@ function PullState({ pull, onChanged }: { pull: ModelPull; onChanged: () => void
           {bytesText(total)}, commit <code>{commit?.slice(0, 12)}</code>
         </span>
       )}
-      {error !== null && <span>{error.message}</span>}
-      {may && isOpen(pull) && (
-        <button
-          type="button"
-          aria-label={`Cancel the pull of ${pull.name}`}
-          disabled={cancel.isBusy}
-          onClick={() => cancel.run()}
-        >
-          Cancel
-        </button>
-      )}
-      <ErrorNotice error={cancel.error} />
-    </div>
+    </CancellableState>
   );
 }
 

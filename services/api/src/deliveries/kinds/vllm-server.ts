@@ -1,5 +1,6 @@
 import { isPrintable, ProductError } from '@lorasmith/contracts';
 import { linkSignals, PRODUCT_VERSION } from '@lorasmith/service-kit';
+import { boundedTextOf } from '../../bounded-text.js';
 
 /** The times for the answers of a server, in milliseconds. */
 export interface VllmTimeouts {
@@ -75,7 +76,7 @@ export class VllmServer {
   /** A `fetch` for the probe: it follows no redirection, and reads answers up to a limit. */
   readonly boundedFetch: typeof globalThis.fetch = async (input, init) => {
     const answer = await fetch(input, { ...init, redirect: 'error' });
-    const text = await textOf(answer);
+    const text = await boundedTextOf(answer, MAX_ANSWER_BYTES);
     const { status, statusText, headers } = answer;
     return new Response(status === 204 || status === 304 ? null : text, { status, statusText, headers });
   };
@@ -103,7 +104,7 @@ export class VllmServer {
         `${this.#url}${path}`,
         body === undefined ? init : { ...init, body: JSON.stringify(body) },
       );
-      return { status: answer.status, text: await textOf(answer) };
+      return { status: answer.status, text: await boundedTextOf(answer, MAX_ANSWER_BYTES) };
     } catch (error) {
       signal.throwIfAborted();
       if (timeout.aborted) throw this.unreachable(`${path} took longer than ${timeoutMs / 1000} s`, error);
@@ -135,19 +136,6 @@ export class VllmServer {
     const printable = [...known].map((character) => (isPrintable(character) ? character : ' ')).join('');
     return printable.length > MAX_QUOTED_CHARACTERS ? `${printable.slice(0, MAX_QUOTED_CHARACTERS)}…` : printable;
   }
-}
-
-/** @throws Error for one that is too long; errors of the connection */
-async function textOf(answer: Response): Promise<string> {
-  const decoder = new TextDecoder();
-  let [text, bytes] = ['', 0];
-  // Leaving the loop closes the connection.
-  for await (const chunk of (answer.body ?? []) as AsyncIterable<Uint8Array>) {
-    bytes += chunk.length;
-    if (bytes > MAX_ANSWER_BYTES) throw new Error(`its answer has more than ${MAX_ANSWER_BYTES} bytes`);
-    text += decoder.decode(chunk, { stream: true });
-  }
-  return text + decoder.decode();
 }
 
 function reasonOf(error: unknown): string {
