@@ -30,7 +30,8 @@ const CUBLAS_FOLDER = '$ORIGIN/cuda/lib';
  */
 export async function installCudaEngine(library, { cache, env, progress, emulated }) {
   const targets = [await addon(library), ...(emulated ? await emulatedLibraries() : [])];
-  const { files, key, compiled } = await compileNative(targets, { identity: library.identity, cache, env, progress });
+  const { files, keys, compiled } = await compileNative(targets, { identity: library.identity, cache, env, progress });
+  const key = JSON.stringify(keys);
   const placed = await placeFiles({ files, key, keyFile: `${KEY_FILE}${emulated ? '-emulated' : ''}` });
   return compiled > 0 ? `${compiled} files compiled` : placed ? 'taken from the cache' : 'in place';
 }

@@ -3,8 +3,6 @@ import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { BUILD_DIR, compileNative, NODE_HEADERS, nativeSources, placeFiles } from './native-build.mjs';
 
-const KEY_FILE = '.lorasmith-key';
-
 /** Sums may be reordered only where the source says so; a product and a sum may be one instruction. */
 const FLAGS = [
   ...['-std=c++17', '-O3', '-fPIC', '-pthread', '-fvisibility=hidden'],
@@ -32,12 +30,26 @@ export async function installFusedOps(library, { cache, env, progress, instructi
     // TensorFlow's addon is in the process by then, and its framework library with it: a path to it is not needed.
     return [{ file: `${name}.node`, sources, flags, libraries: [library.frameworkFile] }];
   });
-  const { files, key, compiled } = await compileNative(targets, { identity: library.identity, cache, env, progress });
-  // What an earlier set-up compiled may be older than the sources.
-  for (const [name] of all) if (!isWanted(name)) await rm(path.join(BUILD_DIR, `${name}.node`), { force: true });
-  const placed = await placeFiles({ files, key, keyFile: KEY_FILE });
+  const { files, keys, compiled } = await compileNative(targets, { identity: library.identity, cache, env, progress });
+  let placed = false;
+  for (const { file } of targets) {
+    const of = { files: { [file]: /** @type {string} */ (files[file]) }, key: /** @type {string} */ (keys[file]) };
+    if (await placeFiles({ ...of, keyFile: keyFileOf(file) })) placed = true;
+  }
+  // The sources are not those of an earlier set-up: what it compiled for the others is older than they are.
+  if (placed) for (const [name] of all) if (!isWanted(name)) await removeLibrary(`${name}.node`);
   const state = compiled > 0 ? 'compiled' : placed ? 'taken from the cache' : 'in place';
   return instructionSets === 'all' ? `${state} for all instruction sets` : `${state} for ${own}`;
+}
+
+/** @param {string} file of a library */
+function keyFileOf(file) {
+  return `.${file}.lorasmith-key`;
+}
+
+/** @param {string} file of a library */
+async function removeLibrary(file) {
+  for (const name of [keyFileOf(file), file]) await rm(path.join(BUILD_DIR, name), { force: true });
 }
 
 const AVX512 = ['avx512f', 'avx512bw', 'avx512cd', 'avx512dq', 'avx512vl'];

@@ -60,9 +60,10 @@ export const NODE_HEADERS = path.relative(NATIVE_DIR, path.join(ROOT_DIR, 'node_
  *   progress: import('./run-steps.mjs').Progress }} options
  *   `sourceDir`: the `native` folder of a package, default {@link NATIVE_DIR}; `identity`: of the TensorFlow library, whose
  *   headers all may include
- * @returns {Promise<{ files: Record<string, string>, objects: Record<string, string>, key: string, compiled: number }>}
- *   `files`: each target's file in the cache; `objects`: that of each source of the last target; `key`: changes whenever a
- *   target does; `compiled`: how many sources were
+ * @returns {Promise<{ files: Record<string, string>, objects: Record<string, string>, keys: Record<string, string>,
+ *   compiled: number }>}
+ *   `files`: each target's file in the cache; `objects`: that of each source of the last target; `keys`: each target's, which changes whenever
+ *   it does; `compiled`: how many sources were
  * @throws {SetupError} when one does not compile
  */
 export async function compileNative(targets, { sourceDir = NATIVE_DIR, identity, cache, env, progress }) {
@@ -103,7 +104,8 @@ export async function compileNative(targets, { sourceDir = NATIVE_DIR, identity,
 
   /** @type {Record<string, string>} */
   const files = {};
-  const keys = [];
+  /** @type {Record<string, string>} */
+  const keys = {};
   for (const { target, objects } of planned) {
     const key = shortHash(JSON.stringify([compiler, target.libraries, objects.map((object) => object.key)]));
     const name = path.basename(target.file);
@@ -117,10 +119,10 @@ export async function compileNative(targets, { sourceDir = NATIVE_DIR, identity,
       });
     });
     files[target.file] = path.join(folder, name);
-    keys.push(`${target.file} ${key}`);
+    keys[target.file] = key;
   }
   const objects = Object.fromEntries(planned.at(-1)?.objects.map(({ source, file }) => [source, file]) ?? []);
-  return { files, objects, key: keys.join('\n'), compiled };
+  return { files, objects, keys, compiled };
 }
 
 /**

@@ -33,8 +33,13 @@ export async function installWeightFiles({ cache, env, progress }) {
   const sources = names.filter((name) => process.arch === 'x64' || !(name in FLAGS_OF));
   const target = { file: 'weight-files.node', sources, flags: FLAGS, flagsOf: FLAGS_OF, libraries: [] };
   const options = { sourceDir: SOURCE_DIR, identity: 'none', cache, env, progress };
-  const { files, key, compiled } = await compileNative([target], options);
-  const placed = await placeFiles({ buildDir: WEIGHT_FILES_BUILD_DIR, files, key, keyFile: '.weight-files-key' });
+  const { files, keys, compiled } = await compileNative([target], options);
+  const placed = await placeFiles({
+    buildDir: WEIGHT_FILES_BUILD_DIR,
+    files,
+    key: JSON.stringify(keys),
+    keyFile: '.weight-files-key',
+  });
   return compiled > 0 ? 'compiled' : placed ? 'taken from the cache' : 'in place';
 }
 
