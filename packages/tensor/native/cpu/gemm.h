@@ -3,14 +3,9 @@
 
 #include <cstdint>
 
+#include "cpu/register.h"
+
 namespace lorasmith {
-
-// Sixteen floats. With narrower registers the compiler uses several.
-typedef float Vector __attribute__((vector_size(64), aligned(4)));
-constexpr int64_t kLanes = 16;
-
-// Rows of the result per tile: with two vectors of columns, its sums stay in registers.
-constexpr int kTileRows = 8;
 
 // A matrix of the product: element (m, k) is at data[m * row_stride + k * column_stride].
 struct Operand {
@@ -54,7 +49,7 @@ inline void TileRows(Operand& a, const float* b, int64_t ldb, float*& c, int64_t
 template <int kVectors>
 inline void TileColumn(Operand a, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t rows, int64_t depth,
                        bool accumulate) {
-  TileRows<kTileRows, kVectors>(a, b, ldb, c, ldc, rows, depth, accumulate);
+  TileRows<kRowsInRegisters, kVectors>(a, b, ldb, c, ldc, rows, depth, accumulate);
   TileRows<4, kVectors>(a, b, ldb, c, ldc, rows, depth, accumulate);
   TileRows<1, kVectors>(a, b, ldb, c, ldc, rows, depth, accumulate);
 }

@@ -14,6 +14,7 @@
 #include "cpu/kernel.h"
 #include "cpu/number.h"
 #include "cpu/parallel.h"
+#include "cpu/register.h"
 #include "ops/lora/lora_parts.h"
 
 #if defined(__AVX512BF16__)
@@ -111,17 +112,12 @@ struct Float32Panels {
                        bool accumulate) {
     while (rows > 0) {
       const int64_t some = rows >= kTileRows ? kTileRows : 1;
-      if (width == kWidestPanel) {
-        if (some == kTileRows) {
-          Tile<kTileRows, 2>(a, panel, depth, sums, accumulate);
-        } else {
-          Tile<1, 2>(a, panel, depth, sums, accumulate);
-        }
-      } else if (some == kTileRows) {
-        Tile<kTileRows, 1>(a, panel, depth, sums, accumulate);
-      } else {
-        Tile<1, 1>(a, panel, depth, sums, accumulate);
-      }
+      const auto tile = some == kTileRows ? &Tile<kTileRows, 2> : &Tile<1, 2>;
+      const auto last = some == kTileRows ? &Tile<kTileRows, 1> : &Tile<1, 1>;
+      int64_t column = 0;
+      for (; column + 2 * kLanes <= width; column += 2 * kLanes)
+        tile(a, panel + column, width, depth, sums + column, accumulate);
+      if (column < width) last(a, panel + column, width, depth, sums + column, accumulate);
       a.data += some * a.stride;
       sums += some * width;
       rows -= some;
@@ -129,23 +125,20 @@ struct Float32Panels {
   }
 
  private:
-  // With narrower registers the compiler uses several.
-  typedef float Vector __attribute__((vector_size(64), aligned(4)));
-
+  // Columns of a panel of `width`.
   template <int kRows, int kVectors>
-  static void Tile(Rows<float> a, const float* panel, int64_t depth, float* result, bool accumulate) {
-    constexpr int64_t kWidth = kVectors * kPanelLanes;
+  static void Tile(Rows<float> a, const float* panel, int64_t width, int64_t depth, float* result, bool accumulate) {
     Vector sums[kRows][kVectors];
     for (int row = 0; row < kRows; row++) {
       for (int v = 0; v < kVectors; v++) {
-        const Vector* before = reinterpret_cast<const Vector*>(result + row * kWidth + v * kPanelLanes);
+        const Vector* before = reinterpret_cast<const Vector*>(result + row * width + v * kLanes);
         sums[row][v] = accumulate ? *before : Vector{};
       }
     }
     for (int64_t k = 0; k < depth; k++) {
       Vector columns[kVectors];
       for (int v = 0; v < kVectors; v++) {
-        columns[v] = *reinterpret_cast<const Vector*>(panel + k * kWidth + v * kPanelLanes);
+        columns[v] = *reinterpret_cast<const Vector*>(panel + k * width + v * kLanes);
       }
       for (int row = 0; row < kRows; row++) {
         const float factor = a.data[row * a.stride + k];
@@ -154,7 +147,7 @@ struct Float32Panels {
     }
     for (int row = 0; row < kRows; row++) {
       for (int v = 0; v < kVectors; v++) {
-        *reinterpret_cast<Vector*>(result + row * kWidth + v * kPanelLanes) = sums[row][v];
+        *reinterpret_cast<Vector*>(result + row * width + v * kLanes) = sums[row][v];
       }
     }
   }
