@@ -18,15 +18,19 @@
 namespace emulation {
 
 constexpr size_t kStackBytes = 256 * 1024;
-constexpr size_t kGuardBytes = 4096;
+constexpr size_t kPageBytes = 4096;
+constexpr size_t kColourBytes = 5 * 64;
 
-// The bottom of a stack of kStackBytes, below which a page cannot be accessed.
+// The bottom of a stack of kStackBytes, below which a page cannot be accessed. Stacks that begin at the same place of a page would all be
+// in the same lines of the processor's cache.
 inline char* NewStack() {
-  auto* memory = static_cast<char*>(mmap(nullptr, kStackBytes + kGuardBytes, PROT_READ | PROT_WRITE,
+  static size_t made = 0;
+  const size_t offset = made++ * kColourBytes % kPageBytes;
+  auto* memory = static_cast<char*>(mmap(nullptr, kStackBytes + 2 * kPageBytes, PROT_READ | PROT_WRITE,
                                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   if (memory == MAP_FAILED) __builtin_trap();
-  mprotect(memory, kGuardBytes, PROT_NONE);
-  return memory + kGuardBytes;
+  mprotect(memory, kPageBytes, PROT_NONE);
+  return memory + kPageBytes + offset;
 }
 
 // Stacks that no fiber uses, the last one used on top, since it is in the cache.
@@ -59,41 +63,37 @@ struct Suspended {
 
 #if defined(__x86_64__)
 
-extern "C" void EmulationSwitch(void** save, void* load);
-// Saves the registers that a call preserves.
-asm(R"(
-.text
-.weak EmulationSwitch
-.hidden EmulationSwitch
-.type EmulationSwitch,@function
-EmulationSwitch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size EmulationSwitch,.-EmulationSwitch
-)");
-
 inline void PrepareStack(Suspended& at, char* stack, void (*main)()) {
   auto* top = reinterpret_cast<uint64_t*>(stack + kStackBytes);
   *--top = 0;                                 // keeps the alignment that a call leaves
-  *--top = reinterpret_cast<uint64_t>(main);  // the return address
-  for (int i = 0; i < 6; i++) *--top = 0;     // the saved registers
+  *--top = reinterpret_cast<uint64_t>(main);  // where it continues
   at.stack_pointer = top;
 }
 
-inline void SwitchStacks(Suspended& from, Suspended& to) { EmulationSwitch(&from.stack_pointer, to.stack_pointer); }
+// Neither called nor returned from: the processor expects a return to where the last call came from, and pays for each that goes
+// elsewhere. The compiler saves the registers that it needs.
+inline __attribute__((always_inline)) void SwitchStacks(Suspended& from, Suspended& to) {
+  void** save = &from.stack_pointer;
+  void* load = to.stack_pointer;
+  asm volatile(R"(
+    leaq -128(%%rsp), %%rsp
+    pushq %%rbp
+    leaq 1f(%%rip), %%rax
+    pushq %%rax
+    movq %%rsp, (%0)
+    movq %1, %%rsp
+    popq %%rax
+    jmpq *%%rax
+  1:
+    popq %%rbp
+    leaq 128(%%rsp), %%rsp
+  )"
+               : "+D"(save), "+S"(load)
+               :
+               : "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1",
+                 "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13",
+                 "xmm14", "xmm15", "cc", "memory");
+}
 
 #else
 

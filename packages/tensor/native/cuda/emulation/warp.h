@@ -104,6 +104,9 @@ inline float HighHalf(uint32_t word) {
   return value;
 }
 
+// A row of a product, added and multiplied element by element.
+typedef float Row __attribute__((vector_size(32)));
+
 // mma.m16n8k16 of bfloat16: d [16, 8] += a [16, 16] b [16, 8], summed in float32.
 inline void Mma(float* d, const uint32_t* a, const uint32_t* b) {
   Warp& warp = block->warps[thread->warp];
@@ -113,7 +116,8 @@ inline void Mma(float* d, const uint32_t* a, const uint32_t* b) {
   memcpy(own + 6, d, 16);
   WarpExchange(kMma, 0xffffffffu, [](Warp& w, uint32_t mask) {
     if (mask != 0xffffffffu) Fail("mma needs a whole warp");
-    float left[16][16], right[16][8];
+    float left[16][16];
+    Row right[16];
     for (int lane = 0; lane < kWarpSize; lane++) {
       const int group = lane >> 2, pair = (lane & 3) * 2;
       const uint32_t* words = w.operand[lane];
@@ -127,12 +131,11 @@ inline void Mma(float* d, const uint32_t* a, const uint32_t* b) {
         right[pair + 8 + half][group] = element(5);
       }
     }
-    float product[16][8];
+    Row product[16];
     for (int i = 0; i < 16; i++) {
-      float sum[8] = {};
-      for (int k = 0; k < 16; k++)
-        for (int j = 0; j < 8; j++) sum[j] += left[i][k] * right[k][j];
-      memcpy(product[i], sum, sizeof(sum));
+      Row sum = {};
+      for (int k = 0; k < 16; k++) sum += left[i][k] * right[k];
+      product[i] = sum;
     }
     for (int lane = 0; lane < kWarpSize; lane++) {
       const int group = lane >> 2, pair = (lane & 3) * 2;
