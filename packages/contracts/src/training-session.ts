@@ -1,5 +1,6 @@
-import type { AdapterChecks, AdapterManifest, AdapterProbe, TrainingOutcome } from './adapter.js';
+import type { AdapterManifest, TrainingOutcome } from './adapter.js';
 import type { ErrorCode } from './error.js';
+import type { AdapterChecks, AdapterProbe } from './probe.js';
 import type { ModelName } from './schema-parts.js';
 
 // A training session is a model that its client trains call by call. Its ops and their results are bytes of `v8.serialize`
