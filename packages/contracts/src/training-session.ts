@@ -10,6 +10,13 @@ import type { ModelName } from './schema-parts.js';
 export const SESSION_LOSSES = ['cross_entropy', 'importance_sampling', 'ppo', 'cispo', 'dro', 'gspo'] as const;
 export type SessionLoss = (typeof SESSION_LOSSES)[number];
 
+/** The most targets of a position, of soft targets. */
+export const MAX_TARGETS_EACH = 64;
+/** Limits, for docs/limits.md. */
+export const sessionLimits = {
+  targetsEach: { value: MAX_TARGETS_EACH, unit: 'targets', beyond: 'the forward-backward is refused' },
+};
+
 /** The alpha of every session's adapter: its scale is alpha / rank. */
 export const SESSION_LORA_ALPHA = 32;
 
