@@ -33,7 +33,7 @@ interface LossRule {
 const CLIPPED = { mayHave: Object.keys(CLIP), settings: Object.keys(CLIP) };
 
 /**
- * The losses of Tinker (tinker-docs.thinkingmachines.ai/losses), summed over tokens. With ℓ the log-probability of a target, q the one with which
+ * The losses, summed over tokens. With ℓ the log-probability of a target, q the one with which
  * it was sampled, A its advantage, and ρ = e^(ℓ - q):
  *
  * - cross_entropy: -Σ w ℓ

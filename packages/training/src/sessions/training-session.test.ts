@@ -11,6 +11,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vite
 import { greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { writeTinyLlama } from '../../../../test/tiny-llama.js';
 import { aJob, writeRows } from '../../test/a-job.js';
+import { writeTinyClassifier } from '../../test/tiny-classifier.js';
 import { trainAlone } from '../../test/train-alone.js';
 import { BaseModelCache } from '../base-model-cache.js';
 import { NextToken } from '../objectives/next-token/next-token.js';
@@ -478,4 +479,12 @@ test.each([
 test('refuses a model that trains nothing', async () => {
   const nothing = opened({ train_attn: false, train_mlp: false, train_unembed: false });
   await expect(nothing).rejects.toMatchObject({ code: 'invalid_job' });
+});
+
+test('refuses a classifier', async () => {
+  const classifier = join(root, 'classifier');
+  await mkdir(classifier);
+  await writeTinyClassifier(classifier);
+  const opening = opened({}, { modelFolder: classifier });
+  await expect(opening).rejects.toMatchObject({ code: 'invalid_job', message: expect.stringMatching(/a classifier/) });
 });
