@@ -24,7 +24,7 @@ export const SESSION_LORA_ALPHA = 32;
 export interface SessionModelSpec {
   base_model: ModelName;
   rank: number;
-  /** Of the first numbers of A. */
+  /** The seed of the first numbers of A. */
   seed: number;
   /** True if the linear layers of attention, of MLPs, and the output head are adapted; at least one is. */
   train_attn: boolean;
@@ -102,9 +102,9 @@ export type SavedSessionAdapter = Pick<TrainingOutcome, 'base_model' | 'lora' | 
 export type SessionResult =
   | {
       kind: 'forward-backward';
-      /** Of each datum `[tokens * targetsEach]`: the log-probability of each target. */
+      /** The log-probability of each target: `[tokens * targetsEach]` of each datum. */
       logProbabilities: Float32Array[];
-      /** By `name:reduction`; `loss:sum` is one. */
+      /** Figures by `name:reduction`; `loss:sum` is one. */
       metrics: Record<string, number>;
     }
   | { kind: 'optimizer-step'; metrics: Record<string, number> }

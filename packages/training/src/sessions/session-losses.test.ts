@@ -100,7 +100,7 @@ describe.each(TESTED_KERNELS)('with %s kernels', (source) => {
   });
 });
 
-/** Those whose weights are the derivative: cispo and gspo have constants in them. */
+// In cispo and gspo the derivative leaves out what is a constant.
 test.each(['cross_entropy', 'importance_sampling', 'ppo', 'dro'] as const)(
   'the weights of %s are the derivatives that finite differences have',
   (loss) => {

@@ -16,7 +16,7 @@ import { type DatumLoss, LOSS_RULES } from './session-losses.js';
 /** Data of one op, or of several sessions in one pass. */
 export interface SessionBatch {
   tokens: TokenBatch;
-  /** In the order in which the data were given. */
+  /** The data in the order in which they were given. */
   data: readonly JudgedDatum[];
 }
 

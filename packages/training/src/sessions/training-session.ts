@@ -179,7 +179,7 @@ export class TrainingSession {
     throw new ProductError('non_finite_loss', message);
   }
 
-  /** Without a gradient it changes nothing, as an optimizer of PyTorch's. */
+  /** Updates the adapter. Changes nothing without a gradient, as an optimizer of PyTorch's. */
   async #step(op: OptimizerStepOp): Promise<Done<'optimizer-step'>> {
     checkStep(op);
     const { adapter, optimizer, passes } = this.#parts;
