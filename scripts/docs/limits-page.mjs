@@ -11,6 +11,7 @@ const LIMITS_IN = {
   httpLimits: 'services/api/SRC/app.js',
   keyLimits: 'services/api/SRC/access/key-store.js',
   errorLimits: 'packages/contracts/SRC/error.js',
+  sessionLimits: 'packages/contracts/SRC/training-session.js',
   faultLimits: 'packages/service-kit/SRC/request-validation.js',
   bodyLimits: 'packages/service-kit/SRC/request-validation.js',
   logLimits: 'packages/service-kit/SRC/logger.js',
@@ -233,6 +234,7 @@ const sectionsOf = (limits) => ({
     ['Steps kept in the events of an ended job', limits.thinningLimits.steps],
     ['Steps with graded answers kept in the events of an ended job', limits.thinningLimits.rounds],
   ],
+  'Training sessions': [['Targets of a position, of soft targets', limits.sessionLimits.targetsEach]],
   Adapters: [
     ['Tar of an import', 'IMPORT_MAX_BYTES', '413 `body_too_large`'],
     [

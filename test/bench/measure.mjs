@@ -5,7 +5,11 @@ import { chooseKernels } from '../../packages/tensor/dist/index.js';
 async function measureOne({ part, options }) {
   const kernels = chooseKernels(options.kernels === 'raw' ? 'raw' : 'fused');
   /** @type {Record<string, (options: any, kernels: any) => Promise<object>>} */
-  const parts = part === 'train' ? await import('./parts/train.mjs') : await import('./parts/engine.mjs');
+  const parts = await (part === 'train'
+    ? import('./parts/train.mjs')
+    : part === 'session'
+      ? import('./parts/session.mjs')
+      : import('./parts/engine.mjs'));
   const measure = parts[part];
   if (measure === undefined) throw new Error(`there is no part ${part}`);
   const result = await measure(options, kernels);

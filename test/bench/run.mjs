@@ -11,7 +11,7 @@ import { jobs } from './benches/jobs.mjs';
 import { fairness, neighbour } from './benches/keys.mjs';
 import { lists } from './benches/lists.mjs';
 import { sweeps } from './benches/sweeps.mjs';
-import { delta, growth, profile, share } from './benches/training-steps.mjs';
+import { delta, growth, profile, session, share } from './benches/training-steps.mjs';
 import { optimizers, preferences, rewards, speed } from './benches/trainings.mjs';
 import { loading, quantized } from './benches/weights.mjs';
 import { model, options, say, withProgress } from './harness.mjs';
@@ -33,6 +33,7 @@ const USUAL = {
   optimizers,
   preferences,
   rewards,
+  session,
 };
 /** Only with --only: the parts for models that have something of their own, and those that take long. */
 const WHEN_NAMED = { delta, experts, fleet, lists, neighbour };

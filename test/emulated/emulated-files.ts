@@ -40,6 +40,7 @@ const SLOW = [
   'packages/training/src/objectives/group-relative/group-{example,training}.test.ts',
   'packages/training/src/objectives/group-relative/webhook-rewards.test.ts',
   'packages/training/src/objectives/preference/preference-{example,training}.test.ts',
+  'packages/training/src/sessions/training-session.test.ts',
   'packages/training/src/shared-pass/shared-training.test.ts',
   'packages/training/src/smollm2.test.ts',
 ];

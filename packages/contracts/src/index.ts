@@ -32,5 +32,6 @@ export * from './report.js';
 export * from './samples.js';
 export * from './schema-parts.js';
 export * from './sweep.js';
+export * from './training-session.js';
 export * from './unfinished-run.js';
 export * from './webhook.js';

@@ -47,6 +47,7 @@ export type { ScoredRow } from './objectives/objective.js';
 export type { ObjectiveKind } from './objectives/objectives.js';
 export type { PairExamples, TokenPair } from './objectives/preference/pair-rows.js';
 export { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
+export { type PlanSessionOptions, planSession, type SessionPlan } from './plan-session.js';
 export { type PlanInputs, type PlanWithoutRows, planWithoutRows } from './plan-without-rows.js';
 export { type PrepareTokensOptions, prepareTokens, storedTokens } from './prepare-examples.js';
 export type { TokenizingProgress } from './row-conversion/convert-rows.js';

@@ -4,6 +4,7 @@ import {
   dispose,
   liveTensorCount,
   momentOfBytes,
+  scope,
   tensorOf,
   toFloat32Array,
 } from '@lorasmith/tensor';
@@ -86,6 +87,24 @@ describe.each([0, 0.1])('with weight decay %d', (weightDecay) => {
     first.dispose();
     second.dispose();
   });
+});
+
+test('an update with settings of its own is that of an optimizer that has them', () => {
+  const own = { beta1: 0.8, beta2: 0.95, epsilon: 1e-12, weightDecay: 0.3 };
+  const update = { learningRate: 0.1, gradientScale: 1, maxNorm: null };
+  const after = (settings: typeof own, changes: Partial<typeof own>) => {
+    const optimizer = new AdamW(kernels, 5, settings);
+    const parameters = scope(() => [
+      ...toFloat32Array(
+        optimizer.adopt(optimizer.compute(vector(START), vector([1, -2, 3, 0, 0.5]), { ...update, ...changes })),
+      ),
+    ]);
+    optimizer.dispose();
+    return parameters;
+  };
+  const changed = after({ ...ADAMW_DEFAULTS, weightDecay: 0 }, own);
+  expect(changed).toEqual(after(own, {}));
+  expect(changed).not.toEqual(after({ ...ADAMW_DEFAULTS, weightDecay: 0 }, {}));
 });
 
 describe('moments in 8 bits', () => {

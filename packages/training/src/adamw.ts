@@ -37,8 +37,9 @@ export type Moments = {
   second: Tensor;
 };
 
-/** The settings of one update in addition to those of the optimizer; see {@link AdamWStep}. */
-export type UpdateSettings = Pick<AdamWStep, 'learningRate' | 'gradientScale' | 'maxNorm'>;
+/** The settings of one update; see {@link AdamWStep}. Those that the optimizer has too, it has in their place for this update alone. */
+export type UpdateSettings = Pick<AdamWStep, 'learningRate' | 'gradientScale' | 'maxNorm'> &
+  Partial<Pick<AdamWSettings, 'weightDecay' | 'beta1' | 'beta2' | 'epsilon'>>;
 
 /** An update that is computed and not yet made. Adopt it, or dispose it. */
 export type ComputedUpdate = AdamWUpdate & {
@@ -86,7 +87,7 @@ export class AdamW {
    */
   compute(parameters: Tensor, gradient: Tensor, update: UpdateSettings): ComputedUpdate {
     const { weightDecay, beta1, beta2, epsilon } = this.#settings;
-    const step = { ...update, weightDecay, beta1, beta2, epsilon, step: this.#step + 1 };
+    const step = { weightDecay, beta1, beta2, epsilon, ...update, step: this.#step + 1 };
     const state = { parameters, ...this.#moments, rateFactors: this.#rateFactors };
     const kernels = this.#kernels.of('float32');
     return scope(() => {

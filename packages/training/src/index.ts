@@ -13,6 +13,8 @@ export {
   type SelfTestValues,
   tryGpu,
 } from './self-test.js';
+export { openSession, type SessionOptions } from './sessions/open-session.js';
+export type { TrainingSession } from './sessions/training-session.js';
 export type { StopReason, TextGenerator } from './shared-pass/engine-time.js';
 export type { Share } from './shared-pass/fair-shares.js';
 export { PassScheduler, type PassSchedulerOptions } from './shared-pass/pass-scheduler.js';

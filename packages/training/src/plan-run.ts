@@ -58,15 +58,35 @@ export class Disposals {
   }
 }
 
-const PARAM = 'lora.init_from';
+/** An adapter that a training continues, in messages about it. */
+export interface ContinuedAdapter {
+  /** The subject of a sentence. */
+  name: string;
+  /** The training, as what its ranks belong to. */
+  training: string;
+  /** The advice where the adapter is on other layers. */
+  remedy: string;
+  param?: string;
+}
+
+const INIT_FROM: ContinuedAdapter = {
+  name: 'The init_from adapter',
+  training: 'the job',
+  remedy: 'give the target_modules it has',
+  param: 'lora.init_from',
+};
 
 /**
- * The manifest of the adapter to start from; null for a PEFT folder without one.
+ * The manifest of an adapter to continue; null for a PEFT folder without one.
  * @throws ProductError invalid_adapter
  */
-async function readInitialManifest(folder: string): Promise<AdapterManifest | null> {
+export async function readInitialManifest(
+  folder: string,
+  continued: ContinuedAdapter = INIT_FROM,
+): Promise<AdapterManifest | null> {
   return await readManifestOfFolder(folder).catch((error: unknown) => {
-    throw error instanceof ProductError && error.code === 'invalid_adapter' ? invalid(error.message, error) : error;
+    const isInvalid = error instanceof ProductError && error.code === 'invalid_adapter';
+    throw isInvalid ? invalid(continued, error.message, error) : error;
   });
 }
 
@@ -77,42 +97,55 @@ async function readInitialManifest(folder: string): Promise<AdapterManifest | nu
  * @param folder in PEFT's layout
  * @throws ProductError invalid_adapter
  */
-export async function readInitialAdapter(folder: string, targets: readonly Target[]): Promise<PeftAdapter> {
+export async function readInitialAdapter(
+  folder: string,
+  targets: readonly Target[],
+  continued: ContinuedAdapter = INIT_FROM,
+): Promise<PeftAdapter> {
   const adapter = await readPeftFolder(folder);
   const names = new Set(targets.map(({ name }) => name));
   const further = [...adapter.modules.keys()].find((name) => !names.has(name));
-  if (further !== undefined) throw unlike(`also adapts ${further}`);
-  const modules = new Map(targets.map((target) => [target.name, fitted(adapter.modules.get(target.name), target)]));
+  if (further !== undefined) throw unlike(continued, `also adapts ${further}`);
+  const modules = new Map(
+    targets.map((target) => [target.name, fitted(adapter.modules.get(target.name), target, continued)]),
+  );
   return { ...adapter, modules };
 }
 
 /**
- * Checks that the initial adapter was made with these weights. Planning could compare them only if their digest was known.
+ * Checks that an adapter to continue was made with these weights. Planning could compare them only if their digest was known.
  * @throws ProductError invalid_adapter
  */
-export function requireWeightsOf(initial: AdapterManifest, { name }: ModelFolder, weightsSha256: string): void {
+export function requireWeightsOf(
+  initial: AdapterManifest,
+  { name }: ModelFolder,
+  weightsSha256: string,
+  continued: ContinuedAdapter = INIT_FROM,
+): void {
   const mismatch = baseMismatch(initial.id, initial.base_model, { name, weights_sha256: weightsSha256 });
-  if (mismatch !== null) throw new ProductError('invalid_adapter', mismatch, { param: 'lora.init_from' });
+  if (mismatch !== null) throw invalid(continued, mismatch);
 }
 
-function fitted(module: PeftModule | undefined, target: Target): PeftModule {
+function fitted(module: PeftModule | undefined, target: Target, continued: ContinuedAdapter): PeftModule {
   const { name, in_features: inFeatures, out_features: outFeatures, experts, rank, scale } = target;
-  if (module === undefined) throw unlike(`has nothing for ${name}`);
+  if (module === undefined) throw unlike(continued, `has nothing for ${name}`);
   if (module.inFeatures !== inFeatures || module.outFeatures !== outFeatures || module.experts !== experts) {
-    throw invalid(`The init_from adapter does not fit ${name} of the base model.`);
+    throw invalid(continued, `${continued.name} does not fit ${name} of the base model.`);
   }
   if (!module.a.every(Number.isFinite) || !module.b.every(Number.isFinite)) {
-    throw invalid(`The init_from adapter holds a number for ${name} that is not finite.`);
+    throw invalid(continued, `${continued.name} holds a number for ${name} that is not finite.`);
   }
   const cut = cutRank(module, rank);
-  if (cut === null) throw invalid(`The init_from adapter has rank ${module.rank} for ${name}, the job ${rank}.`);
+  if (cut === null) {
+    throw invalid(continued, `${continued.name} has rank ${module.rank} for ${name}, ${continued.training} ${rank}.`);
+  }
   return withScale(cut, scale);
 }
 
-function unlike(how: string): ProductError {
-  return invalid(`The init_from adapter ${how}: give the target_modules it has.`);
+function unlike(continued: ContinuedAdapter, how: string): ProductError {
+  return invalid(continued, `${continued.name} ${how}: ${continued.remedy}.`);
 }
 
-function invalid(message: string, cause?: unknown): ProductError {
-  return new ProductError('invalid_adapter', message, { param: PARAM, cause });
+function invalid({ param }: ContinuedAdapter, message: string, cause?: unknown): ProductError {
+  return new ProductError('invalid_adapter', message, { param, cause });
 }

@@ -1,5 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { TrainingOutcome } from '@lorasmith/contracts';
+import type { LoadedModel } from '@lorasmith/models';
 import { engine } from '@lorasmith/tensor';
 import { type CheckedAdapterOptions, writeCheckedAdapter } from './publishing/write-checked-adapter.js';
 import type { RunResult } from './run-record.js';
@@ -23,8 +24,13 @@ export async function trainedOutcome(options: TrainedOutcomeOptions): Promise<Tr
       accuracies: thinned(trained.result.accuracies),
       peak_memory_bytes: peakMemory.bytes,
     },
-    versions: { tensorflow: engine.version, kernels: adapter.base.kernels.library, node: process.versions.node },
+    versions: versionsHere(adapter.base),
   };
+}
+
+/** The versions of the software that makes an adapter, as its manifest names them. */
+export function versionsHere({ kernels }: LoadedModel): TrainingOutcome['versions'] {
+  return { tensorflow: engine.version, kernels: kernels.library, node: process.versions.node };
 }
 
 /** Steps whose loss and accuracy a manifest lists. */

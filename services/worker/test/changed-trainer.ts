@@ -20,6 +20,7 @@ export function changedTrainer(
     },
     run,
     generate: (order, options) => trainer.generate(order, options),
+    openSession: (order, options) => trainer.openSession(order, options),
     end: () => trainer.end(),
   };
 }

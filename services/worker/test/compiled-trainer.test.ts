@@ -1,92 +1,34 @@
-import { createHash } from 'node:crypto';
-import { access, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { access, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { EventData, EventType, NewJobEvent } from '@lorasmith/contracts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { writeTinyLlama } from '../../../test/tiny-llama.js';
-import type { TrainOrder } from '../src/trainer/messages.js';
 import { DEFAULT_POOL_TIMES, TrainerPool } from '../src/trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer, type TrainerProcess } from '../src/trainer/trainer-process.js';
-import { kernelsArgument, settingsArgument } from '../src/trainer/trainer-program.js';
-import { aDataset, ROWS } from './a-dataset.js';
-import { aJobSpec } from './a-job-spec.js';
+import { ROWS } from './a-dataset.js';
 import { changedTrainer } from './changed-trainer.js';
+import { aTinyTrainOrder, COMPILED_TRAINER, datasetOf } from './compiled-trainer.js';
 
 // The compiled trainer.
 
-const PROGRAM = fileURLToPath(new URL('../dist/trainer/child-main.js', import.meta.url));
-
 let folder: string;
 beforeEach(async () => {
-  await access(PROGRAM).catch(() => expect.fail('The worker is not compiled: run `pnpm build` first.'));
+  await access(COMPILED_TRAINER.file).catch(() => expect.fail('The worker is not compiled: run `pnpm build` first.'));
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-recycled-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-function datasetOf(rows: string) {
-  const sha256 = createHash('sha256').update(rows).digest('hex');
-  return aDataset({ sha256, rows: rows.split('\n').length - 1, bytes: Buffer.byteLength(rows) });
-}
-
-async function orderOf(steps: number, rows = ROWS): Promise<TrainOrder> {
-  const paths = {
-    modelFolder: path.join(folder, 'tiny-llama'),
-    rowsFile: path.join(folder, 'rows.jsonl'),
-    checkpointFolder: path.join(folder, 'checkpoints'),
-    outputFolder: path.join(folder, 'output'),
-    initialAdapterFolder: null,
-  };
-  await writeTinyLlama(paths.modelFolder);
-  await writeFile(paths.rowsFile, rows);
-  await mkdir(paths.outputFolder);
-  const { training, ...spec } = aJobSpec('', { base_model: 'tiny-llama' });
-  return {
-    kind: 'train',
-    job: 'job_0123456789abcdef01234567',
-    spec: {
-      ...spec,
-      validation: { split: 0.25, dataset: null },
-      training: { ...training, max_steps: steps, batch_size: 2, max_seq_length: 64, eval_every_steps: 1 },
-    },
-    dataset: datasetOf(rows),
-    validation: null,
-    machine: null,
-    tokens: { dataDir: folder, maxBytes: 2 ** 30 },
-    weightDigests: path.join(folder, 'weight-digests'),
-    share: { key: '', keyWeight: 1, jobWeight: 1 },
-    rungStep: null,
-    paths,
-  };
-}
+const orderOf = (steps: number, rows?: string) => aTinyTrainOrder(folder, steps, rows);
 
 function stepsOf<Kind extends EventType>(events: NewJobEvent[], kind: Kind): number[] {
   return events.filter(({ type }) => type === kind).map(({ data }) => (data as EventData<'checkpoint-saved'>).step);
 }
 
-const TRAINER_SETTINGS = {
-  passTokens: 1024,
-  generationShare: 0.25,
-  generationMemory: { cacheBytes: 2 ** 24, adapterBytes: 2 ** 24 },
-};
-
 const makePool = (changed: (started: TrainerProcess) => TrainerProcess = (started) => started) =>
   new TrainerPool({
     jobsAtOnce: 1,
     ...DEFAULT_POOL_TIMES,
-    start: () =>
-      changed(
-        startTrainer({
-          program: {
-            file: PROGRAM,
-            arguments: ['cpu', kernelsArgument(null), settingsArgument(TRAINER_SETTINGS)],
-            environment: process.env,
-          },
-          limits: DEFAULT_TRAINER_LIMITS,
-          onLine: () => {},
-        }),
-      ),
+    start: () => changed(startTrainer({ program: COMPILED_TRAINER, limits: DEFAULT_TRAINER_LIMITS, onLine: () => {} })),
   });
 
 /** A trainer that is due for replacement as soon as it has a run, before it begins the first step. */

@@ -140,3 +140,30 @@ export async function delta() {
   );
   return { share, sizes };
 }
+
+/** Calls of a training session of 2,048 tokens, and the steps of a job on the same rows. */
+export async function session() {
+  const results = [];
+  for (const precision of /** @type {('bfloat16' | 'float32')[]} */ (quick ? ['bfloat16'] : ['bfloat16', 'float32'])) {
+    for (const head of quick ? [true] : [true, false]) {
+      const options = { precision, head, rows: 8, length: 256, pairs: quick ? 2 : 10 };
+      results.push(await measured('session', options));
+    }
+  }
+  say(`A training session: forward-backward and step of ${results[0]?.tokens} tokens, and the step of a job on them.`);
+  say(
+    table(
+      ['precision', 'adapter on the head', 'session, tokens/s', 'job, tokens/s', 'share of the processor time'],
+      results.map(
+        ({ precision, head, session_tokens_per_second: own, job_tokens_per_second: job, processor_share }) => [
+          precision,
+          head ? 'yes' : 'no',
+          own.toFixed(0),
+          job.toFixed(0),
+          percent(processor_share),
+        ],
+      ),
+    ),
+  );
+  return results;
+}

@@ -70,6 +70,9 @@ export function startStubTrainer({ template, scale, onLoad }) {
     generate: async () => {
       throw new Error('the stub generates no text');
     },
+    openSession: async () => {
+      throw new Error('the stub opens no sessions');
+    },
     async end() {
       isUsable = false;
     },

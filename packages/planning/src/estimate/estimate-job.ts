@@ -175,15 +175,9 @@ function memorySettings(
   precision: Precision,
   recomputedLayers: number,
 ): MemorySettings {
-  const trainedParameters = trainedNumbers(targets);
   const { dropout } = spec.lora;
   const { optimizer } = spec.training;
-  const engine = engineMemory(machine.engine);
-  const logitsInChunk = logitsPerChunk(machine, precision);
-  const weightBytes = weightMemory(model, precision, machine.kernels);
-  const decodedBytes = decodedMemory(model, precision, machine.kernels);
-  const adapter = { targets, trainedParameters, optimizer, dropout };
-  const job = { architecture, weightBytes, decodedBytes, ...adapter, precision, recomputedLayers };
+  const job = { model, architecture, targets, machine, precision, recomputedLayers, optimizer, dropout };
   const rounds = [samplingOf(spec, prompts), rolloutOf(spec, training, rowsPerStep(spec))].filter(
     (round) => round !== null,
   );
@@ -191,7 +185,25 @@ function memorySettings(
     0,
     ...rounds.map((round) => sampleCacheBytes(architecture, round, bytesPerNumber(precision))),
   );
-  return { ...job, engine, logitsInChunk, sampleCacheBytes: cacheBytes };
+  return { ...adapterMemory(job), sampleCacheBytes: cacheBytes };
+}
+
+/** An adapter that is trained on a model. */
+export type AdapterToEstimate = Pick<JobToEstimate, 'model' | 'targets' | 'machine'> &
+  Pick<MemorySettings, 'architecture' | 'precision' | 'recomputedLayers' | 'optimizer' | 'dropout'>;
+
+/** The settings on which the memory of a training depends that answers no prompts. */
+export function adapterMemory({ model, machine, ...job }: AdapterToEstimate): MemorySettings {
+  const { precision, targets } = job;
+  return {
+    ...job,
+    trainedParameters: trainedNumbers(targets),
+    weightBytes: weightMemory(model, precision, machine.kernels),
+    decodedBytes: decodedMemory(model, precision, machine.kernels),
+    engine: engineMemory(machine.engine),
+    logitsInChunk: logitsPerChunk(machine, precision),
+    sampleCacheBytes: 0,
+  };
 }
 
 /** Seconds of a job outside its steps: evaluations, the reference and samples. @param secondsOf forward passes */

@@ -46,7 +46,8 @@ function remedy(job: JobToEstimate, { available_memory_bytes: available }: Estim
   return 'Use batch_size 1 and a smaller max_seq_length, a smaller base model, or a machine with more memory.';
 }
 
-function gigabytes(bytes: number): string {
+/** A number of bytes for messages. */
+export function gigabytes(bytes: number): string {
   return `${(bytes / 1e9).toFixed(1)} GB`;
 }
 

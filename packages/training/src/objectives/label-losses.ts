@@ -25,12 +25,13 @@ import {
   type PassLoss,
   type PassOptions,
 } from './objective.js';
+import { softCrossEntropy } from './soft-targets.js';
 
-/** The results of {@link nextTokenLoss} for one chunk of labels. */
+/** The results of {@link nextTokenLoss} for one chunk of hidden states. */
 interface LossChunk {
-  /** `[size]` float32 of each label */
+  /** `[size * each]` float32 of each label */
   loss: Tensor;
-  /** `[size]` float32: 1 where the label is what the model ranks first, else 0 */
+  /** `[size]` float32: 1 where the label, or the first of several, is what the model ranks first, else 0 */
   correct: Tensor;
   /** `[size, hidden]` of the summed loss by the hidden states; null where it is not wanted */
   gradient: Tensor | null;
@@ -43,7 +44,7 @@ interface LossOptions {
   record: boolean;
   /** True if the gradient by the hidden states is wanted, too. */
   wantHidden: boolean;
-  /** `[n]` a factor for the gradient of each label. @defaultValue 1 */
+  /** `[n * each]` a factor for the gradient of each label. @defaultValue 1 */
   weights?: Float32Array | undefined;
 }
 
@@ -51,25 +52,34 @@ interface LossOptions {
  * Cross entropy of the next token of the labelled tokens only, and the gradient of its sum by the hidden states. Logits are
  * made and freed in chunks of the head's size. Nothing is read back from the device.
  * @param hidden `[n, hidden]` normed hidden states that predict the labels, in the model's dtype
- * @param labels `[n]` int32
+ * @param labels `[n * each]`: of each hidden state one, or several; those of a pass that records have `weights`
  */
 export function nextTokenLoss(
   hidden: Tensor,
-  labels: Tensor,
+  labels: Int32Array,
   head: OutputHead,
   { adapters, record, wantHidden, weights }: LossOptions,
 ): LossChunk[] {
   const count = hidden.shape[0]!;
+  const each = count === 0 ? 1 : labels.length / count;
+  const { kernels } = head.group.linear;
   return chunksOf(count, head, adapters).map(({ first, count: size, part }) =>
     scope(() => {
       const rows = size === count ? hidden : slice(hidden, [first, 0], [size, -1]);
-      const chunkLabels = size === count ? labels : slice(labels, [first], [size]);
+      const [from, to] = [first * each, (first + size) * each];
+      const chunkLabels = labels.subarray(from, to);
+      const chunkWeights = weights?.subarray(from, to);
       const acting = adaptersWithin(adapters, { first, count: size }).map((one) => withSeedOf(one, part));
       const computed = head.forward(rows, acting, record); // [size, vocab]
       const { logits } = computed;
-      const { loss, gradient, correct } = head.group.linear.kernels.of(logits.dtype).crossEntropy(logits, chunkLabels);
+      if (each > 1) {
+        const soft = softCrossEntropy(kernels, logits, chunkLabels, record ? chunkWeights! : null);
+        const gradient = soft.gradient && head.backward(soft.gradient, computed, acting, wantHidden);
+        return { ...soft, gradient };
+      }
+      const { loss, gradient, correct } = kernels.of(logits.dtype).crossEntropy(logits, tensorOf(chunkLabels, [size]));
       if (!record) return { loss, correct, gradient: null };
-      const ofLogits = weights === undefined ? gradient : weightedRows(gradient, weights.slice(first, first + size));
+      const ofLogits = chunkWeights === undefined ? gradient : weightedRows(gradient, chunkWeights);
       return { loss, correct, gradient: head.backward(ofLogits, computed, acting, wantHidden) };
     }),
   );
@@ -116,7 +126,7 @@ function withSeedOf(acting: ActingAdapter, part: number): ActingAdapter {
 interface LabelLosses {
   /** `[labels]` float32: the negative log-probability of each label. */
   losses: Tensor;
-  /** `[labels]` float32: 1 for each label that the model ranks first, else 0. */
+  /** `[predictors]` float32: 1 for each that ranks its label, or the first of several, first; else 0. */
   correct: Tensor;
 }
 
@@ -124,10 +134,11 @@ interface LabelLossOptions extends PassOptions {
   /** True if the adapters take up gradients. */
   record: boolean;
   /**
-   * The derivative of the loss by the loss of each label, `[labels]`, of those losses; called in a pass that records, and waits for it.
+   * The derivative of the loss by the loss of each label, `[labels]`: known before, or of those losses. The function is called in a pass that
+   * records, and waits for it. Where several are labels of a predictor it is known before.
    * @defaultValue 1 for each label: the loss is their sum
    */
-  weigh?: ((losses: Float32Array) => Float32Array) | undefined;
+  weigh?: Float32Array | ((losses: Float32Array) => Float32Array) | undefined;
 }
 
 /** Runs a decoder over a batch, and back where it is recorded. */
@@ -144,17 +155,19 @@ export function labelLosses(model: Decoder, batch: TokenBatch, options: LabelLos
       recomputedLayers,
     });
     const wantHidden = saved?.layers.some((layer) => layer !== null) ?? false;
-    const labels = tensorOf(batch.labels, [batch.labels.length]);
     const onHead = ofHead.filter((acting) => isTrained(model.head.group, [acting]));
     const visit = (options: Omit<LossOptions, 'adapters'>) =>
-      nextTokenLoss(hidden, labels, model.head, { adapters: ofHead, ...options });
+      nextTokenLoss(hidden, batch.labels, model.head, { adapters: ofHead, ...options });
     // An adapter on the head takes up its gradient in the visit, which then needs the weights of its labels.
-    const isVisitedTwice = record && weigh !== undefined && onHead.length > 0;
-    const known = isVisitedTwice ? weigh(lossesOf(visit({ record: false, wantHidden: false }))) : null;
+    const isVisitedTwice = record && typeof weigh === 'function' && onHead.length > 0;
+    const given = typeof weigh === 'function' ? null : (weigh ?? null);
+    const known = isVisitedTwice ? weigh(lossesOf(visit({ record: false, wantHidden: false }))) : given;
+    const areSeveral = batch.labels.length > batch.predictors.length;
+    const isWeighedInVisit = (label: number) => areSeveral || owns(onHead, label);
     const chunks = visit({
       record,
       wantHidden,
-      weights: known?.map((weight, label) => (owns(onHead, label) ? weight : 1)),
+      weights: known?.map((weight, label) => (isWeighedInVisit(label) ? weight : 1)),
     });
     dispose(hidden);
     const result = {
@@ -165,14 +178,14 @@ export function labelLosses(model: Decoder, batch: TokenBatch, options: LabelLos
     const gradients = chunks.map(({ gradient }) => gradient!);
     const gradient = concat(gradients, 0);
     dispose(gradients);
-    if (weigh === undefined) {
+    if (weigh === undefined || areSeveral) {
       model.backward(gradient, saved);
       return result;
     }
-    const weights = known ?? weigh(toFloat32Array(result.losses));
+    const weights = typeof weigh === 'function' ? (known ?? weigh(toFloat32Array(result.losses))) : weigh;
     const ofLabels = weightedRows(
       gradient,
-      weights.map((weight, label) => (owns(onHead, label) ? 1 : weight)),
+      weights.map((weight, label) => (isWeighedInVisit(label) ? 1 : weight)),
     );
     dispose(gradient);
     model.backward(ofLabels, saved);
@@ -217,19 +230,21 @@ export interface JudgedLosses<Figure> {
 /**
  * Runs a decoder over answers, and back where it is recorded.
  * @param judge makes losses of `[labels]` cross entropies
+ * @param known the weights that it makes, where they do not depend on the losses. @defaultValue null
  */
 export function judgedPass<Figure>(
   model: Decoder,
   batch: TokenBatch,
   options: Omit<LabelLossOptions, 'weigh'>,
   judge: (losses: Float32Array) => JudgedLosses<Figure>,
+  known: Float32Array | null = null,
 ): PassLoss<Figure> {
   let found: JudgedLosses<Figure> | null = null;
   const weigh = (losses: Float32Array) => {
     found = judge(losses);
     return found.weights;
   };
-  const labels = labelLosses(model, batch, { ...options, weigh });
+  const labels = labelLosses(model, batch, { ...options, weigh: known ?? weigh });
   const { losses, correct, figures } = found ?? judge(toFloat32Array(labels.losses));
   dispose([labels.losses, labels.correct]);
   const count = losses.length;

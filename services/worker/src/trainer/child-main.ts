@@ -16,5 +16,6 @@ if (!isStartedForGpu()) await loadEngine();
 
 serveTrainer(async (order, options) => await (await loadEngine()).executeOrder(order, options), {
   generate: async (order, options) => await (await loadEngine()).generate(order, options),
+  openSession: async (order, options) => await (await loadEngine()).openSession(order, options),
   isSpent: () => engine?.isSpent() ?? false,
 });

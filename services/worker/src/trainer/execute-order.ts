@@ -1,4 +1,4 @@
-import type { TrainingOutcome } from '@lorasmith/contracts';
+import type { MachineProfile, TrainingOutcome } from '@lorasmith/contracts';
 import { ModelTexts, WeightDigests } from '@lorasmith/model-folder';
 import { type MemoryNeeds, openExampleStore } from '@lorasmith/planning';
 import {
@@ -6,13 +6,15 @@ import {
   cardFailure,
   chooseKernels,
   engine,
+  openSession as openTrainingSession,
   PassScheduler,
   publishCheckpoint,
+  type TrainingSession,
   train,
 } from '@lorasmith/training';
 import { GenerationHost } from '../generation/generation-host.js';
 import { MemoryLedger } from './memory-ledger.js';
-import type { GenerationOrder, TokenCounts, TrainerOrder } from './messages.js';
+import type { GenerationOrder, SessionOrder, TokenCounts, TrainerOrder } from './messages.js';
 import { loadingLog } from './serve-trainer.js';
 import type { AnswerCallbacks, TrainerRunOptions } from './trainer-process.js';
 import { endWithoutGpu, trainerKernels, trainerSettings } from './trainer-program.js';
@@ -41,6 +43,12 @@ const generation = new GenerationHost({
 });
 scheduler.generator = generation;
 
+/** Memory for a run: what answers keep for later ones is freed for it. @throws JobDeferred */
+function admit(needs: MemoryNeeds | null, machine: MachineProfile | null): () => void {
+  generation.yieldMemory();
+  return memory.admit(needs, machine);
+}
+
 /** Does one order, concurrently with others. @throws as `train` and `publishCheckpoint` */
 export async function executeOrder(
   order: TrainerOrder,
@@ -53,17 +61,13 @@ export async function executeOrder(
     case 'train': {
       const { spec, dataset, validation, machine, tokens, rungStep, paths } = order;
       const examples = await scheduler.concurrently(() => openExampleStore(tokens), OPENING_EXAMPLES_MS);
-      const admit = (needs: MemoryNeeds | null) => {
-        generation.yieldMemory();
-        return memory.admit(needs, machine);
-      };
       const callbacks = {
         signal,
         pause: recycle,
         pauseAtStep: rungStep,
         onEvent,
         onLoading,
-        admit,
+        admit: (needs: MemoryNeeds | null) => admit(needs, machine),
         askGrader: grade,
       };
       return await train({ spec, dataset, validation, machine, examples, ...paths, ...callbacks, ...shared });
@@ -75,6 +79,16 @@ export async function executeOrder(
       return await publishCheckpoint({ spec, checkpointFolder, step, ...paths, ...callbacks, ...shared });
     }
   }
+}
+
+/** Opens a training session, which shares the base and the passes with the runs. @throws as `openSession` of training */
+export function openSession(
+  { spec, modelFolder, precision, machine, weightDigests, share }: SessionOrder,
+  { signal }: { signal: AbortSignal },
+): Promise<TrainingSession> {
+  const shared = { cache, scheduler, share, digests: new WeightDigests(weightDigests), texts, onLoading };
+  const callbacks = { signal, admit: (needs: MemoryNeeds | null) => admit(needs, machine) };
+  return openTrainingSession({ spec, modelFolder, precision, machine, ...callbacks, ...shared });
 }
 
 /** Answers a request for text while the runs continue. @throws as {@link GenerationHost.generate} */

@@ -11,6 +11,10 @@ import type {
   JobSpec,
   MachineProfile,
   NewJobEvent,
+  SessionModelDescription,
+  SessionModelSpec,
+  SessionOp,
+  SessionResult,
   TrainingOutcome,
   TrainingSettings,
   UploadedDataset,
@@ -18,6 +22,7 @@ import type {
 import type { ExampleStoreOptions, ValidationRows } from '@lorasmith/planning';
 // Types alone: the worker must not load the engine.
 import type { StopReason } from '@lorasmith/training';
+import type { CodedFailure } from './trainer-failure.js';
 
 /**
  * The end of a run. Each layer sees the ends that are possible there.
@@ -118,6 +123,30 @@ export interface GenerationOrder {
   weightDigests: string;
 }
 
+/** Open a training session, whose client trains op by op. */
+export interface SessionOrder {
+  kind: 'session';
+  spec: SessionModelSpec;
+  modelFolder: string;
+  precision: TrainingSettings['precision'];
+  machine: MachineProfile | null;
+  /** See TrainOrder. */
+  weightDigests: string;
+  share: RunShare;
+}
+
+/**
+ * The end of a training session in its trainer.
+ *
+ * - `closed`: it was asked to.
+ * - `deferred`: it could not be opened while the runs of the trainer continue.
+ * - `failed`: it could not be opened at all, or its trainer has ended. What was not saved is lost.
+ */
+export type SessionEnd =
+  | { kind: 'closed' }
+  | { kind: 'deferred'; why: string }
+  | { kind: 'failed'; failure: CodedFailure };
+
 /** Numbers of tokens of an answer. */
 export interface TokenCounts {
   prompt: number;
@@ -134,7 +163,7 @@ export type TrainerOrder = TrainOrder | PublishCheckpointOrder;
  * `recycle`: the run finishes its step, saves a checkpoint and stops, and another trainer, or this one later, continues it.
  * What no checkpoint has, such as an evaluation, is finished first.
  *
- * An answer to a request for text counts as a run; `cancel` ends it.
+ * An answer to a request for text counts as a run; `cancel` ends it. So does a training session; `close-session` cancels its ops, and ends it.
  *
  * `graded`: the answer to the message `grade` with the same number. A trainer reaches nothing outside: its worker has the webhook of a grader
  * asked.
@@ -145,14 +174,28 @@ export type TrainerRequest =
   | { type: 'stop'; run: number; reason: StopReason }
   | { type: 'graded'; run: number; grading: number; outcome: GradingOutcome }
   | { type: 'generate'; run: number; order: GenerationOrder }
-  | { type: 'cancel'; run: number };
+  | { type: 'cancel'; run: number }
+  | SessionRequest;
+
+/** Messages about a training session. `op` is the number of an op in it. */
+export type SessionRequest =
+  | { type: 'open-session'; run: number; order: SessionOrder }
+  | { type: 'do-op'; run: number; op: number; content: SessionOp }
+  | { type: 'close-session'; run: number };
 
 /** Messages from the trainer to its worker. Nothing about a run follows its end. */
 export type TrainerReply =
   | { type: 'event'; run: number; event: NewJobEvent }
   | { type: 'grade'; run: number; grading: number; batch: GradingBatch }
   | { type: 'ended'; run: number; outcome: ReportedOutcome }
-  | GenerationReply;
+  | GenerationReply
+  | SessionReply;
+
+/** Messages about a training session. Nothing follows its end, and each op has one result. */
+export type SessionReply =
+  | { type: 'session-opened'; run: number; described: SessionModelDescription }
+  | { type: 'op-done'; run: number; op: number; result: SessionResult }
+  | { type: 'session-ended'; run: number; end: SessionEnd };
 
 /** Messages about an answer to a request for text. Nothing follows one of the last three. */
 type GenerationReply =

@@ -1,9 +1,8 @@
-import { cudaErrorIn, endsCudaContext, isUnloadableKernel, serveParent } from '@lorasmith/child-processes';
+import { serveParent } from '@lorasmith/child-processes';
 import {
   type GenerationFailure,
   type GradingOutcome,
   JobDeferred,
-  type JobFailure,
   ProductError,
   RungReached,
   type TrainingOutcome,
@@ -18,6 +17,8 @@ import type {
   TrainerReply,
   TrainerRequest,
 } from './messages.js';
+import { isAboutSession, type OpenServedSession, ServedSessions } from './serve-sessions.js';
+import { loggedFailure } from './trainer-failure.js';
 import type { AnswerCallbacks, TrainerRunOptions } from './trainer-process.js';
 
 /** A run that is under way in this process. */
@@ -34,6 +35,8 @@ export interface ServeTrainerOptions {
   isSpent?: () => boolean;
   /** Answers one request for text; null once its signal is aborted. @defaultValue none is answered */
   generate?: (order: GenerationOrder, options: AnswerCallbacks) => Promise<TokenCounts | null>;
+  /** Opens a training session. @defaultValue none is opened */
+  openSession?: OpenServedSession;
 }
 
 /**
@@ -42,7 +45,7 @@ export interface ServeTrainerOptions {
  */
 export function serveTrainer(
   execute: (order: TrainerOrder, options: TrainerRunOptions) => Promise<TrainingOutcome>,
-  { isSpent = () => false, generate }: ServeTrainerOptions = {},
+  { isSpent = () => false, generate, openSession }: ServeTrainerOptions = {},
 ): void {
   const runs = new Map<number, Run>();
   /** The answers that are under way. */
@@ -52,12 +55,19 @@ export function serveTrainer(
       if (request.type === 'start') return void start(request.run, request.order);
       if (request.type === 'generate') return void startAnswer(request.run, request.order);
       if (request.type === 'cancel') return answers.get(request.run)?.abort();
+      if (isAboutSession(request)) return sessions.receive(request);
       const run = runs.get(request.run);
       if (run === undefined) return;
       if (request.type === 'recycle') return run.recycling.abort();
       if (request.type === 'graded') return run.gradings.get(request.grading)?.(request.outcome);
       run.stopping.abort(request.reason);
     },
+  });
+
+  const sessions = new ServedSessions({
+    open: openSession,
+    send: (reply) => channel.send(reply),
+    onDone: () => endIfSpent(),
   });
 
   const start = async (number: number, order: TrainerOrder) => {
@@ -145,26 +155,5 @@ function outcomeOf({ stopping, recycling }: Run, error: unknown): ReportedOutcom
     return { kind: 'stopped', reason: stopping.signal.reason as StopReason };
   }
   if (wasAsked && recycling.signal.aborted) return { kind: 'recycled' };
-  const known = asStorageError(error);
-  // The log gets the stack and the engine's own words, the user only the message.
-  if (!(known instanceof ProductError) || known.code === 'out_of_memory') console.error(error);
-  return { kind: 'failed', failure: failureOf(known) };
-}
-
-function failureOf(error: unknown): JobFailure {
-  if (error instanceof ProductError) return { code: error.code, message: error.message, details: error.details };
-  const text = error instanceof Error ? error.message : String(error);
-  const said = text.slice(0, 500);
-  const cuda = cudaErrorIn(text);
-  if (cuda !== null && isUnloadableKernel(cuda)) {
-    return {
-      code: 'gpu_unavailable',
-      message: `A kernel of the CUDA engine could not be loaded: ${said}`,
-      details: [],
-    };
-  }
-  if (cuda !== null && endsCudaContext(cuda)) {
-    return { code: 'trainer_crashed', message: `The GPU stopped computing for the trainer: ${said}`, details: [] };
-  }
-  return { code: 'internal_error', message: `Training failed: ${said}`, details: [] };
+  return { kind: 'failed', failure: loggedFailure(error) };
 }

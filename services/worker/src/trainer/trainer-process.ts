@@ -5,19 +5,21 @@ import type {
   GenerationFailure,
   GradingBatch,
   GradingOutcome,
-  JobFailure,
   JobId,
   NewJobEvent,
 } from '@lorasmith/contracts';
 import type { AskGrader, StopReason } from '@lorasmith/training';
 import type {
   GenerationOrder,
+  SessionOrder,
   TokenCounts,
   TrainerOrder,
   TrainerOutcome,
   TrainerReply,
   TrainerRequest,
 } from './messages.js';
+import type { CodedFailure } from './trainer-failure.js';
+import { type OpenedSession, SessionInTrainer } from './trainer-session.js';
 
 export interface TrainerLimits {
   /**
@@ -92,13 +94,18 @@ export interface TrainerProcess {
   run(order: TrainerOrder, options: TrainerRunOptions): Promise<EndedRun>;
   /** Answers a request for text while the runs continue. Never rejects, as {@link run}. */
   generate(order: GenerationOrder, options: AnswerCallbacks): Promise<GenerationResult>;
+  /**
+   * Opens a training session while the runs continue. Never rejects, as {@link run}.
+   * @param options `signal`: aborted, the session ends as by its `close`
+   */
+  openSession(order: SessionOrder, options: { signal: AbortSignal }): Promise<OpenedSession>;
   /** Lets it end, then kills it; resolves when it has ended. */
   end(): Promise<void>;
 }
 
-/** A run, or an answer to a request for text, that is under way in the trainer. */
+/** A run, an answer to a request for text, or a training session that is under way in the trainer. */
 interface Run {
-  /** null: an answer. */
+  /** null: an answer, or a session. */
   job: JobId | null;
   onReply: (reply: TrainerReply) => void;
   /** The trainer has ended, with this count of other runs. */
@@ -223,6 +230,28 @@ class ChildTrainer implements TrainerProcess {
     });
   }
 
+  openSession(order: SessionOrder, { signal }: { signal: AbortSignal }): Promise<OpenedSession> {
+    const child = this.#child;
+    const number = ++this.#lastRun;
+    const session = new SessionInTrainer(number, {
+      send: (request) => child.send(request),
+      // As of a run that does not stop.
+      onHang: () => child.kill('stop'),
+      hangMs: this.#limits.stopMs.cancel,
+      onEnded: () => {
+        signal.removeEventListener('abort', close);
+        this.#remove(number);
+      },
+    });
+    const close = () => void session.close();
+    const onEnd: Run['onEnd'] = (exit) => session.fail(sessionFailure(exit, this.#limits.silenceMs));
+    this.#add(number, { job: null, onReply: (reply) => session.receive(reply), onEnd });
+    child.send({ type: 'open-session', run: number, order });
+    if (signal.aborted) close();
+    else signal.addEventListener('abort', close, { once: true });
+    return session.opened;
+  }
+
   async end(): Promise<void> {
     // It has nothing to finish, and would first load the engine if it is still at that.
     if (this.#lastRun === 0) this.#child.kill('stop');
@@ -255,11 +284,20 @@ const TRAINER_ENDED: GenerationFailure = {
   retry_after_seconds: 2,
 };
 
+/** The failure of a session whose trainer has ended. */
+function sessionFailure(exit: ChildExit, silenceMs: number): CodedFailure {
+  if (exit.killedFor !== 'stop') return exitFailure(exit, silenceMs);
+  return failure(
+    'service_unavailable',
+    'The trainer of the session was ended, since something else in it did not stop.',
+  );
+}
+
 /**
  * The failure of the runs of a trainer that ended by itself or was killed. `gpu_unavailable` is no fault of the job.
  * @param silenceMs - The time that a trainer may be silent.
  */
-function exitFailure(exit: ChildExit, silenceMs: number): JobFailure {
+function exitFailure(exit: ChildExit, silenceMs: number): CodedFailure {
   const { cause, how, lastLine } = explainExit(exit);
   switch (cause) {
     case 'silence':
@@ -277,6 +315,6 @@ function exitFailure(exit: ChildExit, silenceMs: number): JobFailure {
   }
 }
 
-function failure(code: ErrorCode, message: string): JobFailure {
+function failure(code: ErrorCode, message: string): CodedFailure {
   return { code, message, details: [] };
 }

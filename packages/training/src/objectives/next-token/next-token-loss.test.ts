@@ -28,7 +28,7 @@ function computed(states: Float32Array<ArrayBuffer>, logitsInChunk?: number, set
   return scope(() => {
     const chunks = nextTokenLoss(
       tensorOf(states, [PLACES, HIDDEN]),
-      tensorOf(LABELS, [PLACES]),
+      LABELS,
       headOf(tensorOf(HEAD, [VOCAB, HIDDEN]), { logitsInChunk, ...settings }),
       BASE_ALONE,
     );
@@ -80,7 +80,7 @@ test('an error in a later chunk leaves no tensor alive', () => {
   const before = liveTensorCount();
   const failing = () =>
     scope(() => {
-      const labels = tensorOf(Int32Array.of(0, 8, 3, 3), [4]); // too few for the second chunk
+      const labels = LABELS.with(-1, VOCAB); // no token, in the last chunk
       nextTokenLoss(tensorOf(STATES, [PLACES, HIDDEN]), labels, head, BASE_ALONE);
     });
   expect(failing).toThrow();
@@ -91,12 +91,11 @@ test('an error in a later chunk leaves no tensor alive', () => {
 test('without a backward pass only the losses and the correct labels are kept', () => {
   scope(() => {
     const states = tensorOf(STATES, [PLACES, HIDDEN]);
-    const labels = tensorOf(LABELS, [PLACES]);
     const head = headOf(tensorOf(HEAD, [VOCAB, HIDDEN]), { logitsInChunk: 3 * VOCAB });
     const forward = { ...BASE_ALONE, record: false };
-    nextTokenLoss(states, labels, head, forward); // makes the constants it needs
+    nextTokenLoss(states, LABELS, head, forward); // makes the constants it needs
     const before = liveTensorCount();
-    const chunks = nextTokenLoss(states, labels, head, forward);
+    const chunks = nextTokenLoss(states, LABELS, head, forward);
     expect(chunks.map(({ gradient }) => gradient)).toEqual([null, null, null]);
     expect(liveTensorCount()).toBe(before + 2 * chunks.length); // the losses, and whether each label is right
   });
@@ -150,7 +149,7 @@ describe.each(TESTED_KERNELS)('with LoRA on the head, with %s kernels', (source)
         const tokens = count === PLACES ? undefined : { first, count };
         return { adapter: adapters[i]!, tokens, dropoutSeed: [3 + i, 4] };
       });
-      const chunks = nextTokenLoss(tensorOf(STATES, [PLACES, HIDDEN]), tensorOf(LABELS, [PLACES]), head, {
+      const chunks = nextTokenLoss(tensorOf(STATES, [PLACES, HIDDEN]), LABELS, head, {
         adapters: acting,
         record: true,
         wantHidden: true,
