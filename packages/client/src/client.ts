@@ -379,6 +379,19 @@ function aliasCalls(calls: Calls) {
         ...jsonBody(request),
         signal,
       }),
+    /** Sets the places to which the adapter of a name is delivered, now and whenever the name moves. */
+    setAliasDeliveries: (name: string, deliver: readonly DeliveryTarget[], { owner, signal }: AliasOptions = {}) =>
+      calls.json<Alias>({
+        method: 'PUT',
+        path: `${pathOf(name)}/deliveries`,
+        query: { owner },
+        ...jsonBody({ deliver }),
+        signal,
+        repeatable: true,
+      }),
+    /** Deliveries of the present move of a name, one for each place that follows it. */
+    aliasDeliveries: async (name: string, { owner, ...call }: AliasOptions = {}) =>
+      (await calls.get<{ data: Delivery[] }>(`${pathOf(name)}/deliveries`, call, { owner })).data,
     /** Deletes a name and its history; its adapter stays. */
     deleteAlias: (name: string, { owner, signal }: AliasOptions = {}) =>
       calls.json<void>({ method: 'DELETE', path: pathOf(name), query: { owner }, signal }),

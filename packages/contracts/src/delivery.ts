@@ -86,6 +86,9 @@ export const Delivery = Type.Object(
     adapter: AdapterId,
     owner: Owner,
     job: Nullable(JobId, { description: 'The job that asked for it in `deliver`; null: a call did.' }),
+    alias: Nullable(Type.Object({ name: Type.String(), version: Type.Integer({ minimum: 1 }) }, closed), {
+      description: 'The name that it follows, and the move of it; null: a call or a job asked.',
+    }),
     to: DeliveryTarget,
     status: Type.Enum([...DELIVERY_STATUSES]),
     attempts: Type.Integer({ minimum: 0 }),

@@ -4,6 +4,7 @@ export {
   type DeliveriesOfJob,
   type DeliveryStore,
   deliveryNotFound,
+  type FollowedMove,
   type NewDelivery,
   takenByOther,
 } from './deliveries/delivery-store.js';

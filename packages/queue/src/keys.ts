@@ -99,6 +99,8 @@ export interface JobKeys {
   deliveriesAll: string;
   /** Sorted set by name: every delivery as `adapter:sequence:id`. */
   deliveriesByAdapter: string;
+  /** Hash by name of an adapter: the move whose deliveries were created last, and under `NAME:done` what of it is complete. */
+  deliveriesFollowed: string;
   /** Hash by job that has succeeded: its deliveries that are still to be created, as JSON. */
   jobDeliveries: string;
   /** Channel that receives the id of a job or a sweep when it has a new event. */
@@ -161,6 +163,7 @@ export function jobKeys(prefix: string): JobKeys {
     deliveriesCurrent: `${prefix}deliveries:current`,
     deliveriesAll: `${prefix}deliveries:all`,
     deliveriesByAdapter: `${prefix}deliveries:by-adapter`,
+    deliveriesFollowed: `${prefix}deliveries:followed`,
     jobDeliveries: `${prefix}jobs:deliveries`,
     eventChannel: `${prefix}job-events`,
     machines: `${prefix}machines`,

@@ -23,6 +23,7 @@ import { createAdapterReservation } from './access/limits.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
 import { createRegistryClient, type RegistryAddress, type RegistryClient } from './adapters/registry-client.js';
 import { transferRoutes } from './adapters/transfer-routes.js';
+import { AliasDeliveries } from './aliases/alias-deliveries.js';
 import { AliasMoves } from './aliases/alias-moves.js';
 import { aliasRoutes } from './aliases/alias-routes.js';
 import { HeldOutLoss } from './aliases/held-out-loss.js';
@@ -206,6 +207,12 @@ function createParts(dependencies: AppDependencies) {
     changes: createDatasetChanges({ catalog, jobs, examples, quota: datasetQuota }),
     views,
     directory: new ModelDirectory({ adapters, jobs, aliases, baseModels, registry }),
+    aliasDeliveries: new AliasDeliveries({
+      aliases,
+      requests: deliveries,
+      store: jobs.deliveries,
+      log: dependencies.logger,
+    }),
     aliasMoves: new AliasMoves({ aliases, adapters, baseModels, jobs, losses }),
     comparisons: new ConcurrencyLimit('comparisons of adapters'),
     /** The limit of downloads and imports. */
@@ -261,7 +268,8 @@ async function registerAdapterRoutes(app: HttpApp, dependencies: AppDependencies
   const { generation, generationLimits: limits, access, datasetLimits, downloadStallMs: stallMs } = dependencies;
   await app.register(adapterRoutes, { address, tracing, adapters, aliases, jobs });
   await app.register(transferRoutes, { address, tracing, registry, aliases, quota, transfers, stallMs, dataDir });
-  await app.register(aliasRoutes, { aliases, moves: parts.aliasMoves, comparisons: parts.comparisons });
+  const { aliasMoves: moves, aliasDeliveries: deliveries, comparisons } = parts;
+  await app.register(aliasRoutes, { aliases, moves, deliveries, comparisons });
   await app.register(openaiRoutes, {
     text: {
       generation,

@@ -25,6 +25,7 @@ import { createAccess } from './access/access.js';
 import { checkListenAddress, withoutKeysAt } from './access/authenticate.js';
 import { KeyStore } from './access/key-store.js';
 import { createRegistryClient, registryAt } from './adapters/registry-client.js';
+import { AliasDeliveries, startFollowing } from './aliases/alias-deliveries.js';
 import { createApiMetrics } from './api-metrics.js';
 import { buildApp } from './app.js';
 import { RowChecks } from './datasets/row-checks.js';
@@ -176,13 +177,18 @@ const endGradings = startGradingSender({
   clients: { webhook: webhookClient(config.webhooks), judge: judges },
   log: logger,
 });
+const deliveryRequests = new DeliveryRequests({ store: jobs.deliveries, adapters, kinds });
 const endDeliveries = startDeliveries({
   store: jobs.deliveries,
-  requests: new DeliveryRequests({ store: jobs.deliveries, adapters, kinds }),
+  requests: deliveryRequests,
   adapters,
   kinds,
   log: logger,
 });
+const endFollowing = startFollowing(
+  new AliasDeliveries({ aliases, requests: deliveryRequests, store: jobs.deliveries, log: logger }),
+  logger,
+);
 
 end = shutDownInOrder({
   logger,
@@ -192,7 +198,7 @@ end = shutDownInOrder({
     await planners.close();
     await rowChecks.close();
     await endSweeps();
-    await Promise.all([endWebhooks(), endGradings(), endDeliveries()]);
+    await Promise.all([endWebhooks(), endGradings(), endDeliveries(), endFollowing()]);
     await jobs.close();
     generation.close();
     redis.disconnect();

@@ -26,11 +26,17 @@ end
 --- Adds a delivery, unless there is one with its id, another key's is at its target (without `any`), or `max_open`
 --- are unfinished ('' for no limit). Of `max_deliveries` records, the oldest that has ended is removed.
 ---
---- `rest` are its fields and their values. Returns `created`, `exists`, `taken` or `full`.
---- @keys deliveries due active current all by_adapter sequence_counter
---- @args id record target owner any adapter max_deliveries max_open
+--- `rest` are its fields and their values. One that follows a name has the name and the number of its move in `follows` and
+--- `move` ('' otherwise): after one of a later move it is not created. Returns `created`, `exists`, `taken`, `full` or `outdated`.
+--- @keys deliveries due active current all by_adapter sequence_counter followed
+--- @args id record target owner any adapter max_deliveries max_open follows move
 --- @include "~/redis/includes/common"
 local function create_delivery()
+  if follows ~= '' then
+    local last = tonumber(redis.call('HGET', followed, follows)) or 0
+    if last > tonumber(move) then return 'outdated' end
+    redis.call('HSET', followed, follows, move)
+  end
   if redis.call('HEXISTS', deliveries, id) == 1 then return 'exists' end
   if max_open ~= '' and is_taken(id, target, owner, any) then return 'taken' end
   if max_open ~= '' and redis.call('ZCARD', due) >= tonumber(max_open) then return 'full' end

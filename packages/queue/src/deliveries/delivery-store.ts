@@ -50,6 +50,18 @@ export interface NewDelivery {
   mayReplaceAny: boolean;
   /** The job that asked for it, which one of its deliveries this is, and where its end is reported. @defaultValue a call asked */
   ofJob?: { job: JobId; index: number; webhookUrl: string | null };
+  /** The move of a name that it follows. @defaultValue it follows none */
+  ofMove?: FollowedMove;
+}
+
+/** A move of a name that deliveries follow. */
+export interface FollowedMove {
+  /** Owner and name in one text. */
+  key: string;
+  name: string;
+  version: number;
+  /** The time of the move. A name that was removed may begin with the first version again. */
+  at: string;
 }
 
 /** A delivery that a process has leased. */
@@ -83,16 +95,19 @@ export class DeliveryStore {
   }
 
   /**
-   * Queues a delivery. Of a job, it is created once, however often this is called.
+   * Queues a delivery. Of a job or of the move of a name, it is created once, however often this is called. A later move has no effect of an
+   * earlier one after it: the delivery is then returned, and not queued.
    * @throws ProductError `conflict` if another key has delivered to this place, `queue_full`
    */
-  async create({ adapter, owner, to, place, mayReplaceAny, ofJob }: NewDelivery): Promise<Delivery> {
+  async create({ adapter, owner, to, place, mayReplaceAny, ofJob, ofMove }: NewDelivery): Promise<Delivery> {
+    const own = ofMove === undefined ? newIdentifier('dl') : idOfMove(ofMove, to);
     const delivery: Delivery = {
-      id: ofJob === undefined ? newIdentifier('dl') : idOfJob(ofJob),
+      id: ofJob === undefined ? own : idOfJob(ofJob),
       object: 'delivery',
       adapter,
       owner,
       job: ofJob?.job ?? null,
+      alias: ofMove === undefined ? null : { name: ofMove.name, version: ofMove.version },
       to,
       status: 'queued',
       attempts: 0,
@@ -115,7 +130,9 @@ export class DeliveryStore {
         any: mayReplaceAny ? '1' : '',
         adapter,
         max_deliveries: MAX_DELIVERIES,
-        max_open: ofJob === undefined ? MAX_OPEN : '',
+        max_open: ofJob === undefined && ofMove === undefined ? MAX_OPEN : '',
+        follows: ofMove?.key ?? '',
+        move: ofMove?.version ?? '',
       },
       ofJob?.webhookUrl == null ? [] : [`${delivery.id}:webhook`, ofJob.webhookUrl],
     );
@@ -139,6 +156,33 @@ export class DeliveryStore {
     const owner = await this.#redis.hget(this.#keys.deliveries, `${id}:owner`);
     if (owner === null) return undefined;
     return owner === '' ? null : owner;
+  }
+
+  /** The deliveries of the move of a name to these places, as far as they have been created. */
+  async ofMove(move: FollowedMove, to: readonly DeliveryTarget[]): Promise<Delivery[]> {
+    if (to.length === 0) return [];
+    const ids = to.map((target) => idOfMove(move, target));
+    return (await this.#redis.hmget(this.#keys.deliveries, ...ids)).flatMap((text) => parsed(text) ?? []);
+  }
+
+  /** Notes that all deliveries of the move of a name have been created. @param to - Their places. */
+  async createdOfMove(move: FollowedMove, to: readonly DeliveryTarget[]): Promise<void> {
+    await this.#redis.hset(this.#keys.deliveriesFollowed, `${move.key}${DONE}`, stateOf(move, to));
+  }
+
+  /** Those of the moves whose deliveries have not all been created. */
+  async toFollow<Move extends { move: FollowedMove; to: readonly DeliveryTarget[] }>(
+    moves: readonly Move[],
+  ): Promise<Move[]> {
+    if (moves.length === 0) return [];
+    const fields = moves.map(({ move: { key } }) => `${key}${DONE}`);
+    const done = await this.#redis.hmget(this.#keys.deliveriesFollowed, ...fields);
+    return moves.filter(({ move, to }, index) => done[index] !== stateOf(move, to));
+  }
+
+  /** Forgets the moves of a name that was removed. @param key - See {@link FollowedMove}. */
+  async forgetMoves(key: string): Promise<void> {
+    await this.#redis.hdel(this.#keys.deliveriesFollowed, key, `${key}${DONE}`);
   }
 
   /** The newest deliveries of an adapter, newest first. */
@@ -260,6 +304,7 @@ export class DeliveryStore {
       all: keys.deliveriesAll,
       by_adapter: keys.deliveriesByAdapter,
       sequence_counter: keys.sequence,
+      followed: keys.deliveriesFollowed,
       webhooks_due: keys.webhooksDue,
       webhook_messages: keys.webhookMessages,
       webhook_for_all: keys.webhookForAll,
@@ -284,7 +329,23 @@ function ended(delivery: Delivery, end: Pick<Delivery, 'status' | 'error'>): Del
 
 /** The same for every attempt to create it. */
 function idOfJob({ job, index }: { job: JobId; index: number }): DeliveryId {
-  return `dl_${createHash('sha256').update(`${job} ${index}`).digest('hex').slice(0, 24)}`;
+  return idFrom(`${job} ${index}`);
+}
+
+/** The same for every attempt to create it. */
+function idOfMove({ key, version, at }: FollowedMove, to: DeliveryTarget): DeliveryId {
+  return idFrom(`${key} ${version} ${at} ${JSON.stringify(to)}`);
+}
+
+function idFrom(text: string): DeliveryId {
+  return `dl_${createHash('sha256').update(text).digest('hex').slice(0, 24)}`;
+}
+
+/** The end of the field that says what of a move is complete. */
+const DONE = ':done';
+
+function stateOf({ version, at }: FollowedMove, to: readonly DeliveryTarget[]): string {
+  return `${version} ${at} ${createHash('sha256').update(JSON.stringify(to)).digest('hex')}`;
 }
 
 /** Null for no record, and for one that something else has written. */
