@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { AdapterId, DatasetId, JobId, JobStatus, Owner, SweepId } from '@lorasmith/contracts';
+import type { AdapterId, DatasetId, DeliveryId, JobId, JobStatus, Owner, SweepId } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 
 /** A dataset, or the adapter that a job begins from. */
@@ -99,9 +99,13 @@ export interface JobKeys {
   deliveriesAll: string;
   /** Sorted set by name: every delivery as `adapter:sequence:id`. */
   deliveriesByAdapter: string;
+  /** Stream: the events of a delivery. */
+  deliveryEvents(id: DeliveryId): string;
+  /** Hash by `kind:status`: the number of deliveries that have ended so. */
+  deliveriesEnded: string;
   /** Hash by job that has succeeded: its deliveries that are still to be created, as JSON. */
   jobDeliveries: string;
-  /** Channel that receives the id of a job or a sweep when it has a new event. */
+  /** Channel that receives the id of a job, a sweep or a delivery when it has a new event. */
   eventChannel: string;
   /** Hash by worker name: the measured profiles of the workers' machines. */
   machines: string;
@@ -161,6 +165,8 @@ export function jobKeys(prefix: string): JobKeys {
     deliveriesCurrent: `${prefix}deliveries:current`,
     deliveriesAll: `${prefix}deliveries:all`,
     deliveriesByAdapter: `${prefix}deliveries:by-adapter`,
+    deliveryEvents: (id) => `${prefix}delivery:${id}:events`,
+    deliveriesEnded: `${prefix}deliveries:ended`,
     jobDeliveries: `${prefix}jobs:deliveries`,
     eventChannel: `${prefix}job-events`,
     machines: `${prefix}machines`,

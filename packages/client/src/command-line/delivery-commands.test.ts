@@ -84,5 +84,5 @@ it.each([
 ])('refuses a delivery with %s before it asks', async (_, options) => {
   const { exitCode, errorOutput, requests } = await lora(['deliver', ADAPTER, ...options], [json(202, queued)]);
   expect([exitCode, requests]).toEqual([1, []]);
-  expect(errorOutput).toContain('either --vllm URL or --folder');
+  expect(errorOutput).toMatch(/needs one of --vllm URL|need --name NAME/);
 });
