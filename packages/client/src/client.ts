@@ -23,6 +23,7 @@ import {
   ERRORS,
   type ErrorCode,
   type GgufTensorType,
+  type HubToken,
   type ImportAdapterQuery,
   type Job,
   type JobEvent,
@@ -58,7 +59,7 @@ import {
   type HttpTransportOptions,
   sleep,
 } from './http-transport.js';
-import { type FollowOptions, followJobEvents, followSweepEvents } from './job-events.js';
+import { type FollowOptions, followDeliveryEvents, followJobEvents, followSweepEvents } from './job-events.js';
 import { type DownloadStream, streamDownload } from './resumed-download.js';
 import { textCalls } from './text-calls.js';
 
@@ -323,7 +324,7 @@ function adapterCalls(calls: Calls) {
       streamDownload(calls.transport, { path: `/adapters/${encodeURIComponent(id)}`, query: { ...query } }, signal),
     deleteAdapter: (id: string, call: CallOptions = {}) => calls.remove(`/adapters/${encodeURIComponent(id)}`, call),
 
-    /** Has an adapter delivered: to a server that runs, or into a folder. */
+    /** Has an adapter delivered: to a server that runs, a folder, the Hugging Face hub or a bucket. */
     deliver: (id: string, to: DeliveryTarget, { signal }: CallOptions = {}) =>
       calls.json<Delivery>({
         method: 'POST',
@@ -340,6 +341,14 @@ function adapterCalls(calls: Calls) {
     /** Returns the delivery: it has ended, or ends once its process has restored what was there before. */
     cancelDelivery: (id: string, { signal }: CallOptions = {}) =>
       calls.json<Delivery>({ method: 'POST', path: `/deliveries/${encodeURIComponent(id)}/cancel`, signal }),
+    /** Stores the token with which adapters of this key are delivered to the Hugging Face hub. */
+    setHubToken: (token: string, { signal }: CallOptions = {}) =>
+      calls.json<HubToken>({ method: 'PUT', path: '/hub-token', ...jsonBody({ token }), signal }),
+    /** When the token of the hub was stored; null without one. The token itself is returned to nobody. */
+    hubToken: (call: CallOptions = {}) => calls.get<HubToken>('/hub-token', call),
+    deleteHubToken: (call: CallOptions = {}) => calls.remove('/hub-token', call),
+    /** Events of a delivery, past and future, up to its last one. */
+    deliveryEvents: (id: string, follow: FollowOptions = {}) => followDeliveryEvents(calls.transport, id, follow),
     /** Asks again and again until the delivery ends, and returns it. It may have failed: check its `status`. */
     async waitForDelivery(id: string, options: WaitForDeliveryOptions = {}): Promise<Delivery> {
       const path = `/deliveries/${encodeURIComponent(id)}`;

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { AdapterId, DatasetId, JobId, JobStatus, Owner, SweepId } from '@lorasmith/contracts';
+import type { AdapterId, DatasetId, DeliveryId, JobId, JobStatus, Owner, SweepId } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 
 /** A dataset, or the adapter that a job begins from. */
@@ -101,9 +101,13 @@ export interface JobKeys {
   deliveriesByAdapter: string;
   /** Hash by name of an adapter: the move whose deliveries were created last, and under `NAME:done` what of it is complete. */
   deliveriesFollowed: string;
+  /** Stream: the events of a delivery. */
+  deliveryEvents(id: DeliveryId): string;
+  /** Hash by `kind:status`: the number of deliveries that have ended so. */
+  deliveriesEnded: string;
   /** Hash by job that has succeeded: its deliveries that are still to be created, as JSON. */
   jobDeliveries: string;
-  /** Channel that receives the id of a job or a sweep when it has a new event. */
+  /** Channel that receives the id of a job, a sweep or a delivery when it has a new event. */
   eventChannel: string;
   /** Hash by worker name: the measured profiles of the workers' machines. */
   machines: string;
@@ -164,6 +168,8 @@ export function jobKeys(prefix: string): JobKeys {
     deliveriesAll: `${prefix}deliveries:all`,
     deliveriesByAdapter: `${prefix}deliveries:by-adapter`,
     deliveriesFollowed: `${prefix}deliveries:followed`,
+    deliveryEvents: (id) => `${prefix}delivery:${id}:events`,
+    deliveriesEnded: `${prefix}deliveries:ended`,
     jobDeliveries: `${prefix}jobs:deliveries`,
     eventChannel: `${prefix}job-events`,
     machines: `${prefix}machines`,

@@ -19,6 +19,7 @@ import type { FastifyBaseLogger } from 'fastify';
 import { type Access, guardRequests, type OwnedThings } from './access/access.js';
 import { createByteQuota, type StoredBytes } from './access/byte-quota.js';
 import { ConcurrencyLimit } from './access/concurrency-limit.js';
+import type { HubTokens } from './access/hub-tokens.js';
 import { createAdapterReservation } from './access/limits.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
 import { createRegistryClient, type RegistryAddress, type RegistryClient } from './adapters/registry-client.js';
@@ -36,6 +37,7 @@ import { TokenPreparations } from './datasets/token-preparations.js';
 import type { DeliveryKinds } from './deliveries/delivery-kind.js';
 import { DeliveryRequests } from './deliveries/delivery-requests.js';
 import { deliveryIdOf, deliveryRoutes } from './deliveries/delivery-routes.js';
+import { hubTokenRoutes } from './deliveries/hub-token-routes.js';
 import type { Judges } from './grading/judges.js';
 import { openaiImportRoutes } from './imports/openai-import-routes.js';
 import { JobContinuation } from './jobs/continue-job.js';
@@ -93,6 +95,8 @@ export interface AppDependencies {
   generationLimits: GenerationLimits & { waitMs: number; queueMs: number };
   /** The ways in which adapters are delivered. */
   deliveryKinds: DeliveryKinds;
+  /** The tokens with which keys deliver to the Hugging Face hub. */
+  hubTokens: HubTokens;
   /** The settings of webhooks. */
   webhooks: WebhookConfig;
   /** The models that score answers. */
@@ -143,6 +147,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   const { baseModels, pulls } = dependencies;
   await app.register(modelRoutes, { baseModels, pulls });
   await app.register(deliveryRoutes, { store: dependencies.jobs.deliveries, requests: parts.deliveries });
+  await app.register(hubTokenRoutes, { tokens: dependencies.hubTokens });
   const { machines, queue } = dependencies.jobs;
   await app.register(serviceRoutes, { machines, queue, webhooks: dependencies.webhooks });
   return app;
@@ -202,7 +207,14 @@ function createParts(dependencies: AppDependencies) {
     adapterQuota,
     preparations,
     submission,
-    sweepSubmission: new SweepSubmission({ sweeps: jobs.sweeps, submission, adapterReservation, tracing, webhooks }),
+    sweepSubmission: new SweepSubmission({
+      sweeps: jobs.sweeps,
+      submission,
+      adapterReservation,
+      tracing,
+      webhooks,
+      deliveries,
+    }),
     continuation: new JobContinuation({ jobs, catalog, adapterReservation }),
     changes: createDatasetChanges({ catalog, jobs, examples, quota: datasetQuota }),
     views,

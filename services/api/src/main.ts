@@ -23,6 +23,7 @@ import {
 import { openStores } from '@lorasmith/storage';
 import { createAccess } from './access/access.js';
 import { checkListenAddress, withoutKeysAt } from './access/authenticate.js';
+import { HubTokens } from './access/hub-tokens.js';
 import { KeyStore } from './access/key-store.js';
 import { createRegistryClient, registryAt } from './adapters/registry-client.js';
 import { AliasDeliveries, startFollowing } from './aliases/alias-deliveries.js';
@@ -30,6 +31,7 @@ import { createApiMetrics } from './api-metrics.js';
 import { buildApp } from './app.js';
 import { RowChecks } from './datasets/row-checks.js';
 import { registryFiles } from './deliveries/adapter-source.js';
+import { checkDeliveryConfig } from './deliveries/delivery-kind.js';
 import { deliveryKinds } from './deliveries/delivery-kinds.js';
 import { DeliveryRequests } from './deliveries/delivery-requests.js';
 import { startDeliveries } from './deliveries/delivery-runner.js';
@@ -51,8 +53,9 @@ const STALE_STAGING_MS = 24 * 3_600_000;
 /** The api also starts without Redis. This wait only avoids a 503 for the first requests. */
 const REDIS_WAIT_MS = 2_000;
 
-const config = readConfigOrExit(API_SETTINGS, process.env, ({ store, redis, webhooks }) => {
+const config = readConfigOrExit(API_SETTINGS, process.env, ({ store, redis, webhooks, deliveries }) => {
   checkWebhookConfig(webhooks);
+  checkDeliveryConfig(deliveries, store);
   checkRedisSettings(redis);
   s3StoreOf(store);
 });
@@ -115,7 +118,8 @@ const registry = createRegistryClient(address);
 const baseModels = await openModelSource({ modelsDir, stores, digests });
 const models = new ModelDirectory({ adapters, jobs, aliases, baseModels, registry });
 const judges = new Judges({ config: config.judges, models, generation, limits: config.generation });
-const kinds = deliveryKinds({ config: config.deliveries, source: registryFiles(address) });
+const hubTokens = new HubTokens({ redis, prefix: config.redis.prefix, secretsKey: config.secretsKey });
+const kinds = deliveryKinds({ config: config.deliveries, source: registryFiles(address), hubTokens });
 const app = await buildApp({
   logger,
   metrics: createApiMetrics({ jobs, generation, redis, dataDir, workerClasses: config.workerClasses }),
@@ -152,6 +156,7 @@ const app = await buildApp({
   generation,
   generationLimits: config.generation,
   deliveryKinds: kinds,
+  hubTokens,
   webhooks: config.webhooks,
   importUrls: config.importUrls,
   startedMemory: largestMemory(config.workerClasses.classes),

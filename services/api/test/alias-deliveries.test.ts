@@ -8,6 +8,7 @@ import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { adapterId, addBaseModel, publishReferenceAdapter } from '../../registry/test/published-adapter.js';
 import { AliasDeliveries, startFollowing } from '../src/aliases/alias-deliveries.js';
 import { registryFiles } from '../src/deliveries/adapter-source.js';
+import { NO_DELIVERIES } from '../src/deliveries/delivery-kind.js';
 import { deliveryKinds } from '../src/deliveries/delivery-kinds.js';
 import { DeliveryRequests } from '../src/deliveries/delivery-requests.js';
 import { startDeliveries } from '../src/deliveries/delivery-runner.js';
@@ -39,7 +40,7 @@ beforeAll(async () => {
   const started = await startRegistry(places.folder);
   registry = started.process;
   folder = path.join(places.folder, 'deliveries');
-  const config = { servers: [], serverKey: null, folder, folderOnServer: null };
+  const config = { ...NO_DELIVERIES, folder };
   const kinds = deliveryKinds({ config, source: registryFiles(started.address) });
   const { adapters, aliases } = places;
   api = await startRealApi({

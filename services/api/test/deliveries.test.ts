@@ -8,7 +8,7 @@ import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { VllmServer } from '../../../test/vllm-server.js';
 import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from '../../registry/test/published-adapter.js';
 import { registryFiles } from '../src/deliveries/adapter-source.js';
-import type { DeliveryKinds } from '../src/deliveries/delivery-kind.js';
+import { type DeliveryKinds, NO_DELIVERIES } from '../src/deliveries/delivery-kind.js';
 import { deliveryKinds } from '../src/deliveries/delivery-kinds.js';
 import { DeliveryRequests } from '../src/deliveries/delivery-requests.js';
 import { type DeliveryRunnerOptions, startDeliveries } from '../src/deliveries/delivery-runner.js';
@@ -71,8 +71,15 @@ beforeAll(async () => {
   vllm = await new VllmServer().start();
   folder = path.join(places.folder, 'deliveries');
   const options = {
-    config: { servers: [`${vllm.url.replace('http', 'HTTP')}/`], serverKey: KEY, folder, folderOnServer: null },
+    config: {
+      ...NO_DELIVERIES,
+      servers: [`${vllm.url.replace('http', 'HTTP')}/`],
+      serverKey: KEY,
+      folder,
+      folderOnServer: null,
+    },
     source: registryFiles(started.address),
+    hubTokens: places.hubTokens,
   };
   const kinds = deliveryKinds(options);
   impatient = deliveryKinds({ ...options, vllmTimeouts: { answerMs: 300, loadMs: 300, probeMs: 300 } });

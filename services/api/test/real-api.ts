@@ -11,6 +11,7 @@ import { connectRedis, createLogger, type HttpApp, NO_TRACING, redisReady } from
 import { type BundleStore, openBundleStore, openLocalAnnotations } from '@lorasmith/storage';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { OPEN_ACCESS } from '../src/access/access.js';
+import { HubTokens } from '../src/access/hub-tokens.js';
 import { createRegistryClient, registryAt } from '../src/adapters/registry-client.js';
 import { type ApiMetricsOptions, createApiMetrics, NO_WORKER_CLASSES } from '../src/api-metrics.js';
 import { type AppDependencies, buildApp } from '../src/app.js';
@@ -38,6 +39,8 @@ export interface RealApi {
   jobs: JobStore;
   adapters: BundleStore;
   aliases: AliasStore;
+  /** Without SECRETS_KEY. */
+  hubTokens: HubTokens;
   /** Contains the data and `models/tiny-llama`. */
   folder: string;
   stop(): Promise<void>;
@@ -77,6 +80,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   });
   const baseModels = localModels(modelsDir);
   const registry = registryAt('http://127.0.0.1:9', null, folder);
+  const hubTokens = new HubTokens({ redis, prefix: options.prefix ?? 'lorasmith:', secretsKey: null });
   const app = await buildApp({
     logger,
     metrics: createApiMetrics({
@@ -107,8 +111,10 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     downloadStallMs: 60_000,
     generation,
     generationLimits: { maxTokens: 100, waitMs: 5_000, queueMs: 5_000 },
+    hubTokens,
     deliveryKinds: deliveryKinds({
       config: NO_DELIVERIES,
+      hubTokens,
       source: registryFiles(registryAt('http://127.0.0.1:9', null, folder)),
     }),
     webhooks: NO_WEBHOOKS,
@@ -131,6 +137,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     jobs,
     adapters,
     aliases,
+    hubTokens,
     folder,
     async stop() {
       await app.close();

@@ -11,6 +11,7 @@ const queued: Delivery = {
   adapter: ADAPTER,
   owner: null,
   job: null,
+  alias: null,
   to: { kind: 'vllm', url: 'http://gpu:8000', name: 'dates' },
   status: 'queued',
   attempts: 0,
@@ -84,5 +85,26 @@ it.each([
 ])('refuses a delivery with %s before it asks', async (_, options) => {
   const { exitCode, errorOutput, requests } = await lora(['deliver', ADAPTER, ...options], [json(202, queued)]);
   expect([exitCode, requests]).toEqual([1, []]);
-  expect(errorOutput).toContain('either --vllm URL or --folder');
+  expect(errorOutput).toMatch(/needs one of --vllm URL|need --name NAME/);
+});
+
+it('has a place follow a name beside those that do, ends it, and shows the deliveries of the present move', async () => {
+  const folder = { kind: 'folder', name: 'bot' };
+  const alias = { name: 'bot', deliver: [folder] };
+  const one = await lora(
+    ['alias', 'deliver', 'bot', '--vllm', 'http://gpu:8000', '--name', 'dates'],
+    [json(200, alias), json(200, alias), json(200, { data: [delivered] })],
+  );
+  expect([one.exitCode, one.errorOutput]).toEqual([0, '']);
+  expect(one.output).toContain('delivered, in place of ad_');
+  expect(one.requests.map(({ method, url }) => `${method} ${url}`)).toEqual([
+    'GET /aliases/bot',
+    'PUT /aliases/bot/deliveries',
+    'GET /aliases/bot/deliveries',
+  ]);
+  expect(JSON.parse(one.requests[1]!.body)).toEqual({ deliver: [folder, queued.to] });
+  const none = await lora(['alias', 'deliver', 'bot', '--none'], [json(200, alias), json(200, { data: [] })]);
+  expect(JSON.parse(none.requests[0]!.body)).toEqual({ deliver: [] });
+  const shown = await lora(['alias', 'deliver', 'bot'], [json(200, { data: [delivered] })]);
+  expect(shown.requests.map(({ method }) => method)).toEqual(['GET']);
 });

@@ -125,7 +125,7 @@ export function createJobStore({
     machines: guarded(new MachineBoard({ redis, keys, running: () => fair.presences() })),
     sweeps: guarded(new SweepStore({ ...deps, queue, notices, ended })),
     webhooks: guarded(new WebhookOutbox(deps)),
-    deliveries: guarded(new DeliveryStore(deps)),
+    deliveries: guarded(new DeliveryStore({ ...deps, notices })),
     gradings: guarded(gradings, ['listen', 'close']),
     async close() {
       notices.close();

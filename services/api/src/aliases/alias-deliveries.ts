@@ -2,6 +2,7 @@ import { type AliasStore, aliasNotFound, type OwnedName } from '@lorasmith/artif
 import { pause } from '@lorasmith/concurrency';
 import type { Alias, Delivery, DeliveryTarget } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/queue';
+import type { Caller } from '@lorasmith/service-kit';
 import type { FastifyBaseLogger } from 'fastify';
 import type { DeliveriesOfMove, DeliveryRequests } from '../deliveries/delivery-requests.js';
 
@@ -29,10 +30,10 @@ export class AliasDeliveries {
   }
 
   /** Sets the places of a name, and delivers its adapter to those that are new. @throws ProductError `alias_not_found`, `invalid_delivery` */
-  async set(of: OwnedName, targets: readonly DeliveryTarget[]): Promise<Alias> {
+  async set(of: OwnedName, targets: readonly DeliveryTarget[], caller: Caller): Promise<Alias> {
     const { aliases, requests } = this.#options;
     if ((await aliases.get(of)) === null) throw aliasNotFound(of.name);
-    requests.checkAll(targets, 'invalid_delivery');
+    await requests.checkAll(targets, caller, 'invalid_delivery');
     const alias = await aliases.setDeliveries(of, targets);
     await this.follow(alias);
     return alias;

@@ -175,7 +175,7 @@ export async function aliasRoutes(app: HttpApp, options: AliasRoutesOptions): Pr
   });
 
   app.put('/aliases/:name/deliveries', setAliasDeliveries, async ({ params: { name }, query, caller, body, log }) => {
-    const alias = await deliveries.set({ owner: ownerOf(query, caller), name }, body.deliver);
+    const alias = await deliveries.set({ owner: ownerOf(query, caller), name }, body.deliver, caller);
     log.info({ alias: name, deliveries: body.deliver.length }, 'deliveries follow a name');
     return alias;
   });

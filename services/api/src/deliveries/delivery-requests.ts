@@ -28,20 +28,29 @@ export class DeliveryRequests {
     this.#options = options;
   }
 
-  /** Checks the deliveries of a job, or of a name, before they are stored. @throws ProductError with `code` for one that could not be made */
-  checkAll(targets: readonly DeliveryTarget[], code: 'invalid_job' | 'invalid_delivery'): void {
+  /**
+   * Checks the deliveries of a job, a sweep or a name before they are stored.
+   * @param code - the code of its faults
+   * @throws ProductError with this code for one that could not be made; `redis_unavailable`
+   */
+  async checkAll(
+    targets: readonly DeliveryTarget[],
+    caller: Caller,
+    code: 'invalid_job' | 'invalid_sweep' | 'invalid_delivery',
+  ) {
     const { kinds } = this.#options;
-    const places = targets.map((target, index) => {
-      const param = `deliver.${index}`;
+    for (const [index, target] of targets.entries()) {
+      const kind = kindOf(kinds, target);
       try {
-        kindOf(kinds, target).check(target);
+        kind.check(target);
+        await kind.checkOwner(target, caller.owner, caller);
       } catch (error) {
-        if (!(error instanceof ProductError)) throw error;
+        if (!(error instanceof ProductError) || error.status >= 500) throw error;
         const inner = error.param === undefined ? '' : `.${error.param}`;
-        throw new ProductError(code, error.message, { param: `${param}${inner}` });
+        throw new ProductError(code, error.message, { param: `deliver.${index}${inner}` });
       }
-      return kindOf(kinds, target).placeOf(target);
-    });
+    }
+    const places = targets.map((target) => kindOf(kinds, target).placeOf(target));
     const twice = places.findIndex((place, index) => places.indexOf(place) < index);
     if (twice === -1) return;
     const message = 'Two deliveries go to the same place: one would replace the other.';
@@ -58,6 +67,7 @@ export class DeliveryRequests {
     const kind = kindOf(kinds, to);
     kind.check(to);
     kind.checkAdapter(to, manifest);
+    await kind.checkOwner(to, manifest.owner, caller);
     const place = kind.placeOf(to);
     return await store.create({
       adapter: manifest.id,

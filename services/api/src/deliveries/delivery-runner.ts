@@ -1,6 +1,6 @@
 import { readManifest } from '@lorasmith/artifacts';
 import { pause } from '@lorasmith/concurrency';
-import { type Delivery, ProductError, publicText } from '@lorasmith/contracts';
+import { type Delivery, deliveryPlace, ProductError, publicText } from '@lorasmith/contracts';
 import { type ClaimedDelivery, DELIVERY_LEASE_MS, type JobStore, takenByOther } from '@lorasmith/queue';
 import type { BundleStore } from '@lorasmith/storage';
 import type { FastifyBaseLogger } from 'fastify';
@@ -13,6 +13,8 @@ const POLL_MS = 1_000;
 const RENEW_MS = DELIVERY_LEASE_MS / 3;
 /** The waits before each further attempt. */
 export const DELIVERY_DELAYS_MS: readonly number[] = [5_000, 30_000, 120_000, 600_000];
+/** The longest wait that the other side may ask for. */
+const MAX_ASKED_MS = 3_600_000;
 /** Errors that may go away: something cannot be reached, or a disk is full. */
 const TEMPORARY = [503, 504, 507];
 
@@ -123,16 +125,16 @@ class RunningDelivery {
         'It was interrupted in each of its attempts. The log of the api has more.',
       );
     }
-    await this.#write();
+    await this.#write({ event: 'delivery-started' });
     const manifest = await readManifest(adapters, adapter);
     const kind = kindOf(kinds, to);
     kind.check(to);
     kind.checkAdapter(to, manifest);
-    log.info({ delivery: id, adapter, kind: to.kind, name: to.name, attempt: delivery.attempts }, 'delivering');
+    log.info({ delivery: id, adapter, place: deliveryPlace(to), attempt: delivery.attempts }, 'delivering');
     await kind.deliver(to, {
       manifest,
       state: state === null ? null : (JSON.parse(state) as unknown),
-      keep: (kept) => this.#write(JSON.stringify(kept)),
+      keep: (kept) => this.#write({ state: JSON.stringify(kept) }),
       report: (facts) => {
         this.#delivery = { ...this.#delivery, ...facts };
       },
@@ -154,12 +156,14 @@ class RunningDelivery {
       return await store.postpone(queued, token, { delayMs: 0, counts: false });
     }
     const failure = failureOf(error);
-    const delayMs = this.#delays[attempts - 1];
+    const ownMs = this.#delays[attempts - 1];
     const isTemporary = error instanceof ProductError && TEMPORARY.includes(error.status);
-    if (!isTemporary || delayMs === undefined || reason !== undefined) {
+    if (!isTemporary || ownMs === undefined || reason !== undefined) {
       log.warn({ err: error, delivery: id }, 'a delivery failed');
       return await this.#end({ status: 'failed', error: failure });
     }
+    const askedMs = Math.min((error.retryAfterSeconds ?? 0) * 1000, MAX_ASKED_MS);
+    const delayMs = Math.max(ownMs, askedMs);
     log.warn({ err: error, delivery: id, retryInMs: delayMs }, 'a delivery is tried again');
     const next_attempt_at = new Date(Date.now() + delayMs).toISOString();
     const queued = { ...this.#delivery, status: 'queued' as const, error: failure, next_attempt_at };
@@ -173,11 +177,10 @@ class RunningDelivery {
     if (outcome === 'done') log.info({ delivery: id, adapter, code: end.error?.code }, `the delivery is ${end.status}`);
   }
 
-  /** Writes the record, and what a later attempt must know. @throws the reason to stop */
-  async #write(state?: string): Promise<void> {
+  /** Writes the record, and its event or what a later attempt must know. @throws the reason to stop */
+  async #write(more: { event: 'delivery-started' } | { state: string }): Promise<void> {
     const { store } = this.#options;
-    const written = { delivery: this.#delivery, ...(state === undefined ? {} : { state }) };
-    this.#heed(await store.write(this.#delivery.id, this.#claimed.token, written));
+    this.#heed(await store.write(this.#delivery.id, this.#claimed.token, { delivery: this.#delivery, ...more }));
     this.#stopped.signal.throwIfAborted();
   }
 

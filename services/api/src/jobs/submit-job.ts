@@ -159,7 +159,7 @@ export class JobSubmission {
   ): Promise<Tried<Result>[]> {
     const { tracing, webhooks, judges, deliveries } = this.#options;
     checkWebhooksOf(requests[0]!, webhooks);
-    deliveries.checkAll(requests[0]!.deliver ?? [], 'invalid_job');
+    await deliveries.checkAll(requests[0]!.deliver ?? [], caller, 'invalid_job');
     await judges.check(requests[0]!, caller);
     const inputs = await JobInputs.of(requests[0]!, caller, this.#options, machine());
     const tried = requests.map((one) => trying(() => inputs.specOf(one)));
