@@ -41,7 +41,7 @@ const LIMITS_IN = {
   graderLimits: 'packages/contracts/SRC/grading.js',
   answerRoundLimits: 'packages/contracts/SRC/group-relative.js',
   gradingLimits: 'packages/contracts/SRC/grading.js',
-  judgeLimits: 'services/api/SRC/grading/judges.js',
+  judgeLimits: 'services/api/SRC/judging/judge-client.js',
   gradingSenderLimits: 'services/api/SRC/grading/grading-sender.js',
   jobLimits: 'packages/contracts/SRC/job.js',
   jobSearchLimits: 'packages/queue/SRC/jobs/search-jobs.js',

@@ -37,6 +37,7 @@ import { Judges } from './grading/judges.js';
 import { webhookClient } from './grading/webhook-client.js';
 import { Preflight } from './jobs/preflight.js';
 import { PreflightThreads } from './jobs/preflight-threads.js';
+import { JudgeClient } from './judging/judge-client.js';
 import { ModelDirectory } from './openai/model-directory.js';
 import { readSite, siteFolder } from './page-plugin.js';
 import { API_SETTINGS } from './settings.js';
@@ -113,7 +114,8 @@ const address = registryAt(config.registryUrl, config.serviceSecret, dataDir);
 const registry = createRegistryClient(address);
 const baseModels = await openModelSource({ modelsDir, stores, digests });
 const models = new ModelDirectory({ adapters, jobs, aliases, baseModels, registry });
-const judges = new Judges({ config: config.judges, models, generation, limits: config.generation });
+const judgeClient = new JudgeClient({ config: config.judges, models, generation, limits: config.generation });
+const judges = new Judges(judgeClient);
 const kinds = deliveryKinds({ config: config.deliveries, source: registryFiles(address) });
 const app = await buildApp({
   logger,

@@ -20,7 +20,7 @@ import {
   tracingEndpoint,
 } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
-import { withoutLastSlash } from './grading/judges.js';
+import { withoutLastSlash } from './judging/judge-client.js';
 
 const count = (variable: string, fallback: number, bounds: [number, number], unit: string, description: string) =>
   setting({

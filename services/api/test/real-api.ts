@@ -21,6 +21,7 @@ import { deliveryKinds } from '../src/deliveries/delivery-kinds.js';
 import { Judges } from '../src/grading/judges.js';
 import { Preflight } from '../src/jobs/preflight.js';
 import { PreflightThreads } from '../src/jobs/preflight-threads.js';
+import { JudgeClient } from '../src/judging/judge-client.js';
 import { ModelDirectory } from '../src/openai/model-directory.js';
 import { NO_WEBHOOKS } from '../src/webhooks/webhook-config.js';
 
@@ -112,12 +113,14 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
       source: registryFiles(registryAt('http://127.0.0.1:9', null, folder)),
     }),
     webhooks: NO_WEBHOOKS,
-    judges: new Judges({
-      config: { servers: [], apiKey: null },
-      models: new ModelDirectory({ adapters, jobs, aliases, baseModels, registry: createRegistryClient(registry) }),
-      generation,
-      limits: { maxTokens: 100 },
-    }),
+    judges: new Judges(
+      new JudgeClient({
+        config: { servers: [], apiKey: null },
+        models: new ModelDirectory({ adapters, jobs, aliases, baseModels, registry: createRegistryClient(registry) }),
+        generation,
+        limits: { maxTokens: 100 },
+      }),
+    ),
     importUrls: [],
     startedMemory: null,
     dataDir: folder,
