@@ -4,8 +4,9 @@ import { type Delivery, ProductError, publicText } from '@lorasmith/contracts';
 import { type ClaimedDelivery, DELIVERY_LEASE_MS, type JobStore, takenByOther } from '@lorasmith/queue';
 import type { BundleStore } from '@lorasmith/storage';
 import type { FastifyBaseLogger } from 'fastify';
+import { CancelledError, LeftError, WorkLease } from '../leased-work.js';
 import { startClaiming } from '../webhooks/webhook-delivery.js';
-import { CancelledError, type DeliveryKinds, kindOf } from './delivery-kind.js';
+import { type DeliveryKinds, kindOf } from './delivery-kind.js';
 import type { DeliveryRequests } from './delivery-requests.js';
 
 const AT_ONCE = 4;
@@ -29,9 +30,6 @@ export interface DeliveryRunnerOptions {
   /** The time between two renewals of a lease, in which a cancel is noticed. @defaultValue 10 s */
   renewMs?: number;
 }
-
-/** This process ends, or another one has the delivery. It is begun again there. */
-class LeftError extends Error {}
 
 /**
  * Makes the deliveries that are due, and creates those of jobs that have succeeded. Several processes may: each delivery is leased by one
@@ -66,7 +64,7 @@ export function startDeliveries(options: DeliveryRunnerOptions): () => Promise<v
       return claimed;
     },
     attempt: (claimed, signal) =>
-      new RunningDelivery(claimed, options).run(signal).catch((error: unknown) => {
+      new RunningDelivery(claimed, options, signal).run().catch((error: unknown) => {
         log.warn(
           { err: error, delivery: claimed.delivery.id },
           'the state of a delivery could not be stored; it is resumed',
@@ -79,33 +77,31 @@ export function startDeliveries(options: DeliveryRunnerOptions): () => Promise<v
 class RunningDelivery {
   readonly #claimed: ClaimedDelivery;
   readonly #options: DeliveryRunnerOptions;
-  readonly #stopped = new AbortController();
+  readonly #lease: WorkLease;
   #delivery: Delivery;
-  #renewedAt = performance.now();
 
-  constructor(claimed: ClaimedDelivery, options: DeliveryRunnerOptions) {
+  constructor(claimed: ClaimedDelivery, options: DeliveryRunnerOptions, ending: AbortSignal) {
     this.#claimed = claimed;
     this.#options = options;
+    this.#lease = new WorkLease({
+      renew: () => options.store.write(claimed.delivery.id, claimed.token),
+      leaseMs: DELIVERY_LEASE_MS,
+      renewMs: options.renewMs ?? RENEW_MS,
+      ending,
+    });
     const { delivery } = claimed;
     const started_at = delivery.started_at ?? new Date().toISOString();
     this.#delivery = { ...delivery, status: 'running', started_at, next_attempt_at: null };
   }
 
-  async run(ending: AbortSignal): Promise<void> {
-    const leave = () => this.#stopped.abort(new LeftError('this process ends'));
-    ending.addEventListener('abort', leave, { once: true });
-    // It was taken while this process began to end.
-    if (ending.aborted) leave();
-    const { renewMs = RENEW_MS } = this.#options;
-    const renewal = setInterval(() => void this.#renew(), renewMs).unref();
+  async run(): Promise<void> {
     try {
       await this.#attempt();
       await this.#end({ status: 'delivered', error: null });
     } catch (error) {
       await this.#failed(error);
     } finally {
-      clearInterval(renewal);
-      ending.removeEventListener('abort', leave);
+      this.#lease.release();
     }
   }
 
@@ -136,7 +132,7 @@ class RunningDelivery {
       report: (facts) => {
         this.#delivery = { ...this.#delivery, ...facts };
       },
-      signal: this.#stopped.signal,
+      signal: this.#lease.signal,
       log,
     });
   }
@@ -145,7 +141,7 @@ class RunningDelivery {
     const { store, log } = this.#options;
     const { token } = this.#claimed;
     const { id, attempts } = this.#delivery;
-    const { reason } = this.#stopped.signal;
+    const { reason } = this.#lease.signal;
     // What is broken off has an error of its own; one of ours says what could not be restored.
     const isBrokenOff = reason instanceof CancelledError && !(error instanceof ProductError);
     if (isBrokenOff) return await this.#end({ status: 'cancelled', error: null });
@@ -177,22 +173,8 @@ class RunningDelivery {
   async #write(state?: string): Promise<void> {
     const { store } = this.#options;
     const written = { delivery: this.#delivery, ...(state === undefined ? {} : { state }) };
-    this.#heed(await store.write(this.#delivery.id, this.#claimed.token, written));
-    this.#stopped.signal.throwIfAborted();
-  }
-
-  async #renew(): Promise<void> {
-    const { store } = this.#options;
-    const { id } = this.#delivery;
-    const outcome = await store.write(id, this.#claimed.token).catch(() => null);
-    if (outcome !== null) this.#heed(outcome);
-    else if (performance.now() - this.#renewedAt > DELIVERY_LEASE_MS) this.#heed('lost');
-  }
-
-  #heed(outcome: 'done' | 'cancel' | 'lost'): void {
-    if (outcome === 'lost') this.#stopped.abort(new LeftError('another process has the delivery'));
-    else this.#renewedAt = performance.now();
-    if (outcome === 'cancel') this.#stopped.abort(new CancelledError('cancelled'));
+    this.#lease.heed(await store.write(this.#delivery.id, this.#claimed.token, written));
+    this.#lease.signal.throwIfAborted();
   }
 
   get #delays(): readonly number[] {
