@@ -1,3 +1,5 @@
+import type { FastifyBaseLogger } from 'fastify';
+
 /** This process ends, or another one has the work. It is begun again there. */
 export class LeftError extends Error {}
 
@@ -59,4 +61,23 @@ export class WorkLease {
     if (outcome !== null) this.heed(outcome);
     else if (performance.now() - this.#renewedAt > this.#options.leaseMs) this.heed('lost');
   }
+}
+
+/** A claim that finds nothing where it fails, and reports the first of several failures. @param message - of the report */
+export function reportedClaim<Work, Args extends unknown[]>(
+  claim: (...args: Args) => Promise<Work | null>,
+  { log, message }: { log: FastifyBaseLogger; message: string },
+): (...args: Args) => Promise<Work | null> {
+  let isReported = false;
+  return async (...args) => {
+    try {
+      const work = await claim(...args);
+      isReported = false;
+      return work;
+    } catch (error) {
+      if (!isReported) log.warn({ err: error }, message);
+      isReported = true;
+      return null;
+    }
+  };
 }

@@ -27,6 +27,7 @@ import { KeyStore } from './access/key-store.js';
 import { createRegistryClient, registryAt } from './adapters/registry-client.js';
 import { createApiMetrics } from './api-metrics.js';
 import { buildApp } from './app.js';
+import { startComparisons } from './comparisons/comparison-runner.js';
 import { RowChecks } from './datasets/row-checks.js';
 import { registryFiles } from './deliveries/adapter-source.js';
 import { deliveryKinds } from './deliveries/delivery-kinds.js';
@@ -137,6 +138,7 @@ const app = await buildApp({
   preflight,
   baseModels,
   judges,
+  judgeClient,
   pulls: createPullStore({ redis, prefix: config.redis.prefix }),
   registry: address,
   datasetLimits: config.datasets,
@@ -185,6 +187,13 @@ const endDeliveries = startDeliveries({
   kinds,
   log: logger,
 });
+const endComparisons = startComparisons({
+  store: jobs.comparisons,
+  datasets,
+  generation,
+  judges: judgeClient,
+  log: logger,
+});
 
 end = shutDownInOrder({
   logger,
@@ -194,7 +203,7 @@ end = shutDownInOrder({
     await planners.close();
     await rowChecks.close();
     await endSweeps();
-    await Promise.all([endWebhooks(), endGradings(), endDeliveries()]);
+    await Promise.all([endWebhooks(), endGradings(), endDeliveries(), endComparisons()]);
     await jobs.close();
     generation.close();
     redis.disconnect();

@@ -37,6 +37,7 @@ const rowChecks = new RowChecks(CHECK_THREAD);
 export interface RealApi {
   app: HttpApp;
   jobs: JobStore;
+  datasets: BundleStore;
   adapters: BundleStore;
   aliases: AliasStore;
   /** Contains the data and `models/tiny-llama`. */
@@ -78,6 +79,12 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   });
   const baseModels = localModels(modelsDir);
   const registry = registryAt('http://127.0.0.1:9', null, folder);
+  const judgeClient = new JudgeClient({
+    config: { servers: [], apiKey: null },
+    models: new ModelDirectory({ adapters, jobs, aliases, baseModels, registry: createRegistryClient(registry) }),
+    generation,
+    limits: { maxTokens: 100 },
+  });
   const app = await buildApp({
     logger,
     metrics: createApiMetrics({
@@ -113,14 +120,8 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
       source: registryFiles(registryAt('http://127.0.0.1:9', null, folder)),
     }),
     webhooks: NO_WEBHOOKS,
-    judges: new Judges(
-      new JudgeClient({
-        config: { servers: [], apiKey: null },
-        models: new ModelDirectory({ adapters, jobs, aliases, baseModels, registry: createRegistryClient(registry) }),
-        generation,
-        limits: { maxTokens: 100 },
-      }),
-    ),
+    judges: new Judges(judgeClient),
+    judgeClient,
     importUrls: [],
     startedMemory: null,
     dataDir: folder,
@@ -132,6 +133,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   return {
     app,
     jobs,
+    datasets,
     adapters,
     aliases,
     folder,

@@ -4,7 +4,7 @@ import { type Delivery, ProductError, publicText } from '@lorasmith/contracts';
 import { type ClaimedDelivery, DELIVERY_LEASE_MS, type JobStore, takenByOther } from '@lorasmith/queue';
 import type { BundleStore } from '@lorasmith/storage';
 import type { FastifyBaseLogger } from 'fastify';
-import { CancelledError, LeftError, WorkLease } from '../leased-work.js';
+import { CancelledError, LeftError, reportedClaim, WorkLease } from '../leased-work.js';
 import { startClaiming } from '../webhooks/webhook-delivery.js';
 import { type DeliveryKinds, kindOf } from './delivery-kind.js';
 import type { DeliveryRequests } from './delivery-requests.js';
@@ -38,28 +38,18 @@ export interface DeliveryRunnerOptions {
  */
 export function startDeliveries(options: DeliveryRunnerOptions): () => Promise<void> {
   const { store, requests, log, pollMs = POLL_MS } = options;
-  let isReported = false;
-  const claim = async (isFull: boolean): Promise<ClaimedDelivery | null> => {
+  const read = async (isFull: boolean): Promise<ClaimedDelivery | null> => {
     for (const ofJob of await store.ofJobs()) {
       await requests.createOfJob(ofJob);
       log.info({ job: ofJob.job, adapter: ofJob.adapter, deliveries: ofJob.to.length }, 'deliveries of a job queued');
     }
     return isFull ? null : await store.claim();
   };
+  const claim = reportedClaim(read, { log, message: 'deliveries cannot be read' });
   return startClaiming<ClaimedDelivery>({
     atOnce: AT_ONCE,
     async next(isFull, signal) {
-      const claimed = await claim(isFull).then(
-        (found) => {
-          isReported = false;
-          return found;
-        },
-        (error: unknown) => {
-          if (!isReported) log.warn({ err: error }, 'deliveries cannot be read');
-          isReported = true;
-          return null;
-        },
-      );
+      const claimed = await claim(isFull);
       if (claimed === null) await pause(pollMs, signal);
       return claimed;
     },

@@ -1,5 +1,13 @@
 import { askedDelayMs } from '@lorasmith/client/openai-import';
-import { type ChatCompletionRequest, type ErrorCode, type Judge, type Owner, ProductError } from '@lorasmith/contracts';
+import {
+  type ChatCompletionRequest,
+  type ErrorCode,
+  JUDGE_SECONDS,
+  type Judge,
+  type Owner,
+  type PairJudge,
+  ProductError,
+} from '@lorasmith/contracts';
 import type { GenerationClient } from '@lorasmith/queue';
 import { type Caller, EVERYTHING, linkSignals } from '@lorasmith/service-kit';
 import { boundedTextOf } from '../bounded-text.js';
@@ -25,6 +33,11 @@ export interface JudgeClientOptions {
 /** A model that is asked for its judgement. */
 export type AskedModel = Pick<Judge, 'url' | 'model' | 'timeoutSeconds'>;
 
+/** The judge of a comparison, with its defaults. */
+export function askedJudgeOf({ url, model, timeout_seconds: seconds }: PairJudge): AskedModel {
+  return { url: url ?? null, model, timeoutSeconds: seconds ?? JUDGE_SECONDS.usual };
+}
+
 /** Tokens of what a model of this service says. */
 const MAX_TOKENS = 512;
 /** Bytes of what a server answers. */
@@ -35,7 +48,7 @@ const MAX_RETRY_AFTER_MS = 60_000;
 export const TRY_AGAIN: ReadonlySet<number> = new Set([408, 425, 429]);
 /** Limits, for docs/limits.md. */
 export const judgeLimits = {
-  answer: { value: MAX_ANSWER_BYTES, unit: 'bytes', beyond: '`grader_failed`' },
+  answer: { value: MAX_ANSWER_BYTES, unit: 'bytes', beyond: '`grader_failed`; of a comparison the row fails' },
   tokens: { value: MAX_TOKENS, unit: 'tokens of a model of this service', beyond: 'what it says is cut' },
 };
 

@@ -58,6 +58,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     deliveryKinds: deliveryKinds({ config: NO_DELIVERIES, source: { files: absent, read: absent } }),
     webhooks: NO_WEBHOOKS,
     judges: { check: async () => {} },
+    judgeClient: { check: async () => {} },
     importUrls: [],
     startedMemory: null,
     dataDir: '.',
