@@ -5,9 +5,9 @@ import { GraderError } from './formula.js';
 /** Two answers to one prompt. */
 export interface AnswerPair {
   prompt: string;
-  /** What the rubric may read: the own answer of the row; undefined: it has none. */
+  /** The own answer of the row, which the rubric may read; undefined: it has none. */
   reference: unknown;
-  /** In the order in which the judge sees them. */
+  /** The answers, in the order in which the judge sees them. */
   answers: readonly [first: string, second: string];
 }
 
@@ -22,7 +22,7 @@ export interface CompiledPairJudge {
 }
 export type PlaceVerdict = 'first' | 'second' | 'tie';
 
-/** After the word Verdict, or all that is said. Capitals alone are letters of answers: "a" is also an article. */
+/** The verdict after its word, or all that is said. Capitals alone are letters of answers: "a" is also an article. */
 const USUAL_PATTERN = '(?i:\\bverdict\\b)\\W*(?:(?i:(?:a\\s+)?(tie)\\b)|([ABC])\\b)|^\\W*(?:([ABC])|(?i:(tie)))\\W*$';
 const VERDICTS: ReadonlyMap<string, PlaceVerdict> = new Map([
   ['a', 'first'],

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { DatasetFormat } from '@lorasmith/contracts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { answersByPrompt, drawAskedRows, promptKey } from './asked-rows.js';
+import { type AskedRow, answersByPrompt, drawAskedRows, promptKey } from './asked-rows.js';
 
 let folder: string;
 beforeAll(async () => {
@@ -98,5 +98,5 @@ test('stored answers are found by their prompts, whatever the form of the row, a
   const rows = Array.from({ length: 20 }, (_, i) => ({ prompt: `p${i}`, completion: 'c' }));
   const drawn = await draw('prompt_completion', rows, { keys: new Set(answers.keys()), count: 5 });
   expect(drawn).toMatchObject([{ line: 2, prompt: { messages: [user('p1')] } }]);
-  expect(answers.has(promptKey((drawn[0] as { prompt: never }).prompt))).toBe(true);
+  expect(answers.has(promptKey((drawn[0] as AskedRow).prompt))).toBe(true);
 });

@@ -6,7 +6,7 @@ export class LeftError extends Error {}
 /** The owner has cancelled the work. */
 export class CancelledError extends Error {}
 
-/** What a store answers to a write under a lease. `cancel`: it is written, and the work is to stop. `lost`: another process has the lease. */
+/** The answer of a store to a write under a lease. `cancel`: it is written, and the work is to stop. `lost`: another process has the lease. */
 export type LeaseOutcome = 'done' | 'cancel' | 'lost';
 
 export interface WorkLeaseOptions {

@@ -1,7 +1,4 @@
-import { once } from 'node:events';
-import { createServer, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { text as streamText } from 'node:stream/consumers';
+import type { ServerResponse } from 'node:http';
 import {
   type Comparison,
   type ComparisonRequest,
@@ -16,6 +13,7 @@ import { createGenerationClient, createGenerationServer, jobKeys } from '@lorasm
 import { createLogger } from '@lorasmith/service-kit';
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { JUDGE_TOKENS, JudgeServer, LONGER } from '../../../test/judge-server.js';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { adapterId, addBaseModel, publishReferenceAdapter } from '../../registry/test/published-adapter.js';
@@ -36,12 +34,6 @@ const log = createLogger({
   destination: { write: (line: string) => logged.push(line) },
 });
 
-type Judging = (
-  answers: [first: string, second: string],
-  message: string,
-) => string | ((to: ServerResponse) => unknown);
-const LONGER: Judging = ([first, second]) =>
-  `Verdict: ${first.length === second.length ? 'tie' : first.length > second.length ? 'A' : 'B'}`;
 const status =
   (code: number, headers = {}) =>
   (to: ServerResponse) =>
@@ -51,13 +43,9 @@ let server: RealRedis;
 let redis: Redis;
 let keys: KeyStore;
 let api: RealApi;
-let judge: Server;
-let url: string;
+let judge: JudgeServer;
 let judgeClient: JudgeClient;
 let generation: ReturnType<typeof createGenerationClient>;
-/** The messages that the judge has got. */
-let messages: string[];
-let judging: Judging;
 /** The requests to the models. */
 let requests: GenerationRequest[];
 /** The answer of a model; an error fails it. */
@@ -70,44 +58,29 @@ beforeAll(async () => {
   server = await startRealRedis();
   redis = new Redis(server.url, { maxRetriesPerRequest: null });
   const { prefix } = server;
-  judge = createServer((request, response) => {
-    void streamText(request).then((body) => {
-      const message = (JSON.parse(body) as { messages: [{ content: string }] }).messages[0].content;
-      messages.push(message);
-      const part = (name: string) => message.split(`[start of ${name}]\n`)[1]!.split(`\n[end of ${name}]`)[0]!;
-      const said = judging([part('answer A'), part('answer B')], message);
-      if (typeof said === 'function') return said(response);
-      const isAllowed = request.headers.authorization === `Bearer ${KEY}`;
-      const answer = { choices: [{ message: { content: said } }], usage: { total_tokens: 7 } };
-      return response.writeHead(isAllowed ? 200 : 401).end(JSON.stringify(answer));
-    });
-  });
-  judge.listen(0, '127.0.0.1');
-  await once(judge, 'listening');
-  url = `http://127.0.0.1:${(judge.address() as AddressInfo).port}/v1`;
+  judge = await new JudgeServer(KEY).start();
   keys = new KeyStore({ redis, prefix });
   const limits = OPEN_ACCESS.limits;
   const access = createAccess({ redis, prefix, keys, withoutKeys: 'refuse', limits, uploadTimeoutMs: 60_000 });
   generation = createGenerationClient({ redis, prefix });
   const models = { resolve: () => Promise.reject(new ProductError('model_not_found', 'There is no such judge.')) };
   judgeClient = new JudgeClient({
-    ...{ config: { servers: [url], apiKey: KEY }, models, generation, limits: { maxTokens: 100 } },
+    ...{ config: { servers: [judge.url], apiKey: KEY }, models, generation, limits: { maxTokens: 100 } },
   });
   api = await startRealApi({ redisUrl: server.url, prefix, changes: { access, judgeClient } });
   await writeTinyLlama(`${api.folder}/models/other-llama`);
   await addBaseModel(`${api.folder}/models`, 'llama-tied');
 });
 afterAll(async () => {
-  judge?.closeAllConnections();
-  judge?.close();
+  judge?.stop();
   generation?.close();
   await api?.stop();
   redis?.disconnect();
   await server?.stop();
 });
 beforeEach(async () => {
-  [messages, requests, workers] = [[], [], []];
-  judging = LONGER;
+  [judge.messages, requests, workers] = [[], [], []];
+  judge.judging = LONGER;
   answering = (model, prompt) => (model === 'tiny-llama' ? `A long answer to ${prompt}.` : `To ${prompt}.`);
   authorization = `Bearer ${(await keys.create({ name: 'one', role: 'train' })).token}`;
   run();
@@ -183,7 +156,7 @@ const questions = (count: number) => Array.from({ length: count }, (_, i) => cha
 type Changes = Partial<Omit<ComparisonRequest, 'judge'>> & { judge?: Partial<PairJudge> };
 const requestOf = (dataset: string, { judge: judgeChanges, ...changes }: Changes = {}) => ({
   ...{ models: ['tiny-llama', 'other-llama'], dataset, max_tokens: 50 },
-  judge: { model: 'judge-1', url, rubric: 'The longer one.', ...judgeChanges },
+  judge: { model: 'judge-1', url: judge.url, rubric: 'The longer one.', ...judgeChanges },
   ...changes,
 });
 async function create(dataset: string, changes: Changes = {}): Promise<Comparison> {
@@ -212,11 +185,11 @@ test('the better of two models is found, and each row is there side by side', as
   expect(result).toEqual({
     ...{ rows: 12, wins: 12, losses: 0, ties: 0, identical: 0, failed: 0, win_rate: 1, verdict: 'a' },
     ...{ interval: [expect.closeTo(0.7575, 3), 1], position_bias: 0, order_decided: 0, failures: [] },
-    tokens: { answers: [24, 24], judge: 168 },
+    tokens: { answers: [24, 24], judge: 24 * JUDGE_TOKENS },
   });
   // Both orders, each once.
-  expect(messages).toHaveLength(24);
-  expect(messages.filter((message) => message.includes('[start of answer A]\nTo question'))).toHaveLength(12);
+  expect(judge.messages).toHaveLength(24);
+  expect(judge.messages.filter((message) => message.includes('[start of answer A]\nTo question'))).toHaveLength(12);
   expect(requests).toHaveLength(24);
   expect(requests[0]).toMatchObject({ max_tokens: 50, temperature: 0, seed: 0, input: { kind: 'chat' } });
   const first = await rowsOf(comparison, '?limit=5');
@@ -226,8 +199,8 @@ test('the better of two models is found, and each row is there side by side', as
     ...{ line: 1, prompt: 'user: question 0', reference: 'answer 0', outcome: 'win', error: null },
     answers: [{ text: 'A long answer to question 0.', tokens: 2, is_cut: false }, { text: 'To question 0.' }],
     verdicts: [
-      { prefers: 'a', text: 'Verdict: A', tokens: 7 },
-      { prefers: 'a', text: 'Verdict: B', tokens: 7 },
+      { prefers: 'a', text: 'Verdict: A', tokens: JUDGE_TOKENS },
+      { prefers: 'a', text: 'Verdict: B', tokens: JUDGE_TOKENS },
     ],
   });
   expect(await rowsOf(comparison, '?after=10')).toMatchObject({ data: [{ number: 11 }, { number: 12 }], next: null });
@@ -241,7 +214,7 @@ test('the better of two models is found, and each row is there side by side', as
 });
 
 test('a judge that always says A decides nothing: all are ties, by their order', async () => {
-  judging = () => 'A';
+  judge.judging = () => 'A';
   const { result } = await compare((await upload(questions(6))).id);
   expect(result).toMatchObject({
     ...{ ties: 6, wins: 0, losses: 0, win_rate: 0.5, interval: null, verdict: 'undecided' },
@@ -250,7 +223,7 @@ test('a judge that always says A decides nothing: all are ties, by their order',
 });
 
 test('the right answer wins where the rubric reads that of the row, and few rows decide nothing', async () => {
-  judging = ([first, second], message) => {
+  judge.judging = ([first, second], message) => {
     const wanted = /as "(.*?)"/.exec(message)![1]!;
     return `Verdict: ${first === wanted ? 'A' : second === wanted ? 'B' : 'tie'}`;
   };
@@ -273,7 +246,7 @@ test('answers that are the same are ties of which no judge is asked', async () =
   answering = (model, prompt) => (prompt.endsWith('1') ? 'same' : model);
   const { result } = await compare((await upload(questions(3))).id);
   expect(result).toMatchObject({ ties: 1, identical: 1, losses: 2, position_bias: 0 });
-  expect(messages).toHaveLength(4);
+  expect(judge.messages).toHaveLength(4);
 });
 
 test('the stored answers of another service are compared with an adapter, over the rows that have one', async () => {
@@ -318,7 +291,7 @@ test('rows are drawn by the seed, the same for the same one', async () => {
 });
 
 test('a judge that answers prose for some rows fails these alone', async () => {
-  judging = (answers, message) => (message.includes('question 1') ? 'Both are nice.' : LONGER(answers, message));
+  judge.judging = (answers, message) => (message.includes('question 1') ? 'Both are nice.' : LONGER(answers, message));
   const { status: state, result } = await compare((await upload(questions(3))).id);
   expect(state).toBe('succeeded');
   expect(result).toMatchObject({
@@ -330,7 +303,7 @@ test('a judge that answers prose for some rows fails these alone', async () => {
 
 test('a judge that is busy is asked again, and a worker that is, too', async () => {
   let busy = 2;
-  judging = (answers, message) => (busy-- > 0 ? status(429, { 'retry-after': '0' }) : LONGER(answers, message));
+  judge.judging = (answers, message) => (busy-- > 0 ? status(429, { 'retry-after': '0' }) : LONGER(answers, message));
   let lost = 1;
   answering = (model) => (lost-- > 0 ? new ProductError('service_unavailable', 'Busy.') : model);
   await stop();
@@ -340,14 +313,14 @@ test('a judge that is busy is asked again, and a worker that is, too', async () 
 });
 
 describe('the comparison fails, with its reason and without the secret,', () => {
-  test.each<[string, Judging, string]>([
+  test.each<[string, JudgeServer['judging'], string]>([
     ['for a key that is wrong', () => status(401), 'JUDGE_API_KEY'],
     ['for a form that is another', () => (to) => to.writeHead(200).end('{"verdict": "A"}'), 'form of the OpenAI API'],
     ['for a judge that answers prose alone', () => 'I like both.', '10 rows failed one after the other'],
     ['for a judge that is broken', () => status(500), 'it answered 500'],
     ['for a judge that is busy', () => status(429), 'it answered 429'],
   ])('%s', async (_, answer, message) => {
-    judging = answer;
+    judge.judging = answer;
     const comparison = await compare((await upload(questions(14))).id);
     expect(comparison).toMatchObject({
       ...{ status: 'failed', error: { code: 'judge_failed', message: expect.stringContaining(message) } },
@@ -356,7 +329,7 @@ describe('the comparison fails, with its reason and without the secret,', () => 
   });
 
   test('for a judge that hangs, where all rows do', async () => {
-    judging = () => () => {};
+    judge.judging = () => () => {};
     const { error } = await compare((await upload(questions(1))).id, { judge: { timeout_seconds: 1 } });
     expect(error).toMatchObject({ code: 'judge_failed', message: expect.stringContaining('no answer within 1 s') });
   });
@@ -416,11 +389,11 @@ test('another process asks again neither for answers nor for verdicts that are t
     kept.flatMap(({ verdicts }) => verdicts).filter((verdict) => verdict !== null).length,
   ];
   answering = (model, prompt) => `${model} ${prompt}`;
-  [requests, messages] = [[], []];
+  [requests, judge.messages] = [[], []];
   run();
   expect((await ended(comparison)).result).toMatchObject({ rows: 10, failed: 0 });
   expect(requests.length).toBe(20 - keptAnswers);
-  expect(messages.length).toBe(20 - keptVerdicts);
+  expect(judge.messages.length).toBe(20 - keptVerdicts);
 });
 
 test('a name is what it meant when the comparison was asked for', async () => {
@@ -548,11 +521,11 @@ test('datasets of preferences and of prompts give their prompts', async () => {
   });
   const judged = await compare(graded.id, { judge: { rubric: 'Prefer {{item.reference.city}}.' } });
   expect((await rowsOf(judged)).data[0]).toMatchObject({ prompt: 'user: question g', reference: '{"city":"Rome"}' });
-  expect(messages.at(-1)).toContain('Prefer Rome.');
+  expect(judge.messages.at(-1)).toContain('Prefer Rome.');
 });
 
 test('the key of the operator is in no line of the log, and nowhere in Redis', async () => {
-  judging = () => status(401);
+  judge.judging = () => status(401);
   await compare((await upload(questions(2))).id);
   expect(logged.join('')).toContain('a comparison failed');
   expect(logged.join('')).not.toContain(KEY);

@@ -61,7 +61,7 @@ export interface ClaimedComparison {
   attempts: number;
 }
 
-/** What is written together, under a lease. */
+/** The parts that are written together, under a lease. */
 export interface ComparisonWrite {
   comparison?: Comparison;
   row?: ComparisonRow;

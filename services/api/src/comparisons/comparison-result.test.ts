@@ -77,7 +77,7 @@ test('ties draw the win rate and its interval to one half, and never change on w
   ]);
   expect([without.verdict, tied.verdict]).toEqual(['a', 'a']);
   expect(tied.win_rate).toBeCloseTo(0.55, 10);
-  expect(tied.interval![0] - 0.5).toBeCloseTo((without.interval![0] - 0.5) / 5, 10);
+  expect(tied.interval![0]! - 0.5).toBeCloseTo((without.interval![0]! - 0.5) / 5, 10);
   expect(tied.interval![0]).toBeLessThan(0.55);
   expect(tied.interval![1]).toBeGreaterThan(0.55);
 });

@@ -46,7 +46,7 @@ export interface RowComparisonOptions {
   judge: CompiledPairJudge;
   judges: Pick<JudgeClient, 'say'>;
   generation: Pick<GenerationClient, 'ask'>;
-  /** For each side; null for one that is asked. */
+  /** The stored answers of each side; null for one that is asked. */
   stored: readonly (StoredAnswers | null)[];
   /** Keeps what is there of a row. It is durable once the promise resolves. */
   keep(row: ComparisonRow): Promise<void>;
@@ -191,7 +191,7 @@ function promptText({ messages }: AskedPrompt): string {
   return turns.join('\n').slice(-COMPARED_CHARACTERS.prompt);
 }
 
-/** What a rubric may read of the own answer of a row. */
+/** The part of the own answer of a row that a rubric may read. */
 function referenceOf(reference: unknown): unknown {
   return typeof reference === 'string' ? reference.slice(0, COMPARED_CHARACTERS.reference) : reference;
 }
