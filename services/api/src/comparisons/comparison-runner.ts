@@ -29,7 +29,7 @@ const MAX_FAILED_IN_A_ROW = 10;
 /** Processes that may die over one comparison without another row of it. */
 const MAX_ATTEMPTS = 5;
 const POLL_MS = 1_000;
-const RENEW_MS = COMPARISON_LEASE_MS / 3;
+const RENEW_MS = COMPARISON_LEASE_MS / 10;
 /** Limits, for docs/limits.md. */
 export const comparisonRunnerLimits = {
   atOnce: { value: AT_ONCE, unit: 'comparisons', beyond: 'further ones wait' },
@@ -45,7 +45,7 @@ export interface ComparisonRunnerOptions extends Pick<RowComparisonOptions, 'del
   log: FastifyBaseLogger;
   /** @defaultValue 1 s */
   pollMs?: number;
-  /** The time between two renewals of a lease, in which a cancel is noticed. @defaultValue 10 s */
+  /** The time between two renewals of a lease, in which a cancel is noticed. @defaultValue 3 s */
   renewMs?: number;
 }
 
