@@ -3,7 +3,7 @@ import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text as streamText } from 'node:stream/consumers';
 
-/** What a judge says of two answers, in the order in which it sees them; or a function that answers in another way. */
+/** The words of a judge about two answers, in the order in which it sees them; or a function that answers in another way. */
 export type Judging = (
   answers: readonly [first: string, second: string],
   message: string,

@@ -34,9 +34,9 @@ test('the message has rubric, prompt and both answers as they are, and the refer
   expect(message).toContain('As Rome, or .');
   expect(message).toContain('[start of prompt]\n{{item.reference}}\n[end of prompt]');
   expect(message).toMatch(/answer A\]\n\$&\n.*answer B\]\n\{\{x\}\}\n/s);
-  expect(faultOf({ reference: undefined })).toContain('no reference');
-  expect(faultOf({ reference: { city: 1 } })).toBeNull();
-  expect(judge().faultOf({ reference: undefined })).toBeNull();
+  expect(faultOf({ prompt: '', reference: undefined })).toContain('no reference');
+  expect(faultOf({ prompt: '', reference: { city: 1 } })).toBeNull();
+  expect(judge({ rubric: '{{item.prompt}}' }).faultOf({ prompt: '', reference: undefined })).toBeNull();
 });
 
 test.each([

@@ -14,7 +14,7 @@ export interface AnswerPair {
 /** The judge of a comparison, ready to be asked. */
 export interface CompiledPairJudge {
   /** The fault of a row that lacks what the rubric reads, in a sentence; null: there is none. */
-  faultOf(pair: Pick<AnswerPair, 'reference'>): string | null;
+  faultOf(pair: Omit<AnswerPair, 'answers'>): string | null;
   /** The message to the judge. */
   messageOf(pair: AnswerPair): string;
   /** The place of the answer that is preferred, in what the judge says; null: there is no verdict. */
@@ -38,14 +38,15 @@ export function compilePairJudge({ rubric, pattern }: Pick<PairJudge, 'rubric' |
     throw new GraderError('rubric', 'The rubric has no {{sample…}}: both answers are added to it. Leave it out.');
   }
   const compiled = compilePattern(pattern ?? USUAL_PATTERN, false);
-  const itemOf = (reference: unknown) => (reference === undefined ? {} : { reference });
+  const itemOf = ({ prompt, reference }: Omit<AnswerPair, 'answers'>) =>
+    reference === undefined ? { prompt } : { prompt, reference };
   return {
-    faultOf({ reference }) {
-      const missing = template.missingIn(itemOf(reference));
+    faultOf(pair) {
+      const missing = template.missingIn(itemOf(pair));
       return missing === null ? null : `The row has no ${missing.replace(/^item\./, '')}, which the rubric reads.`;
     },
-    messageOf: ({ prompt, reference, answers }) =>
-      messageOf(template.render({ item: itemOf(reference), text: '' }), prompt, answers),
+    messageOf: ({ answers, ...given }) =>
+      messageOf(template.render({ item: itemOf(given), text: '' }), given.prompt, answers),
     verdictIn(said) {
       const matcher = compiled.matcher(said);
       let verdict: PlaceVerdict | null = null;

@@ -214,8 +214,11 @@ class RunningComparison {
     if (error instanceof LeftError || reason instanceof LeftError) return await store.giveBack(comparison.id, token);
     // Nothing can be stored now; once the lease has ended, a process resumes it.
     if (error instanceof ProductError && error.code === 'redis_unavailable') throw error;
-    log.warn({ err: error, comparison: comparison.id }, 'a comparison failed');
-    await this.#end({ status: 'failed', error: failureOf(error) });
+    const failure = failureOf(error);
+    // A message may quote the judge, and so the rows. The record has it.
+    const facts = error instanceof ProductError ? { code: failure.code } : { err: error };
+    log.warn({ ...facts, comparison: comparison.id }, 'a comparison failed');
+    await this.#end({ status: 'failed', error: failure });
   }
 
   async #end(end: Pick<Comparison, 'status'> & Partial<Pick<Comparison, 'error'>>): Promise<void> {

@@ -90,7 +90,7 @@ export class RowComparison {
   async #answer(prompt: AskedPrompt, row: ComparisonRow, signal: AbortSignal): Promise<void> {
     const { comparison, stored, keep } = this.#options;
     if (row.answers.every((answer) => answer !== null)) return;
-    row.answers = await Promise.all(
+    row.answers = await all(
       comparison.models.map(async (model, side) => {
         const found = row.answers[side];
         if (found != null) return found;
@@ -133,8 +133,7 @@ export class RowComparison {
       row.verdicts[order] = { prefers, text: text.slice(-COMPARED_CHARACTERS.verdict), tokens };
       await this.#options.keep(row);
     };
-    const outcomes = await Promise.allSettled([ofOrder(0), ofOrder(1)]);
-    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+    await all([ofOrder(0), ofOrder(1)]);
   }
 
   /** Asks the judge until there is a verdict. */
@@ -166,6 +165,15 @@ export class RowComparison {
       signal.throwIfAborted();
     }
   }
+}
+
+/** The results of calls, once all of them have ended. @throws the first error */
+async function all<Result>(calls: readonly Promise<Result>[]): Promise<Result[]> {
+  const outcomes = await Promise.allSettled(calls);
+  return outcomes.map((outcome) => {
+    if (outcome.status === 'rejected') throw outcome.reason;
+    return outcome.value;
+  });
 }
 
 /** A row of which nothing is known but its prompt. */
