@@ -9,6 +9,10 @@ import {
   type BaseModel,
   type BaseModelDetail,
   type Checkpoint,
+  type Comparison,
+  type ComparisonRequest,
+  type ComparisonRowPage,
+  type ComparisonRowsQuery,
   type Counted,
   type Dataset,
   type DatasetQuery,
@@ -59,7 +63,13 @@ import {
   type HttpTransportOptions,
   sleep,
 } from './http-transport.js';
-import { type FollowOptions, followDeliveryEvents, followJobEvents, followSweepEvents } from './job-events.js';
+import {
+  type FollowOptions,
+  followComparisonEvents,
+  followDeliveryEvents,
+  followJobEvents,
+  followSweepEvents,
+} from './job-events.js';
 import { type DownloadStream, streamDownload } from './resumed-download.js';
 import { textCalls } from './text-calls.js';
 
@@ -120,6 +130,7 @@ interface WaitOptions<Value> extends CallOptions {
 export type WaitForPullOptions = WaitOptions<ModelPull>;
 export type WaitForSweepOptions = WaitOptions<Sweep>;
 export type WaitForDeliveryOptions = WaitOptions<Delivery>;
+export type WaitForComparisonOptions = WaitOptions<Comparison>;
 
 /** Longer than the api takes to plan a job with the largest dataset that it accepts. */
 const PLANNING_TIMEOUT_MS = 4 * 3_600_000;
@@ -143,6 +154,7 @@ export function clientOver(transport: HttpTransport) {
     ...jobCalls(calls),
     ...sweepCalls(calls),
     ...adapterCalls(calls),
+    ...comparisonCalls(calls),
     ...aliasCalls(calls),
     ...modelCalls(calls),
     ...importCalls(calls),
@@ -353,6 +365,34 @@ function adapterCalls(calls: Calls) {
     async waitForDelivery(id: string, options: WaitForDeliveryOptions = {}): Promise<Delivery> {
       const path = `/deliveries/${encodeURIComponent(id)}`;
       return await calls.waitUntil(path, ({ ended_at: ended }) => ended !== null, options);
+    },
+  };
+}
+
+/** Comparisons of two models, and their rows. */
+function comparisonCalls(calls: Calls) {
+  const pathOf = (id: string, below = '') => `/comparisons/${encodeURIComponent(id)}${below}`;
+  return {
+    /** Has two models answer the prompts of a dataset, and a third judge their answers. */
+    createComparison: (request: ComparisonRequest, { signal }: CallOptions = {}) =>
+      calls.json<Comparison>({ method: 'POST', path: '/comparisons', ...jsonBody(request), signal }),
+    /** Newest first. */
+    listComparisons: (query: PageQuery = {}, call: CallOptions = {}) =>
+      calls.get<Paged<Comparison>>('/comparisons', call, query),
+    getComparison: (id: string, call: CallOptions = {}) => calls.get<Comparison>(pathOf(id), call),
+    /** The rows that have been begun, side by side. `next` is the `after` of the next page. */
+    comparisonRows: (id: string, query: ComparisonRowsQuery = {}, call: CallOptions = {}) =>
+      calls.get<ComparisonRowPage>(pathOf(id, '/rows'), call, query),
+    /** Returns the comparison: it has ended, or ends once its process has stopped. */
+    cancelComparison: (id: string, { signal }: CallOptions = {}) =>
+      calls.json<Comparison>({ method: 'POST', path: pathOf(id, '/cancel'), signal }),
+    /** Deletes a comparison that has ended, with its rows. */
+    deleteComparison: (id: string, call: CallOptions = {}) => calls.remove(pathOf(id), call),
+    /** Past and future events up to the comparison's last one. Reconnects when a connection is lost. */
+    comparisonEvents: (id: string, follow: FollowOptions = {}) => followComparisonEvents(calls.transport, id, follow),
+    /** Asks again and again until the comparison ends, and returns it. It may have failed: check its `status`. */
+    async waitForComparison(id: string, options: WaitForComparisonOptions = {}): Promise<Comparison> {
+      return await calls.waitUntil(pathOf(id), ({ ended_at: ended }) => ended !== null, options);
     },
   };
 }

@@ -268,6 +268,22 @@ export const ERRORS = {
     status: 409,
     meaning: 'A later delivery to the same place was delivered first, so this one changed nothing.',
   },
+  // comparisons
+  comparison_not_found: { status: 404, meaning: 'There is no such comparison.' },
+  invalid_comparison: {
+    status: 422,
+    meaning:
+      'The comparison cannot be made: a model against itself, a judge that may not be asked or whose rubric or pattern cannot be read, rows without prompts, or none that both sides have an answer to. `param` says where.',
+  },
+  comparison_still_active: {
+    status: 409,
+    meaning: 'A comparison can be deleted only after it has ended. Cancel it first.',
+  },
+  judge_failed: {
+    status: 422,
+    meaning:
+      'The judge of a comparison cannot be asked, or has failed for many rows one after the other; the message says why. What was judged before stays. Correct the judge, and compare again.',
+  },
   // while generating text
   context_length_exceeded: {
     status: 400,

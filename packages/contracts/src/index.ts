@@ -1,6 +1,7 @@
 export * from './adapter.js';
 export * from './alias.js';
 export * from './checkpoint.js';
+export * from './comparison.js';
 export * from './completion.js';
 export * from './dataset.js';
 export * from './delivery.js';

@@ -1,4 +1,12 @@
 export {
+  type ClaimedComparison,
+  COMPARISON_LEASE_MS,
+  type ComparisonStore,
+  type ComparisonWrite,
+  comparisonNotFound,
+  type NewComparison,
+} from './comparisons/comparison-store.js';
+export {
   type ClaimedDelivery,
   DELIVERY_LEASE_MS,
   type DeliveriesOfJob,

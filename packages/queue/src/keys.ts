@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { AdapterId, DatasetId, DeliveryId, JobId, JobStatus, Owner, SweepId } from '@lorasmith/contracts';
+import type { AdapterId, ComparisonId, DatasetId, DeliveryId, JobId, JobStatus, Owner, SweepId } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 
 /** A dataset, or the adapter that a job begins from. */
@@ -107,7 +107,19 @@ export interface JobKeys {
   deliveriesEnded: string;
   /** Hash by job that has succeeded: its deliveries that are still to be created, as JSON. */
   jobDeliveries: string;
-  /** Channel that receives the id of a job, a sweep or a delivery when it has a new event. */
+  /** Hash: the record of a comparison, and who works on it. */
+  comparison(id: ComparisonId): string;
+  /** Hash by number: the rows of a comparison, as JSON. */
+  comparisonRows(id: ComparisonId): string;
+  /** Stream: the events of a comparison. */
+  comparisonEvents(id: ComparisonId): string;
+  /** Sorted set by sequence number: every comparison. */
+  comparisons: string;
+  /** Sorted set by sequence number: the comparisons of this API key, or those without an owner. */
+  comparisonsOf(owner: Owner): string;
+  /** Sorted set by when they are due, in milliseconds: the unfinished comparisons. */
+  comparisonsDue: string;
+  /** Channel that receives the id of a job, a sweep, a delivery or a comparison when it has a new event. */
   eventChannel: string;
   /** Hash by worker name: the measured profiles of the workers' machines. */
   machines: string;
@@ -171,6 +183,12 @@ export function jobKeys(prefix: string): JobKeys {
     deliveryEvents: (id) => `${prefix}delivery:${id}:events`,
     deliveriesEnded: `${prefix}deliveries:ended`,
     jobDeliveries: `${prefix}jobs:deliveries`,
+    comparison: (id) => `${prefix}comparison:${id}`,
+    comparisonRows: (id) => `${prefix}comparison:${id}:rows`,
+    comparisonEvents: (id) => `${prefix}comparison:${id}:events`,
+    comparisons: `${prefix}comparisons`,
+    comparisonsOf: (owner) => `${prefix}owner:${owner ?? 'none'}:comparisons`,
+    comparisonsDue: `${prefix}comparisons:due`,
     eventChannel: `${prefix}job-events`,
     machines: `${prefix}machines`,
     queuePrefix: `${prefix}queue`,

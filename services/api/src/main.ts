@@ -29,6 +29,7 @@ import { createRegistryClient, registryAt } from './adapters/registry-client.js'
 import { AliasDeliveries, startFollowing } from './aliases/alias-deliveries.js';
 import { createApiMetrics } from './api-metrics.js';
 import { buildApp } from './app.js';
+import { startComparisons } from './comparisons/comparison-runner.js';
 import { RowChecks } from './datasets/row-checks.js';
 import { registryFiles } from './deliveries/adapter-source.js';
 import { checkDeliveryConfig } from './deliveries/delivery-kind.js';
@@ -40,6 +41,7 @@ import { Judges } from './grading/judges.js';
 import { webhookClient } from './grading/webhook-client.js';
 import { Preflight } from './jobs/preflight.js';
 import { PreflightThreads } from './jobs/preflight-threads.js';
+import { JudgeClient } from './judging/judge-client.js';
 import { ModelDirectory } from './openai/model-directory.js';
 import { readSite, siteFolder } from './page-plugin.js';
 import { API_SETTINGS } from './settings.js';
@@ -117,7 +119,8 @@ const address = registryAt(config.registryUrl, config.serviceSecret, dataDir);
 const registry = createRegistryClient(address);
 const baseModels = await openModelSource({ modelsDir, stores, digests });
 const models = new ModelDirectory({ adapters, jobs, aliases, baseModels, registry });
-const judges = new Judges({ config: config.judges, models, generation, limits: config.generation });
+const judgeClient = new JudgeClient({ config: config.judges, models, generation, limits: config.generation });
+const judges = new Judges(judgeClient);
 const hubTokens = new HubTokens({ redis, prefix: config.redis.prefix, secretsKey: config.secretsKey });
 const kinds = deliveryKinds({ config: config.deliveries, source: registryFiles(address), hubTokens });
 const app = await buildApp({
@@ -140,6 +143,7 @@ const app = await buildApp({
   preflight,
   baseModels,
   judges,
+  judgeClient,
   pulls: createPullStore({ redis, prefix: config.redis.prefix }),
   registry: address,
   datasetLimits: config.datasets,
@@ -194,6 +198,13 @@ const endFollowing = startFollowing(
   new AliasDeliveries({ aliases, requests: deliveryRequests, store: jobs.deliveries, log: logger }),
   logger,
 );
+const endComparisons = startComparisons({
+  store: jobs.comparisons,
+  datasets,
+  generation,
+  judges: judgeClient,
+  log: logger,
+});
 
 end = shutDownInOrder({
   logger,
@@ -203,7 +214,7 @@ end = shutDownInOrder({
     await planners.close();
     await rowChecks.close();
     await endSweeps();
-    await Promise.all([endWebhooks(), endGradings(), endDeliveries(), endFollowing()]);
+    await Promise.all([endWebhooks(), endGradings(), endDeliveries(), endFollowing(), endComparisons()]);
     await jobs.close();
     generation.close();
     redis.disconnect();

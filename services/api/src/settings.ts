@@ -20,8 +20,8 @@ import {
   tracingEndpoint,
 } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
-import { withoutLastSlash } from './grading/judges.js';
 import { hubEndpoint, hubOffline } from './hub-settings.js';
+import { withoutLastSlash } from './judging/judge-client.js';
 
 const count = (variable: string, fallback: number, bounds: [number, number], unit: string, description: string) =>
   setting({
@@ -391,8 +391,8 @@ export const API_SETTINGS = {
         example: 'https://api.openai.com/v1',
         fault: 'is no list of addresses that begin with https:// or http://, with commas between them',
         description:
-          'Servers with the OpenAI API that graders of type `score_model` may ask: their base addresses, with commas between them. ' +
-          'Jobs name one of them. Models of this service need no entry.',
+          'Servers with the OpenAI API that graders of type `score_model` and comparisons may ask: their base addresses, with commas between ' +
+          'them. Jobs and comparisons name one of them. Models of this service need no entry.',
       }),
       (text) => (text === '' ? [] : text.split(',').map(withoutLastSlash)),
     ),

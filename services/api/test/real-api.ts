@@ -22,6 +22,7 @@ import { deliveryKinds } from '../src/deliveries/delivery-kinds.js';
 import { Judges } from '../src/grading/judges.js';
 import { Preflight } from '../src/jobs/preflight.js';
 import { PreflightThreads } from '../src/jobs/preflight-threads.js';
+import { JudgeClient } from '../src/judging/judge-client.js';
 import { ModelDirectory } from '../src/openai/model-directory.js';
 import { NO_WEBHOOKS } from '../src/webhooks/webhook-config.js';
 
@@ -37,6 +38,7 @@ const rowChecks = new RowChecks(CHECK_THREAD);
 export interface RealApi {
   app: HttpApp;
   jobs: JobStore;
+  datasets: BundleStore;
   adapters: BundleStore;
   aliases: AliasStore;
   /** Without SECRETS_KEY. */
@@ -81,6 +83,12 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   const baseModels = localModels(modelsDir);
   const registry = registryAt('http://127.0.0.1:9', null, folder);
   const hubTokens = new HubTokens({ redis, prefix: options.prefix ?? 'lorasmith:', secretsKey: null });
+  const judgeClient = new JudgeClient({
+    config: { servers: [], apiKey: null },
+    models: new ModelDirectory({ adapters, jobs, aliases, baseModels, registry: createRegistryClient(registry) }),
+    generation,
+    limits: { maxTokens: 100 },
+  });
   const app = await buildApp({
     logger,
     metrics: createApiMetrics({
@@ -118,12 +126,8 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
       source: registryFiles(registryAt('http://127.0.0.1:9', null, folder)),
     }),
     webhooks: NO_WEBHOOKS,
-    judges: new Judges({
-      config: { servers: [], apiKey: null },
-      models: new ModelDirectory({ adapters, jobs, aliases, baseModels, registry: createRegistryClient(registry) }),
-      generation,
-      limits: { maxTokens: 100 },
-    }),
+    judges: new Judges(judgeClient),
+    judgeClient,
     importUrls: [],
     startedMemory: null,
     dataDir: folder,
@@ -135,6 +139,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   return {
     app,
     jobs,
+    datasets,
     adapters,
     aliases,
     hubTokens,

@@ -58,13 +58,10 @@ export interface DeliveryAttempt {
   keep(state: object): Promise<void>;
   /** Adds facts to the record of the delivery. They are written with the next change of it. */
   report(facts: Partial<Pick<Delivery, 'probe' | 'replaced'>>): void;
-  /** Aborted with a {@link CancelledError}, or with another reason if another process takes over, which starts again. */
+  /** Aborted with a `CancelledError`, and what was there before is to be restored; or with another reason if another process takes over, which starts again. */
   signal: AbortSignal;
   log: FastifyBaseLogger;
 }
-
-/** The owner has cancelled the delivery: what was there before is to be restored. */
-export class CancelledError extends Error {}
 
 /** A way in which adapters are delivered. */
 export interface DeliveryKind<Target extends DeliveryTarget = DeliveryTarget> {

@@ -61,6 +61,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     hubTokens,
     webhooks: NO_WEBHOOKS,
     judges: { check: async () => {} },
+    judgeClient: { check: async () => {} },
     importUrls: [],
     startedMemory: null,
     dataDir: '.',

@@ -11,8 +11,9 @@ import {
 import { linkSignals } from '@lorasmith/service-kit';
 import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
+import { CancelledError } from '../../leased-work.js';
 import type { DeliveryFolder } from '../delivery-folder.js';
-import { CancelledError, type DeliveryAttempt, type DeliveryConfig, type DeliveryKind } from '../delivery-kind.js';
+import type { DeliveryAttempt, DeliveryConfig, DeliveryKind } from '../delivery-kind.js';
 import { VLLM_TIMEOUTS, VllmServer, type VllmTimeouts } from './vllm-server.js';
 
 export interface VllmKindOptions {
