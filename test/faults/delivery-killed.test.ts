@@ -2,6 +2,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest';
+import { deliveryPlace } from '../../packages/contracts/src/index.js';
 import { VllmServer } from '../vllm-server.js';
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, startStand } from './stand/fault-stand.js';
@@ -91,9 +92,9 @@ test('while a job trains: each of its deliveries is made once, by the api that c
     return found.length > 0 && found.every(({ ended_at: ended }) => ended !== null) ? found : undefined;
   });
   // The same job makes the same bytes, so the server knows these, too.
-  expect(all.map(({ to, job: of, status }) => [to.name, of, status]).sort()).toEqual([
-    ['one', id, 'delivered'],
-    ['two', id, 'delivered'],
+  expect(all.map(({ to, job: of, status }) => [deliveryPlace(to), of, status]).sort()).toEqual([
+    [deliveryPlace(target('one')), id, 'delivered'],
+    [deliveryPlace(target('two')), id, 'delivered'],
   ]);
   expect([loadsOf('one'), loadsOf('two')]).toEqual([1, 1]);
 });
