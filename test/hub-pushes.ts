@@ -7,7 +7,7 @@ export interface HubAccount {
   name: string;
   /** Organisations in whose repositories it may write. */
   orgs: string[];
-  /** What its token may do. */
+  /** The right of its token. */
   role: 'read' | 'write';
 }
 

@@ -39,7 +39,7 @@ export interface RealApi {
   jobs: JobStore;
   adapters: BundleStore;
   aliases: AliasStore;
-  /** Without SECRETS_KEY. */
+  /** The store of tokens, which has no SECRETS_KEY. */
   hubTokens: HubTokens;
   /** Contains the data and `models/tiny-llama`. */
   folder: string;
