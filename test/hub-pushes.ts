@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { gitSha1Of, type HubServerFile, type HubServerRepo, sha256Of } from './hub-server.js';
+import { gitSha1Of, type HubServerFile, type HubServerRepo, sha256Of } from './hub-content.js';
 
 /** An account of the hub. */
 export interface HubAccount {

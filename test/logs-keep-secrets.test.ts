@@ -19,6 +19,7 @@ const KEYS = fileURLToPath(new URL('../services/api/dist/keys.js', import.meta.u
 const TEXT = 'ZQXTRAININGTEXT';
 /** A token without the beginning by which logs know one. */
 const HUB_TOKEN = 'ZQXtokenOfTheHub';
+const IN_ADDRESS = 'ZQXtokenInAnAddress';
 const SECRETS_KEY = 'ZQXsecretsKey'.repeat(3);
 const S3_SECRET = 'ZQXsecretOfBuckets';
 
@@ -103,7 +104,7 @@ test('no log contains training text, API keys or the password of Redis', async (
   // A token in the right and in wrong places, with a hub that refuses it, and a bucket that is none.
   await client.setHubToken(HUB_TOKEN);
   await expect(client.setHubToken(`${HUB_TOKEN} `)).rejects.toMatchObject({ code: 'invalid_request' });
-  await fetch(`${stack.apiUrl}/hub-token?token=${HUB_TOKEN}`, { headers: { authorization: `Bearer ${token}` } });
+  await fetch(`${stack.apiUrl}/hub-token?token=hf_${IN_ADDRESS}`, { headers: { authorization: `Bearer ${token}` } });
   const toHub = await client.deliver(job.adapter ?? '', { kind: 'hub', repository: 'org/x' });
   expect(await client.waitForDelivery(toHub.id)).toMatchObject({ error: { code: 'delivery_refused' } });
   const toBucket = await client.deliver(job.adapter ?? '', { kind: 's3', bucket: 'models', prefix: 'x' });
@@ -123,6 +124,7 @@ test('no log contains training text, API keys or the password of Redis', async (
       ['an API key', token.slice(-43)],
       ['the password of Redis', redisPassword],
       ['the token of the hub', HUB_TOKEN],
+      ['a token in an address', IN_ADDRESS],
       ['the key of secrets', SECRETS_KEY],
       ['the secret of buckets', S3_SECRET],
     ] as const) {

@@ -3,8 +3,9 @@ import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { AdapterManifest, Delivery, HubTarget } from '@lorasmith/contracts';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { gitSha1Of } from '../../../test/hub-content.js';
 import type { PushFault } from '../../../test/hub-pushes.js';
-import { gitSha1Of, type HubServer, startHubServer } from '../../../test/hub-server.js';
+import { type HubServer, startHubServer } from '../../../test/hub-server.js';
 import { adapterId } from '../../registry/test/published-adapter.js';
 import { DeliveryStand, MODEL } from './delivery-stand.js';
 

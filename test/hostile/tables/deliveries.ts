@@ -90,7 +90,7 @@ const cases: HostileCase[] = [
   token('an object', { token: { $ne: '' } }),
   token('a line break', { token: 'hf_0123456789\r\nhost: x' }),
   token('501 characters', { token: 'x'.repeat(501) }),
-  token('an owner of it', { token: 'hf_0123456789', owner: 'key_0123456789abcdef01234567' }),
+  token('an owner of it', { token: 'hf_0123456789', owner: 'key_0123456789abcdef01234567' }, '400 unknown_field'),
   token('where no secrets are stored', { token: 'hf_0123456789' }, '422 invalid_delivery'),
   {
     name: 'the events of a delivery that does not exist',
