@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { gitSha1Of, type HubServerFile, type HubServerRepo, sha256Of } from './hub-server.js';
+import { gitSha1Of, type HubServerFile, type HubServerRepo, sha256Of } from './hub-content.js';
 
 /** An account of the hub. */
 export interface HubAccount {
   name: string;
   /** Organisations in whose repositories it may write. */
   orgs: string[];
-  /** What its token may do. */
+  /** The right of its token. */
   role: 'read' | 'write';
 }
 

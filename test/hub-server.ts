@@ -1,39 +1,10 @@
-import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
+import { gitSha1Of, type HubBranch, type HubServerFile, type HubServerRepo, sha256Of } from './hub-content.js';
 import { answerPush, failsPush, type HubPushes, noPushes, storeUpload } from './hub-pushes.js';
-
-/** A file of a repository. */
-export interface HubServerFile {
-  bytes: Buffer;
-  /** Stored beside git, and sent from the other server. */
-  large: boolean;
-  /** The digest in the list; that of the bytes unless it is to be wrong. */
-  digest: string;
-}
-
-/** The state of a branch. */
-export interface HubBranch {
-  commit: string;
-  /** The title of the commit. */
-  title: string;
-  files: Map<string, HubServerFile>;
-}
-
-/** A repository, as it is at its main branch. */
-export interface HubServerRepo extends HubBranch {
-  /** Other names of the commit. */
-  revisions: string[];
-  branches: Map<string, HubBranch>;
-  /** The token that a reader must send; null: everybody may read it. */
-  token: string | null;
-  gated: boolean;
-  /** True if large files are offered by Xet too. */
-  xet: boolean;
-}
 
 /** The faults to come. Each counter is lowered when it happens. */
 export interface HubFaults {
@@ -117,7 +88,7 @@ export async function startHubServer({ host = '127.0.0.1', port = 0 } = {}): Pro
   });
   const storeUrl = await listening(store, host, 0);
 
-  const hub = createServer(async (request, response) => {
+  const answerHub = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     note('hub', request);
     if (failsPush(pushes, request, response)) return;
     const { pathname, searchParams } = new URL(request.url ?? '', 'http://hub');
@@ -150,7 +121,8 @@ export async function startHubServer({ host = '127.0.0.1', port = 0 } = {}): Pro
     const file = at.files.get(fileName);
     if (file === undefined) return fail(response, 404, 'EntryNotFound');
     sendResolved(file, { request, response, storeUrl, repo });
-  });
+  };
+  const hub = createServer((request, response) => void answerHub(request, response));
   const url = await listening(hub, host, port);
 
   const release = () => {
@@ -342,12 +314,4 @@ async function listening(server: Server, host: string, port: number): Promise<st
   server.listen(port, host);
   await once(server, 'listening');
   return `http://${host}:${(server.address() as AddressInfo).port}`;
-}
-
-export function sha256Of(bytes: Buffer): string {
-  return createHash('sha256').update(bytes).digest('hex');
-}
-
-export function gitSha1Of(bytes: Buffer): string {
-  return createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex');
 }

@@ -197,25 +197,18 @@ export type Delivery = Static<typeof Delivery>;
 /** Answer of `GET /adapters/:id/deliveries`. */
 export const DeliveryList = Type.Object({ data: Type.Array(Delivery) }, { $id: 'DeliveryList', ...closed });
 
-/** The body of `PUT /hub-token`. */
-export const HubTokenRequest = Type.Object(
-  {
-    token: Type.String({
-      pattern: '^[A-Za-z0-9_.-]{8,500}$',
-      description: 'A token of the Hugging Face hub that may write.',
-      examples: ['hf_…'],
-    }),
-  },
-  { $id: 'HubTokenRequest', ...closed },
-);
-export type HubTokenRequest = Static<typeof HubTokenRequest>;
-
-/** Answer of `GET /hub-token`: never the token itself. */
-export const HubToken = Type.Object(
-  {
-    object: Type.Literal('hub_token'),
-    stored_at: Nullable(Type.String(), { description: 'Null: there is no token.' }),
-  },
-  { $id: 'HubToken', ...closed },
-);
-export type HubToken = Static<typeof HubToken>;
+export const DELIVERY_EVENT_TYPES = [
+  'delivery-queued',
+  'delivery-started',
+  'delivery-postponed',
+  'delivery-delivered',
+  'delivery-failed',
+  'delivery-cancelled',
+] as const;
+export type DeliveryEventType = (typeof DELIVERY_EVENT_TYPES)[number];
+/** The last event of a delivery is one of these. */
+export const LAST_DELIVERY_EVENT_TYPES: readonly DeliveryEventType[] = [
+  'delivery-delivered',
+  'delivery-failed',
+  'delivery-cancelled',
+];

@@ -1,13 +1,12 @@
 import { type Static, type TProperties, type TSchema, Type } from 'typebox';
 import { evaluatedTokens } from './adapter.js';
 import { ComparisonProgress, ComparisonResult } from './comparison.js';
-import { Delivery } from './delivery.js';
 import { AnswerRound, GroupMetrics } from './group-relative.js';
 import { ENDED_STATUSES, JobFailure } from './job.js';
 import { PreferenceMetrics } from './preference.js';
 import { Report } from './report.js';
 import { SampleRound } from './samples.js';
-import { AdapterId, ComparisonId, closed, DeliveryId, JobId, Nullable, SweepId } from './schema-parts.js';
+import { AdapterId, ComparisonId, closed, JobId, Nullable, SweepId } from './schema-parts.js';
 import { SweepRung } from './sweep.js';
 
 /** The data of each kind of event of a job. */
@@ -115,7 +114,7 @@ export const LAST_EVENT_TYPES: readonly EventType[] = ['adapter-published', 'job
 export type NewJobEvent = { [Kind in EventType]: { type: Kind; data: EventData<Kind> } }[EventType];
 
 /** @param subject - What the event is of, by its id. */
-const eventSchema = <Subject extends TProperties, Kind extends string, Data extends TSchema>(
+export const eventSchema = <Subject extends TProperties, Kind extends string, Data extends TSchema>(
   subject: Subject,
   type: Kind,
   data: Data,
@@ -214,40 +213,6 @@ export type SweepEvent = NewSweepEvent & { id: string; sweep: SweepId; created_a
 export const SweepEventList = Type.Object(
   { data: Type.Array(SweepEvent), has_more: Type.Boolean(), next: Nullable(Type.String()) },
   { $id: 'SweepEventList', ...closed },
-);
-
-export const DELIVERY_EVENT_TYPES = [
-  'delivery-queued',
-  'delivery-started',
-  'delivery-postponed',
-  'delivery-delivered',
-  'delivery-failed',
-  'delivery-cancelled',
-] as const;
-type DeliveryEventType = (typeof DELIVERY_EVENT_TYPES)[number];
-/** The last event of a delivery is one of these. */
-export const LAST_DELIVERY_EVENT_TYPES: readonly DeliveryEventType[] = [
-  'delivery-delivered',
-  'delivery-failed',
-  'delivery-cancelled',
-];
-
-/** A change of the state of a delivery; its data is the delivery as it was then. */
-export const DeliveryEvent = Type.Union(
-  DELIVERY_EVENT_TYPES.map((type) => eventSchema({ delivery: DeliveryId }, type, Delivery)),
-  { $id: 'DeliveryEvent' },
-);
-export type DeliveryEvent = {
-  id: string;
-  delivery: DeliveryId;
-  created_at: string;
-  type: DeliveryEventType;
-  data: Delivery;
-};
-
-export const DeliveryEventList = Type.Object(
-  { data: Type.Array(DeliveryEvent), has_more: Type.Boolean(), next: Nullable(Type.String()) },
-  { $id: 'DeliveryEventList', ...closed },
 );
 
 /** The data of each kind of event of a comparison. */

@@ -1,5 +1,14 @@
 import { createHash } from 'node:crypto';
-import type { AdapterId, ComparisonId, DatasetId, DeliveryId, JobId, JobStatus, Owner, SweepId } from '@lorasmith/contracts';
+import type {
+  AdapterId,
+  ComparisonId,
+  DatasetId,
+  DeliveryId,
+  JobId,
+  JobStatus,
+  Owner,
+  SweepId,
+} from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 
 /** A dataset, or the adapter that a job begins from. */

@@ -1,7 +1,15 @@
 import type { ChildProcess } from 'node:child_process';
 import { cp, mkdir, readdir, readFile, readlink, rm, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { AdapterManifest, Delivery, DeliveryTarget, ErrorBody, ProbeCase } from '@lorasmith/contracts';
+import {
+  type AdapterManifest,
+  type Delivery,
+  type DeliveryTarget,
+  deliveryPlace,
+  type ErrorBody,
+  type ProbeCase,
+  type VllmTarget,
+} from '@lorasmith/contracts';
 import { createLogger } from '@lorasmith/service-kit';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
@@ -138,7 +146,7 @@ beforeEach(() => {
 });
 afterEach(() => stop());
 
-const toServer = (changes: object = {}): DeliveryTarget => ({
+const toServer = (changes: object = {}): VllmTarget => ({
   kind: 'vllm',
   url: vllm.url,
   name: `${NAME}-${round}`,
@@ -194,7 +202,7 @@ test('a server answers with the adapter, and then with the one that replaces it 
   expect(await deliver(TWO, to)).toMatchObject({ status: 'delivered', replaced: TWO });
   expect(await readdir(place)).toEqual([TWO]);
   const listed = (await inject('GET', `/adapters/${TWO}/deliveries`)).body.data;
-  expect(listed.filter(({ to: { name } }) => name === to.name)).toHaveLength(2);
+  expect(listed.filter((one) => deliveryPlace(one.to) === deliveryPlace(to))).toHaveLength(2);
   expect(vllm.calls.every(({ authorization }) => authorization === `Bearer ${KEY}`)).toBe(true);
 });
 
@@ -449,6 +457,43 @@ test('a job keeps where it is delivered to; what could not be delivered is refus
     const refused = await post(url, body);
     expect([refused.status, refused.body.error]).toMatchObject([422, { code, param }]);
   }
+});
+
+test('a sweep delivers its best adapter, once', async () => {
+  const headers = { 'content-type': 'application/x-ndjson' };
+  const rows = await api.app.inject({ method: 'POST', url: '/datasets', headers, payload: promptRows(8, 'sweep') });
+  const job = { base_model: 'tiny-llama', dataset: rows.json().id, validation: { split: 0.25 } };
+  const to = { kind: 'folder' as const, name: 'best-of-sweep' };
+  const post = async (deliver: object[]) =>
+    await api.app.inject({
+      method: 'POST',
+      url: '/sweeps',
+      payload: { job, space: { 'lora.r': { values: [2, 4] } }, deliver },
+    });
+  const refused = await post([to, to]);
+  expect([refused.statusCode, refused.json().error]).toMatchObject([
+    422,
+    { code: 'invalid_sweep', param: 'deliver.1' },
+  ]);
+  const created = await post([to]);
+  expect(created.statusCode).toBe(202);
+  const { id, variants, request } = created.json();
+  expect(request.deliver).toEqual([to]);
+  const outcome = { status: 'succeeded' as const, ranking: [1, 0], metrics: [2, 1], ended_at: 'now' };
+  const best = { best: variants[1].job, adapter: ONE, metric: 1 };
+  const before = (await inject('GET', `/adapters/${ONE}/deliveries`)).body.data.length;
+  for (let i = 0; i < 2; i++) {
+    await api.jobs.sweeps.conclude(id, outcome, { type: 'sweep-succeeded', data: best }, request.deliver);
+  }
+  const all = async () => (await inject('GET', `/adapters/${ONE}/deliveries`)).body.data;
+  await expect
+    .poll(async () => (await all())[0], { timeout: 20_000 })
+    .toMatchObject({
+      to,
+      job: variants[1].job,
+      status: 'delivered',
+    });
+  expect(await all()).toHaveLength(before + 1);
 });
 
 test('a service without settings delivers nothing, and says what to set', async () => {

@@ -3,8 +3,9 @@ import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { AdapterManifest, Delivery, HubTarget } from '@lorasmith/contracts';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { gitSha1Of } from '../../../test/hub-content.js';
 import type { PushFault } from '../../../test/hub-pushes.js';
-import { gitSha1Of, type HubServer, startHubServer } from '../../../test/hub-server.js';
+import { type HubServer, startHubServer } from '../../../test/hub-server.js';
 import { adapterId } from '../../registry/test/published-adapter.js';
 import { DeliveryStand, MODEL } from './delivery-stand.js';
 
@@ -226,8 +227,9 @@ test('the events of a delivery say what became of it, and the metric counts its 
     'delivery-started',
     'delivery-failed',
   ]);
-  const stream = await stand.ask('GET', `/deliveries/${failed.id}/events`).catch((error: unknown) => error);
-  expect(stream).toBeInstanceOf(SyntaxError);
+  const stream = await stand.api.app.inject(`/deliveries/${failed.id}/events`);
+  expect(stream.headers['content-type']).toContain('text/event-stream');
+  expect(stream.body).toMatch(/event: delivery-queued\n.*event: delivery-failed\ndata: .*"delivery_refused"/s);
   const metrics = (await stand.api.app.inject('/metrics')).body;
   expect(metrics).toMatch(/lorasmith_deliveries_ended_total\{kind="hub",status="failed"\} [1-9]/);
 });

@@ -64,6 +64,7 @@ test('the document has every call with a unique id and its errors', () => {
     'DELETE /aliases/{name}',
     'DELETE /comparisons/{id}',
     'DELETE /datasets/{id}',
+    'DELETE /hub-token',
     'DELETE /jobs/{id}',
     'DELETE /sweeps/{id}',
     'DELETE /v1/files/{id}',
@@ -86,6 +87,8 @@ test('the document has every call with a unique id and its errors', () => {
     'GET /datasets/{id}/rows',
     'GET /datasets/{id}/tokens',
     'GET /deliveries/{id}',
+    'GET /deliveries/{id}/events',
+    'GET /hub-token',
     'GET /jobs',
     'GET /jobs/{id}',
     'GET /jobs/{id}/checkpoints',
@@ -142,6 +145,7 @@ test('the document has every call with a unique id and its errors', () => {
     'POST /v1/fine_tuning/jobs/{id}/pause',
     'POST /v1/fine_tuning/jobs/{id}/resume',
     'PUT /aliases/{name}',
+    'PUT /hub-token',
   ]);
   const ids = operations.map(({ operation }) => operation.operationId);
   expect(new Set(ids).size).toBe(ids.length);

@@ -41,7 +41,7 @@ export interface RealApi {
   datasets: BundleStore;
   adapters: BundleStore;
   aliases: AliasStore;
-  /** Without SECRETS_KEY. */
+  /** The store of tokens, which has no SECRETS_KEY. */
   hubTokens: HubTokens;
   /** Contains the data and `models/tiny-llama`. */
   folder: string;

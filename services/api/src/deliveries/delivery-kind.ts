@@ -21,7 +21,7 @@ export interface DeliveryConfig {
   folderOnServer: string | null;
   /** The buckets into which adapters may be delivered; empty: none. */
   buckets: readonly string[];
-  /** How these buckets are reached. */
+  /** The service of these buckets. */
   s3: {
     /** null: Amazon's own, in the region. */
     endpoint: string | null;
