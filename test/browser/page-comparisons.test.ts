@@ -45,7 +45,7 @@ test('a comparison is asked for by keyboard, and its result has the interval and
   await page.getByRole('alert').getByText('would be compared with themselves').waitFor();
   await field('Model b').fill(short);
   await field('Model b').press('Enter');
-  await page.getByText(`${long} is better.`).waitFor();
+  await page.getByText(`${long} is better`).waitFor();
   expect(await page.getByRole('img', { name: /^a wins 98\.0 %, between \d+\.\d % and 98\.0 % at 95 %$/ }).count()).toBe(
     1,
   );

@@ -5,6 +5,7 @@ import {
   type ComparisonRow,
   ProductError,
 } from '@lorasmith/contracts';
+import { shareText, verdictText } from '../comparison-text.js';
 import { countText, printable, redraw } from '../text-output.js';
 import {
   advised,
@@ -58,7 +59,7 @@ export const COMPARISON_COMMANDS: Command[] = [
         one.name ?? '-',
         ...one.models.map(({ name }) => name),
         one.status,
-        one.result === null ? '-' : percent(one.result.win_rate),
+        one.result === null ? '-' : shareOrNone(one.result.win_rate),
       ]);
       return print(context, page, textTable(['ID', 'NAME', 'A', 'B', 'STATUS', 'A WINS'], rows) + moreText(page));
     },
@@ -155,40 +156,33 @@ function requestOf({ values, positionals }: CommandContext): ComparisonRequest {
 
 /** A comparison with its result, in lines. */
 function comparisonText({ id, status, models, error, result, progress }: Comparison): string {
-  const [a, b] = models.map(({ name }) => name) as [string, string];
+  const names = models.map(({ name }) => printable(name)) as [string, string];
   const state = progress === null ? status : `${status}, ${progress.rows} of ${progress.total} rows`;
   return [
-    `${id}: ${printable(a)} (a) and ${printable(b)} (b), ${state}`,
+    `${id}: ${names[0]} (a) and ${names[1]} (b), ${state}`,
     ...(error === null ? [] : [`${error.code}: ${printable(error.message)}`]),
-    ...(result === null ? [] : resultLines(result, { a, b })),
+    ...(result === null ? [] : resultLines(result, names)),
   ].join('\n');
 }
 
-function resultLines(result: ComparisonResult, names: { a: string; b: string }): string[] {
-  const { rows, wins, losses, ties, identical, failed, tokens, failures } = result;
+function resultLines(result: ComparisonResult, names: readonly [string, string]): string[] {
+  const { rows, wins, losses, ties, identical, failed, win_rate: rate, interval, tokens, failures } = result;
+  const bounds = interval === null ? '' : ` (95 %: ${interval.map(shareText).join(' to ')})`;
   const table = textTable(
     ['ROWS', 'A WINS', 'B WINS', 'TIES', 'IDENTICAL', 'FAILED'],
     [[rows, wins, losses, ties, identical, failed]],
   );
   return [
     table,
-    verdictText(result, names),
-    `Decided by the order alone: ${percent(result.position_bias)} of the judged rows`,
+    `a wins ${shareOrNone(rate)}${bounds}: ${verdictText(result, names)}`,
+    `Decided by the order alone: ${shareOrNone(result.position_bias)} of the judged rows`,
     `Tokens: ${tokens.answers.map(countText).join(' and ')} written by a and b, ${countText(tokens.judge)} of the judge`,
     ...failures.map(({ reason, rows: count }) => `Failed (${count}): ${printable(reason)}`),
   ];
 }
 
-/** The outcome in a sentence, which never says more than the interval does. */
-function verdictText({ win_rate: rate, interval, verdict }: ComparisonResult, names: { a: string; b: string }): string {
-  const bounds = interval === null ? '' : ` (95 %: ${interval.map(percent).join(' to ')})`;
-  const found = `a wins ${percent(rate)}${bounds}`;
-  if (verdict !== 'undecided') return `${found}: ${printable(names[verdict])} is better`;
-  return `${found}: undecided, the rows do not show which is better`;
-}
-
-function percent(share: number | null | undefined): string {
-  return share == null ? '-' : `${(100 * share).toFixed(1)} %`;
+function shareOrNone(share: number | null): string {
+  return share === null ? '-' : shareText(share);
 }
 
 function rowText({ number, line, prompt, answers, verdicts, outcome, error }: ComparisonRow): string {

@@ -1,4 +1,4 @@
-import type { Comparison, ComparisonResult } from '@lorasmith/contracts';
+import type { Comparison } from '@lorasmith/contracts';
 import { Link } from '../../location.js';
 
 /** True while a comparison may change. */
@@ -30,15 +30,4 @@ export function ModelName({ model: { name, adapter, answers } }: { model: Compar
       {name}
     </Link>
   );
-}
-
-/** The outcome in a sentence, which never says more than the interval does. */
-export function verdictText({ verdict, rows }: ComparisonResult, [a, b]: readonly [string, string]): string {
-  if (rows === 0) return 'No row was judged.';
-  if (verdict === 'undecided') return 'Undecided: these rows do not show which is better.';
-  return `${verdict === 'a' ? a : b} is better.`;
-}
-
-export function percent(share: number): string {
-  return `${(100 * share).toFixed(1)} %`;
 }

@@ -1,4 +1,4 @@
-import { countText } from '@lorasmith/client/core';
+import { countText, shareText, verdictText } from '@lorasmith/client/core';
 import type { Comparison, ComparisonResult, ComparisonRow } from '@lorasmith/contracts';
 import { useState } from 'preact/hooks';
 import { CancellableState } from '../../components/cancellable-state.js';
@@ -15,7 +15,7 @@ import { useClient } from '../../service/service.js';
 import { useAction } from '../../service/use-action.js';
 import { usePolled } from '../../service/use-polled.js';
 import { DatasetLink } from '../datasets/dataset-view.js';
-import { isOpen, ModelName, percent, verdictText } from './comparison-facts.js';
+import { isOpen, ModelName } from './comparison-facts.js';
 import { IntervalLine } from './interval-line.js';
 
 const PAGE_ROWS = 20;
@@ -116,8 +116,8 @@ function Result({ result, models }: { result: ComparisonResult; models: Comparis
       <IntervalLine result={result} />
       <Facts
         entries={[
-          ['a wins, ties as half', rate === null ? null : percent(rate)],
-          ['Interval, 95 %', interval === null ? null : interval.map(percent).join(' to ')],
+          ['a wins, ties as half', rate === null ? null : shareText(rate)],
+          ['Interval, 95 %', interval === null ? null : interval.map(shareText).join(' to ')],
           ['Wins of a', countText(wins)],
           ['Wins of b', countText(losses)],
           [
@@ -125,7 +125,7 @@ function Result({ result, models }: { result: ComparisonResult; models: Comparis
             identical === 0 ? countText(ties) : `${countText(ties)}, of them ${identical} with the same answers`,
           ],
           ['Failed rows', failed === 0 ? null : countText(failed)],
-          ['Decided by the order alone', bias === null ? null : percent(bias)],
+          ['Decided by the order alone', bias === null ? null : shareText(bias)],
           ['Tokens of the answers', tokens.answers.map(countText).join(' and ')],
           ['Tokens of the judge', countText(tokens.judge)],
         ]}

@@ -1,3 +1,4 @@
+import { shareText } from '@lorasmith/client/core';
 import type { Comparison } from '@lorasmith/contracts';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { Loaded } from '../../components/error-notice.js';
@@ -8,7 +9,7 @@ import { Link, navigate } from '../../location.js';
 import { Allowed } from '../../service/role.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
-import { isOpen, ModelNames, percent } from './comparison-facts.js';
+import { isOpen, ModelNames } from './comparison-facts.js';
 import { ComparisonForm } from './comparison-form.js';
 
 const PAGE_ROWS = 25;
@@ -26,7 +27,7 @@ const COLUMNS: readonly Column<Comparison>[] = [
   },
   { title: 'Models', cell: ({ models }) => <ModelNames models={models} /> },
   { title: 'State', cell: ({ status }) => <StatusBadge status={status} /> },
-  { title: 'a wins', isNumber: true, cell: ({ result }) => result?.win_rate != null && percent(result.win_rate) },
+  { title: 'a wins', isNumber: true, cell: ({ result }) => result?.win_rate != null && shareText(result.win_rate) },
   { title: 'Better', cell: ({ result }) => result?.verdict },
   { title: 'When', cell: (one) => <Moment at={one.ended_at ?? one.created_at} /> },
 ];

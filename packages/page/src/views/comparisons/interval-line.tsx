@@ -1,5 +1,5 @@
+import { shareText } from '@lorasmith/client/core';
 import type { ComparisonResult } from '@lorasmith/contracts';
-import { percent } from './comparison-facts.js';
 
 const WIDTH = 600;
 const MIDDLE = 20;
@@ -10,9 +10,9 @@ export function IntervalLine({ result: { win_rate: rate, interval } }: { result:
   if (rate === null) return null;
   const [low, high] = interval ?? [];
   const bounds =
-    low === undefined || high === undefined ? '' : `, between ${percent(low)} and ${percent(high)} at 95 %`;
+    low === undefined || high === undefined ? '' : `, between ${shareText(low)} and ${shareText(high)} at 95 %`;
   return (
-    <svg class="interval-line" viewBox={`0 0 ${WIDTH} 60`} role="img" aria-label={`a wins ${percent(rate)}${bounds}`}>
+    <svg class="interval-line" viewBox={`0 0 ${WIDTH} 60`} role="img" aria-label={`a wins ${shareText(rate)}${bounds}`}>
       <line class="interval-axis" x1={x(0)} x2={x(1)} y1={MIDDLE} y2={MIDDLE} />
       <line class="interval-half" x1={x(0.5)} x2={x(0.5)} y1={4} y2={36} />
       {low !== undefined && high !== undefined && (
