@@ -78,6 +78,7 @@ test('the document has every call with a unique id and its errors', () => {
     'GET /adapters/{id}/record',
     'GET /aliases',
     'GET /aliases/{name}',
+    'GET /aliases/{name}/deliveries',
     'GET /comparisons',
     'GET /comparisons/{id}',
     'GET /comparisons/{id}/events',
@@ -145,6 +146,7 @@ test('the document has every call with a unique id and its errors', () => {
     'POST /v1/fine_tuning/jobs/{id}/pause',
     'POST /v1/fine_tuning/jobs/{id}/resume',
     'PUT /aliases/{name}',
+    'PUT /aliases/{name}/deliveries',
     'PUT /hub-token',
   ]);
   const ids = operations.map(({ operation }) => operation.operationId);

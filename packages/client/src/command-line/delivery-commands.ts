@@ -28,8 +28,8 @@ export const DELIVERY_COMMANDS: Command[] = [
       wait: { type: 'boolean', help: 'until it is delivered, or has failed' },
     },
     help: [
-      'The server is asked with the probe of the adapter: delivered means that it answers with its numbers. Elsewhere it',
-      'means that the files are there with their digests.',
+      'The server is asked with the probe of the adapter: delivered means that it answers with its',
+      'numbers. Elsewhere it means that the files are there with their digests.',
       'With --wait, exits with 0 if it was delivered, with 1 otherwise.',
     ],
     run: deliver,
