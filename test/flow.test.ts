@@ -14,6 +14,7 @@ import type { Grader, GradingBody, Job, JobEvent, JobRequest, TrainedOrigin } fr
 import { classifierRows, writeTinyClassifier } from '../packages/training/test/tiny-classifier.js';
 import { openSafetensors, toFloat32 } from '../packages/weight-files/src/index.js';
 import { makeDataFolder } from './data-folder.js';
+import { JudgeServer } from './judge-server.js';
 import { writeTinyLlama } from './tiny-llama.js';
 import { HAS_ALL_CASES } from './usual-cases.js';
 
@@ -35,6 +36,7 @@ const DATASET = `${ROWS.map((row) => JSON.stringify(row)).join('\n')}\n`;
 let folder: string;
 let stack: Stack;
 let judge: Server;
+let pairJudge: JudgeServer;
 let client: ReturnType<typeof createClient>;
 let dataset: string;
 
@@ -61,6 +63,7 @@ beforeAll(async () => {
   const longer = { ...JSON.parse(await readFile(config, 'utf8')), max_position_embeddings: 2048 };
   await writeFile(config, JSON.stringify(longer));
   // The specifier is computed because the file is JavaScript without declarations.
+  pairJudge = await new JudgeServer('sk-of-the-operator').start();
   const { startStack } = await import(new URL('../scripts/stack/start-stack.mjs', import.meta.url).href);
   stack = await startStack({
     dataDir: path.join(folder, 'data'),
@@ -68,7 +71,7 @@ beforeAll(async () => {
     env: {
       ...process.env,
       ...{ WEBHOOK_SECRET: `whsec_${'A'.repeat(43)}=`, WEBHOOK_ALLOW_PRIVATE: 'true' },
-      ...{ JUDGE_SERVERS: await startJudge(), JUDGE_API_KEY: 'sk-of-the-operator' },
+      ...{ JUDGE_SERVERS: [await startJudge(), pairJudge.url].join(), JUDGE_API_KEY: 'sk-of-the-operator' },
     },
   });
   client = createClient({ baseUrl: stack.apiUrl });
@@ -77,6 +80,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await stack?.stop();
   judge?.close();
+  pairJudge?.stop();
   await rm(folder, { recursive: true, force: true });
 });
 
@@ -190,6 +194,31 @@ describe('a job', () => {
     const { result } = manifest.origin as TrainedOrigin;
     expect(result.last_loss).toBeLessThan(result.first_loss);
     expect(result.evaluation_after?.loss).toBeLessThan(result.evaluation_before?.loss ?? 0);
+  });
+
+  test('it is compared with its base model, by a judge and by one that knows only the order', async () => {
+    const compare = async () => {
+      const { id } = await client.createComparison({
+        ...{ models: [job.adapter ?? '', 'tiny-llama'], dataset, rows: 6, max_tokens: 12 },
+        judge: { model: 'any', url: pairJudge.url, rubric: 'The longer one, as {{item.reference}}' },
+      });
+      const types: string[] = [];
+      for await (const { type } of client.comparisonEvents(id)) types.push(type);
+      expect(types.at(-1)).toBe('comparison-succeeded');
+      const { data: rows } = await client.comparisonRows(id);
+      return { result: (await client.getComparison(id)).result, rows };
+    };
+    const { result, rows } = await compare();
+    expect(rows).toHaveLength(6);
+    const outcomes = rows.map(({ answers: [a, b] }) => Math.sign(a!.text.length - b!.text.length));
+    expect(rows.map(({ outcome }) => outcome)).toEqual(outcomes.map((sign) => ['loss', 'tie', 'win'][sign + 1]));
+    expect(result).toMatchObject({ rows: 6, failed: 0, position_bias: 0 });
+    expect(pairJudge.messages[0]).toMatch(/as It is \d+\./);
+    pairJudge.judging = () => 'A';
+    const again = await compare();
+    // The same prompts have the same answers.
+    expect(again.rows.map(({ answers }) => answers)).toEqual(rows.map(({ answers }) => answers));
+    expect(again.result).toMatchObject({ ties: 6, win_rate: 0.5, verdict: 'undecided', position_bias: 1 });
   });
 
   test('the adapter is downloaded as a PEFT folder, the merged model as W + (alpha / r) B A', async () => {

@@ -58,7 +58,10 @@ test('every variable that the chart sets is a setting of a service', async () =>
   // A setting that the chart makes itself would otherwise have two values.
   expect(named.filter((name) => variables.has(name) && !OWN_VARIABLES.includes(name))).toEqual([
     'WEBHOOK_SECRET',
+    'SECRETS_KEY',
     'DELIVERY_SERVER_KEY',
+    'DELIVERY_S3_ACCESS_KEY_ID',
+    'DELIVERY_S3_SECRET_ACCESS_KEY',
     'HF_TOKEN',
   ]);
 });

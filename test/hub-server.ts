@@ -1,30 +1,10 @@
-import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
-
-/** A file of a repository. */
-export interface HubServerFile {
-  bytes: Buffer;
-  /** Stored beside git, and sent from the other server. */
-  large: boolean;
-  /** The digest in the list; that of the bytes unless it is to be wrong. */
-  digest: string;
-}
-
-export interface HubServerRepo {
-  commit: string;
-  /** Other names of the commit. */
-  revisions: string[];
-  files: Map<string, HubServerFile>;
-  /** The token that a reader must send; null: everybody may read it. */
-  token: string | null;
-  gated: boolean;
-  /** True if large files are offered by Xet too. */
-  xet: boolean;
-}
+import { gitSha1Of, type HubBranch, type HubServerFile, type HubServerRepo, sha256Of } from './hub-content.js';
+import { answerPush, failsPush, type HubPushes, noPushes, storeUpload } from './hub-pushes.js';
 
 /** The faults to come. Each counter is lowered when it happens. */
 export interface HubFaults {
@@ -42,6 +22,7 @@ export interface HubFaults {
 
 export interface HubRequest {
   server: 'hub' | 'store';
+  method: string;
   path: string;
   range: string | null;
   authorization: string | null;
@@ -58,6 +39,7 @@ export interface HubServer {
   /** Repositories by name: `ORG/NAME` of a model, `datasets/OWNER/NAME` of a dataset. */
   repos: Map<string, HubServerRepo>;
   faults: HubFaults;
+  pushes: HubPushes;
   requests: HubRequest[];
   /** Lets all held answers continue. */
   release(): void;
@@ -72,6 +54,7 @@ const PAGE_FILES = 3;
 export async function startHubServer({ host = '127.0.0.1', port = 0 } = {}): Promise<HubServer> {
   const repos = new Map<string, HubServerRepo>();
   const requests: HubRequest[] = [];
+  const pushes = noPushes();
   const faults: HubFaults = {
     cuts: { times: 0, afterBytes: 0 },
     unavailable: { times: 0 },
@@ -80,9 +63,10 @@ export async function startHubServer({ host = '127.0.0.1', port = 0 } = {}): Pro
     holdAfterBytes: null,
   };
   let held: (() => void)[] = [];
-  const note = (server: HubRequest['server'], { url = '', headers }: IncomingMessage) =>
+  const note = (server: HubRequest['server'], { method = '', url = '', headers }: IncomingMessage) =>
     requests.push({
       server,
+      method,
       path: url,
       range: headers.range ?? null,
       authorization: headers.authorization ?? null,
@@ -91,6 +75,8 @@ export async function startHubServer({ host = '127.0.0.1', port = 0 } = {}): Pro
 
   const store = createServer((request, response) => {
     note('store', request);
+    if (failsPush(pushes, request, response)) return;
+    if (request.method === 'PUT') return void storeUpload(pushes, request, response);
     const sha256 = path.basename(new URL(request.url ?? '', 'http://store').pathname);
     const file = [...repos.values()]
       .flatMap(({ files }) => [...files.values()])
@@ -102,15 +88,17 @@ export async function startHubServer({ host = '127.0.0.1', port = 0 } = {}): Pro
   });
   const storeUrl = await listening(store, host, 0);
 
-  const hub = createServer((request, response) => {
+  const answerHub = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     note('hub', request);
+    if (failsPush(pushes, request, response)) return;
     const { pathname, searchParams } = new URL(request.url ?? '', 'http://hub');
+    if (await answerPush(pushes, { request, response, path: pathname, repos, storeUrl, hubUrl: url })) return;
     if (pathname.startsWith('/api/') && faults.unavailable.times > 0) {
       faults.unavailable.times--;
       return fail(response, 503, '');
     }
     const [, repoName = '', kind = '', revision = '', fileName = ''] =
-      /^\/(?:api\/(?:models\/|(?=datasets\/)))?((?:datasets\/)?[^/]+\/[^/]+)\/(revision|tree|resolve)\/(refs\/[^/]+\/[^/]+|[^/]+)(?:\/(.*))?$/.exec(
+      /^\/(?:api\/(?:models\/|(?=datasets\/)))?((?:datasets\/)?[^/]+\/[^/]+)\/(revision|tree|resolve|commits)\/(refs\/[^/]+\/[^/]+|[^/]+)(?:\/(.*))?$/.exec(
         decodeURIComponent(pathname),
       ) ?? [];
     const repo = repos.get(repoName);
@@ -119,16 +107,22 @@ export async function startHubServer({ host = '127.0.0.1', port = 0 } = {}): Pro
       const status = request.headers.authorization ? 403 : 401;
       return fail(response, status, repo.gated ? 'GatedRepo' : 'RepoNotFound');
     }
-    if (revision !== repo.commit && !repo.revisions.includes(revision)) return fail(response, 404, 'RevisionNotFound');
+    const at = branchOf(repo, revision);
+    if (at === null) return fail(response, 404, 'RevisionNotFound');
+    if (kind === 'commits') {
+      const last = { id: at.commit, title: at.title, message: '', authors: [], date: '2026-01-01T00:00:00.000Z' };
+      return json(response, [last]);
+    }
     if (kind === 'revision') {
-      const about = { _id: '0', id: repoName, private: false, gated: false, downloads: 1, likes: 1, sha: repo.commit };
+      const about = { _id: '0', id: repoName, private: false, gated: false, downloads: 1, likes: 1, sha: at.commit };
       return json(response, { ...about, lastModified: '2026-01-01T00:00:00.000Z' });
     }
-    if (kind === 'tree') return sendPage(repo, { request, response, searchParams });
-    const file = repo.files.get(fileName);
+    if (kind === 'tree') return sendPage({ ...repo, ...at }, { request, response, searchParams });
+    const file = at.files.get(fileName);
     if (file === undefined) return fail(response, 404, 'EntryNotFound');
     sendResolved(file, { request, response, storeUrl, repo });
-  });
+  };
+  const hub = createServer((request, response) => void answerHub(request, response));
   const url = await listening(hub, host, port);
 
   const release = () => {
@@ -139,6 +133,7 @@ export async function startHubServer({ host = '127.0.0.1', port = 0 } = {}): Pro
     url,
     repos,
     faults,
+    pushes,
     requests,
     release,
     async stop() {
@@ -162,7 +157,17 @@ export function hubRepo(
     const large = /\.(safetensors|parquet)$/.test(name) || bytes.length > 10_000;
     return [name, { bytes, large, digest: large ? sha256Of(bytes) : gitSha1Of(bytes) }];
   });
-  return { commit, revisions: ['main', 'HEAD'], files: new Map(entries), token, gated, xet };
+  const branches = new Map<string, HubBranch>();
+  return {
+    commit,
+    title: 'a commit',
+    revisions: ['main', 'HEAD'],
+    branches,
+    files: new Map(entries),
+    token,
+    gated,
+    xet,
+  };
 }
 
 /** The files of a folder, for {@link hubRepo}. */
@@ -171,6 +176,13 @@ export async function filesOf(folder: string): Promise<Record<string, Buffer>> {
   for (const name of await readdir(folder))
     if (!name.startsWith('.')) files[name] = await readFile(path.join(folder, name));
   return files;
+}
+
+/** The branch or commit of this name; null: there is none. */
+function branchOf(repo: HubServerRepo, revision: string): HubBranch | null {
+  if (revision === repo.commit || repo.revisions.includes(revision)) return repo;
+  const branch = repo.branches.get(revision);
+  return branch ?? [...repo.branches.values()].find(({ commit }) => commit === revision) ?? null;
 }
 
 function sendPage(
@@ -302,12 +314,4 @@ async function listening(server: Server, host: string, port: number): Promise<st
   server.listen(port, host);
   await once(server, 'listening');
   return `http://${host}:${(server.address() as AddressInfo).port}`;
-}
-
-function sha256Of(bytes: Buffer): string {
-  return createHash('sha256').update(bytes).digest('hex');
-}
-
-function gitSha1Of(bytes: Buffer): string {
-  return createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex');
 }

@@ -9,6 +9,7 @@ import { createClient } from '../packages/client/src/index.js';
 import type { Job } from '../packages/contracts/src/index.js';
 import { startStack } from '../scripts/stack/start-stack.mjs';
 import { makeDataFolder } from './data-folder.js';
+import { type HubServer, startHubServer } from './hub-server.js';
 import { writeTinyLlama } from './tiny-llama.js';
 
 // User data and secrets must not appear in any log of a real stack, even at the log level `trace`.
@@ -16,22 +17,38 @@ import { writeTinyLlama } from './tiny-llama.js';
 const KEYS = fileURLToPath(new URL('../services/api/dist/keys.js', import.meta.url));
 /** A word in rows of datasets. No message contains it. */
 const TEXT = 'ZQXTRAININGTEXT';
+/** A token without the beginning by which logs know one. */
+const HUB_TOKEN = 'ZQXtokenOfTheHub';
+const IN_ADDRESS = 'ZQXtokenInAnAddress';
+const SECRETS_KEY = 'ZQXsecretsKey'.repeat(3);
+const S3_SECRET = 'ZQXsecretOfBuckets';
 
 let folder: string;
 let stack: Awaited<ReturnType<typeof startStack>>;
 let token: string;
 let redisPassword: string;
+let hub: HubServer;
 
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-logs-'));
   await makeDataFolder(path.join(folder, 'data'));
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
   // The stack's own Redis has a password, which no log may contain.
+  hub = await startHubServer();
   const { REDIS_URL: _, ...rest } = process.env;
   stack = await startStack({
     dataDir: path.join(folder, 'data'),
     modelsDir: path.join(folder, 'models'),
-    env: { ...rest, LOG_LEVEL: 'trace' },
+    env: {
+      ...rest,
+      LOG_LEVEL: 'trace',
+      SECRETS_KEY,
+      HF_ENDPOINT: hub.url,
+      DELIVERY_BUCKETS: 'models',
+      DELIVERY_S3_ENDPOINT: hub.url,
+      DELIVERY_S3_ACCESS_KEY_ID: 'an-access-key',
+      DELIVERY_S3_SECRET_ACCESS_KEY: S3_SECRET,
+    },
   });
   redisPassword = decodeURIComponent(new URL(stack.redisUrl).password);
   const args = [KEYS, 'create', '--name', 'a name', '--role', 'admin', '--json'];
@@ -40,6 +57,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await stack?.stop();
+  await hub?.stop();
   await rm(folder, { recursive: true, force: true });
 });
 
@@ -83,6 +101,17 @@ test('no log contains training text, API keys or the password of Redis', async (
   const loss = await client.createJob(request(good.id, { learning_rate: 10, max_steps: 40, max_grad_norm: null }));
   await until(() => client.getJob(loss.id), hasEnded);
   await client.manifest(job.adapter ?? '');
+  // A token in the right and in wrong places, with a hub that refuses it, and a bucket that is none.
+  await client.setHubToken(HUB_TOKEN);
+  await expect(client.setHubToken(`${HUB_TOKEN} `)).rejects.toMatchObject({ code: 'invalid_request' });
+  await fetch(`${stack.apiUrl}/hub-token?token=hf_${IN_ADDRESS}`, { headers: { authorization: `Bearer ${token}` } });
+  const toHub = await client.deliver(job.adapter ?? '', { kind: 'hub', repository: 'org/x' });
+  expect(await client.waitForDelivery(toHub.id)).toMatchObject({ error: { code: 'delivery_refused' } });
+  const toBucket = await client.deliver(job.adapter ?? '', { kind: 's3', bucket: 'models', prefix: 'x' });
+  await until(
+    () => client.getDelivery(toBucket.id),
+    ({ error }) => error !== null,
+  );
 
   const logs = await logsOf(stack.logsDir);
   const names = ['api.log', 'puller.log', 'redis.log', 'registry.log', 'worker.log'];
@@ -94,6 +123,10 @@ test('no log contains training text, API keys or the password of Redis', async (
       ['training text', TEXT],
       ['an API key', token.slice(-43)],
       ['the password of Redis', redisPassword],
+      ['the token of the hub', HUB_TOKEN],
+      ['a token in an address', IN_ADDRESS],
+      ['the key of secrets', SECRETS_KEY],
+      ['the secret of buckets', S3_SECRET],
     ] as const) {
       const at = text.indexOf(secret);
       const line = at < 0 ? '' : text.slice(text.lastIndexOf('\n', at) + 1, text.indexOf('\n', at));
@@ -104,12 +137,12 @@ test('no log contains training text, API keys or the password of Redis', async (
 
 const hasEnded = ({ status }: Job) => ['succeeded', 'failed', 'cancelled'].includes(status);
 
-async function until(look: () => Promise<Job>, enough: (job: Job) => boolean): Promise<Job> {
+async function until<Thing>(look: () => Promise<Thing>, enough: (thing: Thing) => boolean): Promise<Thing> {
   const deadline = Date.now() + 120_000;
   for (;;) {
-    const job = await look();
-    if (enough(job)) return job;
-    if (Date.now() > deadline) throw new Error(`it did not end: ${JSON.stringify(job)}`);
+    const thing = await look();
+    if (enough(thing)) return thing;
+    if (Date.now() > deadline) throw new Error(`it did not end: ${JSON.stringify(thing)}`);
     await sleep(100);
   }
 }

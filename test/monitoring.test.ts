@@ -38,7 +38,11 @@ async function servedSeries(): Promise<Set<string>> {
   // These are never used: only the names of the metrics are read.
   const redis = { status: 'end', info: async () => '' } as never;
   const api = createApiMetrics({
-    jobs: { queueStatus: () => Promise.reject(new Error()), queue: { work: () => Promise.reject(new Error()) } },
+    jobs: {
+      queueStatus: () => Promise.reject(new Error()),
+      queue: { work: () => Promise.reject(new Error()) },
+      deliveries: { count: () => Promise.reject(new Error()), endedCounts: () => Promise.reject(new Error()) },
+    },
     generation: { waiting: () => Promise.reject(new Error()) },
     redis,
     dataDir: '.',

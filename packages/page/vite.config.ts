@@ -18,7 +18,7 @@ export default defineConfig({
   // npx vite packages/page: the page with hot reload, on a stack that runs at its default address.
   server: {
     proxy: {
-      '^/(adapters|datasets|docs|jobs|live|machines|model-pulls|models|openapi.json|ready|sweeps|v1)\\b':
+      '^/(adapters|comparisons|datasets|docs|jobs|live|machines|model-pulls|models|openapi.json|ready|sweeps|v1)\\b':
         'http://127.0.0.1:8080',
     },
   },

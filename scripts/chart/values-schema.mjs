@@ -137,6 +137,7 @@ export function valuesSchema(services, { settingsOf }) {
         replicas: integer('Pods of the api. Limits of open streams and of planning apply to each.', 0, 100),
         settings: settingsOfService('api'),
         webhookSecret: secret('`WEBHOOK_SECRET`:'),
+        secretsKeySecret: secret('`SECRETS_KEY`:'),
         deliveries: object('', {
           existingClaim: {
             type: 'string',
@@ -145,6 +146,8 @@ export function valuesSchema(services, { settingsOf }) {
               'A claim for `DELIVERY_FOLDER`, which these pods can write and your servers can read. Empty: none.',
           },
           serverKeySecret: secret('`DELIVERY_SERVER_KEY`:'),
+          accessKeyIdSecret: secret('`DELIVERY_S3_ACCESS_KEY_ID`:'),
+          secretAccessKeySecret: secret('`DELIVERY_S3_SECRET_ACCESS_KEY`:'),
         }),
         shutdownSeconds,
         service: object('', {

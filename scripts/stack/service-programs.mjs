@@ -48,7 +48,7 @@ export const SERVICE_PROGRAMS = [
     program: path.join(ROOT_DIR, 'services/api/dist/main.js'),
     readyUrl: ({ apiUrl }) => `${apiUrl}/ready`,
     stopTimeoutMs: 15_000,
-    secrets: ['SERVICE_SECRET'],
+    secrets: ['SERVICE_SECRET', 'SECRETS_KEY', 'DELIVERY_S3_ACCESS_KEY_ID', 'DELIVERY_S3_SECRET_ACCESS_KEY'],
   },
 ];
 

@@ -3,7 +3,8 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import type { AxeResults } from 'axe-core';
 import type { Locator } from 'playwright-core';
-import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { JudgeServer } from '../judge-server.js';
 import { HAS_ALL_CASES } from '../usual-cases.js';
 import { page, stack, tab, usePage } from './use-page.js';
 import { TIMEOUT_MS } from './watched-page.js';
@@ -20,13 +21,21 @@ const MISSING = /^console: Failed to load resource: the server responded with a 
 
 vi.setConfig({ testTimeout: 4 * TIMEOUT_MS });
 
-usePage();
+const JUDGE_KEY = 'sk-of-the-operator';
+let judge: JudgeServer;
+beforeAll(async () => {
+  judge = await new JudgeServer(JUDGE_KEY).start();
+  judge.judging = () => `${HOSTILE} Verdict: A`;
+});
+afterAll(() => judge.stop());
+usePage({ env: () => ({ JUDGE_SERVERS: judge.url, JUDGE_API_KEY: JUDGE_KEY }) });
 
 let dataset: string;
 let job: string;
 let cancelled: string;
 let adapter: string;
 let sweep: string;
+let comparison: string;
 
 beforeAll(async () => {
   const { client } = stack;
@@ -55,6 +64,11 @@ beforeAll(async () => {
     name: HOSTILE,
   }));
   await client.waitForSweep(sweep);
+  ({ id: comparison } = await client.createComparison({
+    ...{ models: [adapter, 'tiny-llama'], dataset, max_tokens: 8, name: HOSTILE },
+    judge: { model: 'judge-1', url: judge.url, rubric: HOSTILE },
+  }));
+  await client.waitForComparison(comparison);
   ({ id: cancelled } = await client.createJob({ ...request, training: { max_steps: 1_000_000 } }));
   await client.cancelJob(cancelled);
 });
@@ -75,6 +89,8 @@ const routes = (): string[] => [
   '/models/tiny-llama',
   '/adapters',
   `/adapters/${adapter}`,
+  '/comparisons',
+  `/comparisons/${comparison}`,
   `/chat?model=${adapter}`,
   '/machines',
   `/nowhere/${encodeURIComponent(HOSTILE)}`,
@@ -108,7 +124,16 @@ test('text of others stays text, in every view', async () => {
     expect(await page.locator('img, #app script, a[href^="javascript"]').count(), route).toBe(0);
   }
   const withText = ['/jobs', `/jobs/${job}`, '/datasets', `/datasets/${dataset}`, '/adapters', `/adapters/${adapter}`];
-  for (const route of [...withText, '/sweeps', `/sweeps/${sweep}`, '/models/tiny-llama', '/compare', '/new-job'])
+  for (const route of [
+    ...withText,
+    '/sweeps',
+    `/sweeps/${sweep}`,
+    '/comparisons',
+    `/comparisons/${comparison}`,
+    '/models/tiny-llama',
+    '/compare',
+    '/new-job',
+  ])
     expect(shown.get(route), route).toBe(true);
   expect((await tab.faults()).filter((fault) => !MISSING.test(fault))).toEqual([]);
 });

@@ -126,7 +126,7 @@ test('what a key may not do is not offered', async () => {
     const pulls = await page.getByRole('button', { name: 'Pull', exact: true }).count();
     return { inMenu, onDataset, pulls };
   };
-  const views = ['Jobs', 'Sweeps', 'New job', 'Datasets', 'Models', 'Adapters', 'Chat', 'Machines'];
+  const views = ['Jobs', 'Sweeps', 'New job', 'Datasets', 'Models', 'Adapters', 'Comparisons', 'Chat', 'Machines'];
   await page.getByRole('navigation').getByRole('link', { name: 'New job' }).waitFor();
   expect(await offers()).toEqual({ inMenu: views, onDataset: 1, pulls: 0 });
   const reader = await createKey(stack, 'read', `key_${owners[1]!.key.split('_')[1]}`);

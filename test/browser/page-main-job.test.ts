@@ -321,11 +321,13 @@ describe('an adapter', () => {
   test('an adapter is delivered into a folder, and a server that is not allowed is refused', async () => {
     await page.getByRole('navigation').getByRole('link', { name: 'Adapters' }).click();
     await page.getByRole('link', { name: 'second', exact: true }).click();
+    await page.getByLabel('Deliver to').selectOption('the delivery folder');
     await page.getByLabel('Name there').fill('dates');
     await page.getByRole('button', { name: 'Deliver', exact: true }).click();
     await page.getByRole('row', { name: /^folder dates delivered/ }).waitFor();
     expected = [REFUSED];
-    await page.getByLabel('vLLM server').fill('http://127.0.0.1:8000');
+    await page.getByLabel('Deliver to').selectOption('a vLLM server');
+    await page.getByRole('textbox', { name: 'vLLM server' }).fill('http://127.0.0.1:8000');
     await page.getByRole('button', { name: 'Deliver', exact: true }).click();
     await page.getByText('DELIVERY_SERVERS').waitFor();
     expect((await stack.client.deliveries(id)).map(({ status }) => status)).toEqual(['delivered']);

@@ -2,6 +2,8 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest';
+import { deliveryPlace } from '../../packages/contracts/src/index.js';
+import { type HubServer, startHubServer } from '../hub-server.js';
 import { VllmServer } from '../vllm-server.js';
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, startStand } from './stand/fault-stand.js';
@@ -9,16 +11,22 @@ import { DATASET_TEXT, requestOf } from './stand/jobs-of-the-suite.js';
 
 // The api is killed while it delivers. Whatever it left, another process finishes the delivery, once.
 
+const TOKEN = 'hf_0123456789';
+
 let stand: FaultStand;
 let api: Part;
 let vllm: VllmServer;
+let hub: HubServer;
 let folder: string;
 let adapter: string;
 
 beforeAll(async () => {
   vllm = await new VllmServer().start();
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-deliveries-'));
-  const env = { DELIVERY_SERVERS: vllm.url, DELIVERY_FOLDER: folder };
+  hub = await startHubServer();
+  hub.pushes.accounts.set(TOKEN, { name: 'me', orgs: [], role: 'write' });
+  const places = { DELIVERY_SERVERS: vllm.url, DELIVERY_FOLDER: folder };
+  const env = { ...places, HF_ENDPOINT: hub.url, SECRETS_KEY: 's'.repeat(40) };
   stand = await startStand({ modelsDir: inject('modelsDir'), machinesDir: inject('machinesDir'), env });
   await Promise.all([stand.startRegistry(), stand.startWorker('one')]);
   api = await stand.startApi();
@@ -28,6 +36,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await stand?.close();
   await vllm?.stop();
+  await hub?.stop();
   await rm(folder, { recursive: true, force: true });
 });
 beforeEach(() => {
@@ -74,6 +83,26 @@ test('before copied files appear: nothing incomplete is seen, and they are copie
   expect(await readdir(path.join(folder, 'folders/copy'))).toContain('adapter_model.safetensors');
 });
 
+test('between upload and commit: the hub has nothing of it, and the next attempt commits once', async () => {
+  const { client } = stand;
+  await client.setHubToken(TOKEN);
+  hub.pushes.faults = [{ at: /\/commit\//, times: 1, how: 'hang' }];
+  const { id } = await client.deliver(adapter, { kind: 'hub', repository: 'me/dates' });
+  const commits = () => hub.requests.filter((one) => one.path.includes('/commit/')).length;
+  await eventually('the files are uploaded', () => commits() === 1);
+  await kill();
+  expect([...hub.repos.get('me/dates')!.files.keys()]).toEqual(['.gitattributes']);
+  const uploads = hub.requests.filter(({ method }) => method === 'PUT').length;
+  api = await stand.startApi();
+  expect(await client.waitForDelivery(id)).toMatchObject({ status: 'delivered', attempts: 2 });
+  expect(hub.repos.get('me/dates')).toMatchObject({ title: `Deliver ${adapter}` });
+  expect([...hub.repos.get('me/dates')!.files.keys()]).toEqual(
+    expect.arrayContaining(['README.md', 'adapter_config.json', 'adapter_model.safetensors']),
+  );
+  expect(commits()).toBe(2);
+  expect(hub.requests.filter(({ method }) => method === 'PUT').length).toBe(uploads);
+});
+
 test('while a job trains: each of its deliveries is made once, by the api that comes next', async () => {
   await stand.holdAt(6);
   const id = await submit([target('one'), target('two')]);
@@ -91,9 +120,9 @@ test('while a job trains: each of its deliveries is made once, by the api that c
     return found.length > 0 && found.every(({ ended_at: ended }) => ended !== null) ? found : undefined;
   });
   // The same job makes the same bytes, so the server knows these, too.
-  expect(all.map(({ to, job: of, status }) => [to.name, of, status]).sort()).toEqual([
-    ['one', id, 'delivered'],
-    ['two', id, 'delivered'],
+  expect(all.map(({ to, job: of, status }) => [deliveryPlace(to), of, status]).sort()).toEqual([
+    [deliveryPlace(target('one')), id, 'delivered'],
+    [deliveryPlace(target('two')), id, 'delivered'],
   ]);
   expect([loadsOf('one'), loadsOf('two')]).toEqual([1, 1]);
 });

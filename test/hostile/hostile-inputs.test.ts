@@ -5,6 +5,7 @@ import type { HostileCase, HostileTable } from './hostile-case.js';
 import { type HostileStack, stagings, startHostileStack, treeOutsideData } from './hostile-stack.js';
 import { adapterTars } from './tables/adapter-tars.js';
 import { brokenHttp, slowSenders } from './tables/broken-http.js';
+import { comparisons } from './tables/comparisons.js';
 import { datasetUploads } from './tables/dataset-uploads.js';
 import { deliveries } from './tables/deliveries.js';
 import { jsonBodies } from './tables/json-bodies.js';
@@ -35,6 +36,7 @@ const OF_THE_SERVICES: HostileTable[] = [
   modelPulls,
   openaiImports,
   deliveries,
+  comparisons,
   openaiRequests,
   textRequests,
 ];

@@ -5,7 +5,7 @@ export default defineConfig({
   resolve: { conditions: ['source'] },
   ssr: { resolve: { conditions: ['source'], externalConditions: ['source'] } },
   test: {
-    include: ['packages/*/test/**/*.s3.ts', 'test/several-hosts/**/*.s3.ts'],
+    include: ['{packages,services}/*/test/**/*.s3.ts', 'test/several-hosts/**/*.s3.ts'],
     env: { TF_CPP_MIN_LOG_LEVEL: '2' },
     pool: 'forks',
     maxWorkers: 2,

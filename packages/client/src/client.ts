@@ -9,6 +9,10 @@ import {
   type BaseModel,
   type BaseModelDetail,
   type Checkpoint,
+  type Comparison,
+  type ComparisonRequest,
+  type ComparisonRowPage,
+  type ComparisonRowsQuery,
   type Counted,
   type Dataset,
   type DatasetQuery,
@@ -23,6 +27,7 @@ import {
   ERRORS,
   type ErrorCode,
   type GgufTensorType,
+  type HubToken,
   type ImportAdapterQuery,
   type Job,
   type JobEvent,
@@ -58,7 +63,13 @@ import {
   type HttpTransportOptions,
   sleep,
 } from './http-transport.js';
-import { type FollowOptions, followJobEvents, followSweepEvents } from './job-events.js';
+import {
+  type FollowOptions,
+  followComparisonEvents,
+  followDeliveryEvents,
+  followJobEvents,
+  followSweepEvents,
+} from './job-events.js';
 import { type DownloadStream, streamDownload } from './resumed-download.js';
 import { textCalls } from './text-calls.js';
 
@@ -119,6 +130,7 @@ interface WaitOptions<Value> extends CallOptions {
 export type WaitForPullOptions = WaitOptions<ModelPull>;
 export type WaitForSweepOptions = WaitOptions<Sweep>;
 export type WaitForDeliveryOptions = WaitOptions<Delivery>;
+export type WaitForComparisonOptions = WaitOptions<Comparison>;
 
 /** Longer than the api takes to plan a job with the largest dataset that it accepts. */
 const PLANNING_TIMEOUT_MS = 4 * 3_600_000;
@@ -142,6 +154,7 @@ export function clientOver(transport: HttpTransport) {
     ...jobCalls(calls),
     ...sweepCalls(calls),
     ...adapterCalls(calls),
+    ...comparisonCalls(calls),
     ...aliasCalls(calls),
     ...modelCalls(calls),
     ...importCalls(calls),
@@ -323,7 +336,7 @@ function adapterCalls(calls: Calls) {
       streamDownload(calls.transport, { path: `/adapters/${encodeURIComponent(id)}`, query: { ...query } }, signal),
     deleteAdapter: (id: string, call: CallOptions = {}) => calls.remove(`/adapters/${encodeURIComponent(id)}`, call),
 
-    /** Has an adapter delivered: to a server that runs, or into a folder. */
+    /** Has an adapter delivered: to a server that runs, a folder, the Hugging Face hub or a bucket. */
     deliver: (id: string, to: DeliveryTarget, { signal }: CallOptions = {}) =>
       calls.json<Delivery>({
         method: 'POST',
@@ -340,10 +353,46 @@ function adapterCalls(calls: Calls) {
     /** Returns the delivery: it has ended, or ends once its process has restored what was there before. */
     cancelDelivery: (id: string, { signal }: CallOptions = {}) =>
       calls.json<Delivery>({ method: 'POST', path: `/deliveries/${encodeURIComponent(id)}/cancel`, signal }),
+    /** Stores the token with which adapters of this key are delivered to the Hugging Face hub. */
+    setHubToken: (token: string, { signal }: CallOptions = {}) =>
+      calls.json<HubToken>({ method: 'PUT', path: '/hub-token', ...jsonBody({ token }), signal }),
+    /** When the token of the hub was stored; null without one. The token itself is returned to nobody. */
+    hubToken: (call: CallOptions = {}) => calls.get<HubToken>('/hub-token', call),
+    deleteHubToken: (call: CallOptions = {}) => calls.remove('/hub-token', call),
+    /** Events of a delivery, past and future, up to its last one. */
+    deliveryEvents: (id: string, follow: FollowOptions = {}) => followDeliveryEvents(calls.transport, id, follow),
     /** Asks again and again until the delivery ends, and returns it. It may have failed: check its `status`. */
     async waitForDelivery(id: string, options: WaitForDeliveryOptions = {}): Promise<Delivery> {
       const path = `/deliveries/${encodeURIComponent(id)}`;
       return await calls.waitUntil(path, ({ ended_at: ended }) => ended !== null, options);
+    },
+  };
+}
+
+/** Comparisons of two models, and their rows. */
+function comparisonCalls(calls: Calls) {
+  const pathOf = (id: string, below = '') => `/comparisons/${encodeURIComponent(id)}${below}`;
+  return {
+    /** Has two models answer the prompts of a dataset, and a third judge their answers. */
+    createComparison: (request: ComparisonRequest, { signal }: CallOptions = {}) =>
+      calls.json<Comparison>({ method: 'POST', path: '/comparisons', ...jsonBody(request), signal }),
+    /** Newest first. */
+    listComparisons: (query: PageQuery = {}, call: CallOptions = {}) =>
+      calls.get<Paged<Comparison>>('/comparisons', call, query),
+    getComparison: (id: string, call: CallOptions = {}) => calls.get<Comparison>(pathOf(id), call),
+    /** The rows that have been begun, side by side. `next` is the `after` of the next page. */
+    comparisonRows: (id: string, query: ComparisonRowsQuery = {}, call: CallOptions = {}) =>
+      calls.get<ComparisonRowPage>(pathOf(id, '/rows'), call, query),
+    /** Returns the comparison: it has ended, or ends once its process has stopped. */
+    cancelComparison: (id: string, { signal }: CallOptions = {}) =>
+      calls.json<Comparison>({ method: 'POST', path: pathOf(id, '/cancel'), signal }),
+    /** Deletes a comparison that has ended, with its rows. */
+    deleteComparison: (id: string, call: CallOptions = {}) => calls.remove(pathOf(id), call),
+    /** Past and future events up to the comparison's last one. Reconnects when a connection is lost. */
+    comparisonEvents: (id: string, follow: FollowOptions = {}) => followComparisonEvents(calls.transport, id, follow),
+    /** Asks again and again until the comparison ends, and returns it. It may have failed: check its `status`. */
+    async waitForComparison(id: string, options: WaitForComparisonOptions = {}): Promise<Comparison> {
+      return await calls.waitUntil(pathOf(id), ({ ended_at: ended }) => ended !== null, options);
     },
   };
 }
@@ -379,6 +428,19 @@ function aliasCalls(calls: Calls) {
         ...jsonBody(request),
         signal,
       }),
+    /** Sets the places to which the adapter of a name is delivered, now and whenever the name moves. */
+    setAliasDeliveries: (name: string, deliver: readonly DeliveryTarget[], { owner, signal }: AliasOptions = {}) =>
+      calls.json<Alias>({
+        method: 'PUT',
+        path: `${pathOf(name)}/deliveries`,
+        query: { owner },
+        ...jsonBody({ deliver }),
+        signal,
+        repeatable: true,
+      }),
+    /** Deliveries of the present move of a name, one for each place that follows it. */
+    aliasDeliveries: async (name: string, { owner, ...call }: AliasOptions = {}) =>
+      (await calls.get<{ data: Delivery[] }>(`${pathOf(name)}/deliveries`, call, { owner })).data,
     /** Deletes a name and its history; its adapter stays. */
     deleteAlias: (name: string, { owner, signal }: AliasOptions = {}) =>
       calls.json<void>({ method: 'DELETE', path: pathOf(name), query: { owner }, signal }),

@@ -2,6 +2,7 @@
 export type * from '@lorasmith/contracts';
 export { ApiError, apiErrorOf, apiErrorOfText, type FoldedFault, foldedFaults } from './api-error.js';
 export * from './client.js';
+export * from './comparison-text.js';
 export type { CallOptions } from './http-transport.js';
 export * from './job-events.js';
 export { eventText, type HeldOutLoss, worseOnHeldOutRows, worseText } from './job-progress.js';

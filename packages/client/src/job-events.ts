@@ -1,6 +1,12 @@
 import {
+  COMPARISON_EVENT_TYPES,
+  type ComparisonEvent,
+  DELIVERY_EVENT_TYPES,
+  type DeliveryEvent,
   EVENT_TYPES,
   type JobEvent,
+  LAST_COMPARISON_EVENT_TYPES,
+  LAST_DELIVERY_EVENT_TYPES,
   LAST_EVENT_TYPES,
   LAST_SWEEP_EVENT_TYPES,
   ProductError,
@@ -26,7 +32,7 @@ const MAX_DELAY_MS = 10_000;
 
 /** A kind of things that have events. */
 interface Kind {
-  path: '/jobs' | '/sweeps';
+  path: '/jobs' | '/sweeps' | '/deliveries' | '/comparisons';
   /** The types of events that this version of the client knows. */
   types: readonly string[];
   lastTypes: readonly string[];
@@ -39,6 +45,18 @@ const SWEEPS: Kind = {
   path: '/sweeps',
   types: SWEEP_EVENT_TYPES,
   lastTypes: LAST_SWEEP_EVENT_TYPES,
+  afterLast: null,
+};
+const DELIVERIES: Kind = {
+  path: '/deliveries',
+  types: DELIVERY_EVENT_TYPES,
+  lastTypes: LAST_DELIVERY_EVENT_TYPES,
+  afterLast: null,
+};
+const COMPARISONS: Kind = {
+  path: '/comparisons',
+  types: COMPARISON_EVENT_TYPES,
+  lastTypes: LAST_COMPARISON_EVENT_TYPES,
   afterLast: null,
 };
 
@@ -64,6 +82,24 @@ export function followSweepEvents(
   options: FollowOptions = {},
 ): AsyncGenerator<SweepEvent, void, undefined> {
   return followEvents<SweepEvent>(transport, { kind: SWEEPS, id }, options);
+}
+
+/** Past and future events of a delivery, up to its last one, as {@link followJobEvents}. @throws ApiError `delivery_not_found` and the same */
+export function followDeliveryEvents(
+  transport: HttpTransport,
+  id: string,
+  options: FollowOptions = {},
+): AsyncGenerator<DeliveryEvent, void, undefined> {
+  return followEvents<DeliveryEvent>(transport, { kind: DELIVERIES, id }, options);
+}
+
+/** Past and future events of a comparison, up to its last one, as {@link followJobEvents}. @throws ApiError `comparison_not_found` and the same */
+export function followComparisonEvents(
+  transport: HttpTransport,
+  id: string,
+  options: FollowOptions = {},
+): AsyncGenerator<ComparisonEvent, void, undefined> {
+  return followEvents<ComparisonEvent>(transport, { kind: COMPARISONS, id }, options);
 }
 
 async function* followEvents<Event extends AnEvent>(

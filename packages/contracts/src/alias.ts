@@ -1,9 +1,11 @@
 import { type Static, Type } from 'typebox';
+import { DeliveryTarget } from './delivery.js';
 import { AdapterId, closed, DatasetId, ID_END, KeyId, Label, ModelName, Nullable, Owner } from './schema-parts.js';
 
 const MAX_ALIASES = 200;
 const MAX_HISTORY = 50;
 const MAX_REASON_CHARACTERS = 200;
+const MAX_TARGETS = 8;
 /** The most rows of the dataset of a guard: their losses are computed while the request waits. */
 export const MAX_GUARD_ROWS = 1_000;
 /** The most names of an owner. */
@@ -16,6 +18,7 @@ export const aliasLimits = {
   history: { value: MAX_HISTORY, unit: 'moves', beyond: 'the oldest are dropped' },
   guardRows: { value: MAX_GUARD_ROWS, unit: 'rows', beyond: '400 `invalid_request`' },
   reason: { value: MAX_REASON_CHARACTERS, unit: 'characters', beyond: '400 `invalid_request`' },
+  deliveries: { value: MAX_TARGETS, unit: 'deliveries', beyond: '400 `invalid_request`' },
 };
 
 /** No name begins as an id does, and none has the colon of a fine-tuned model's name. */
@@ -100,10 +103,28 @@ export const AliasSummary = Type.Object(
 );
 export type AliasSummary = Static<typeof AliasSummary>;
 
+/** The places that follow a name. */
+const FollowingTargets = Type.Array(DeliveryTarget, {
+  maxItems: MAX_TARGETS,
+  description: 'Each time that the name moves, its adapter is delivered to all of them.',
+});
+
+/** Body of `PUT /aliases/:name/deliveries`. */
+export const AliasDeliveriesRequest = Type.Object(
+  { deliver: FollowingTargets },
+  {
+    $id: 'AliasDeliveriesRequest',
+    ...closed,
+    examples: [{ deliver: [{ kind: 'folder', name: 'support-bot' }] }],
+  },
+);
+export type AliasDeliveriesRequest = Static<typeof AliasDeliveriesRequest>;
+
 /** A name with its moves. */
 export const Alias = Type.Object(
   {
     ...AliasSummary.properties,
+    deliver: FollowingTargets,
     history: Type.Array(AliasMove, { description: 'The last 50 moves, the newest first, which is the present one.' }),
   },
   { $id: 'Alias', ...closed },

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { HubRepository, HubRevision } from './model.js';
 import { AdapterId, closed, DeliveryId, JobId, MODEL_NAME_PATTERN, Nullable, Owner } from './schema-parts.js';
 
 /** Deliveries that a job may ask for. */
@@ -46,16 +47,99 @@ export const FolderTarget = Type.Object(
 );
 export type FolderTarget = Static<typeof FolderTarget>;
 
+const merged = Type.Optional(
+  Type.Boolean({ default: false, description: 'true: the model merged with the adapter, instead of the adapter.' }),
+);
+
+/** A repository of the Hugging Face hub. */
+export const HubTarget = Type.Object(
+  {
+    kind: Type.Literal('hub'),
+    repository: Type.Unsafe<string>({
+      ...HubRepository,
+      description:
+        'The repository of a model: organisation or user, a slash, and its name. It is made if there is none.',
+      examples: ['my-org/dates'],
+    }),
+    merged,
+    private: Type.Optional(
+      Type.Boolean({ default: true, description: 'Of a repository that is made. One that exists stays as it is.' }),
+    ),
+    revision: Type.Optional(
+      Type.Unsafe<string>({ ...HubRevision, default: 'main', description: 'A branch. It is made if there is none.' }),
+    ),
+  },
+  { $id: 'HubTarget', ...closed },
+);
+export type HubTarget = Static<typeof HubTarget>;
+
+/** A folder in an S3 bucket. */
+export const BucketTarget = Type.Object(
+  {
+    kind: Type.Literal('s3'),
+    bucket: Type.String({
+      pattern: '^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$',
+      description: 'One of those in `DELIVERY_BUCKETS`.',
+      examples: ['models'],
+    }),
+    prefix: Type.String({
+      pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$',
+      maxLength: 256,
+      description:
+        'What the names of the objects begin with. `PREFIX/latest.json` names the files of the newest adapter.',
+      examples: ['adapters/dates'],
+    }),
+    layout,
+    merged,
+  },
+  { $id: 'BucketTarget', ...closed },
+);
+export type BucketTarget = Static<typeof BucketTarget>;
+
 /** The body of `POST /adapters/:id/deliveries`: where an adapter is delivered to. It has no secrets. */
-export const DeliveryTarget = Type.Union([VllmTarget, FolderTarget], { $id: 'DeliveryTarget' });
+export const DeliveryTarget = Type.Union([VllmTarget, FolderTarget, HubTarget, BucketTarget], {
+  $id: 'DeliveryTarget',
+});
 export type DeliveryTarget = Static<typeof DeliveryTarget>;
 export type DeliveryKindName = DeliveryTarget['kind'];
+
+/** The words for a kind of place, and the field of the target that names it. */
+interface PlaceWords<Target> {
+  text(target: Target): string;
+  field: keyof Target & string;
+}
+const PLACES: { [Name in DeliveryKindName]: PlaceWords<Extract<DeliveryTarget, { kind: Name }>> } = {
+  vllm: { text: ({ name, url }) => `${name} at ${url}`, field: 'name' },
+  folder: { text: ({ name }) => `folder ${name}`, field: 'name' },
+  hub: {
+    text: ({ repository, revision }) => `hub ${repository}${revision === undefined ? '' : ` (${revision})`}`,
+    field: 'repository',
+  },
+  s3: { text: ({ bucket, prefix }) => `s3://${bucket}/${prefix}`, field: 'prefix' },
+};
+
+/** The place that a delivery goes to, for people. */
+export function deliveryPlace(to: DeliveryTarget): string {
+  return (PLACES[to.kind] as PlaceWords<DeliveryTarget>).text(to);
+}
+
+/** The field of a target that names its place among those of the same kind. */
+export function deliveryPlaceField({ kind }: DeliveryTarget): string {
+  return PLACES[kind].field;
+}
 
 /** The field `deliver` of a job. */
 export const JobDeliveries = Type.Array(DeliveryTarget, {
   minItems: 1,
   maxItems: MAX_OF_JOB,
   description: 'Where the adapter is delivered to once the job has succeeded.',
+});
+
+/** The field `deliver` of a sweep. */
+export const SweepDeliveries = Type.Array(DeliveryTarget, {
+  minItems: 1,
+  maxItems: MAX_OF_JOB,
+  description: 'Where the adapter of the best variant is delivered to once the sweep has succeeded.',
 });
 
 export const DELIVERY_STATUSES = ['queued', 'running', 'delivered', 'failed', 'cancelled'] as const;
@@ -86,6 +170,9 @@ export const Delivery = Type.Object(
     adapter: AdapterId,
     owner: Owner,
     job: Nullable(JobId, { description: 'The job that asked for it in `deliver`; null: a call did.' }),
+    alias: Nullable(Type.Object({ name: Type.String(), version: Type.Integer({ minimum: 1 }) }, closed), {
+      description: 'The name that it follows, and the move of it; null: a call or a job asked.',
+    }),
     to: DeliveryTarget,
     status: Type.Enum([...DELIVERY_STATUSES]),
     attempts: Type.Integer({ minimum: 0 }),
@@ -93,7 +180,9 @@ export const Delivery = Type.Object(
     error: Nullable(Type.Object({ code: Type.String(), message: Type.String() }, closed), {
       description: 'Why it failed; while it is queued, why the last attempt failed.',
     }),
-    probe: Nullable(DeliveryProbe, { description: 'Of the last attempt that came so far; null for a folder.' }),
+    probe: Nullable(DeliveryProbe, {
+      description: 'Of the last attempt that came so far; null where no server answers.',
+    }),
     replaced: Nullable(AdapterId, {
       description: 'The adapter that was there before, if a delivery had put it there.',
     }),
@@ -107,3 +196,19 @@ export type Delivery = Static<typeof Delivery>;
 
 /** Answer of `GET /adapters/:id/deliveries`. */
 export const DeliveryList = Type.Object({ data: Type.Array(Delivery) }, { $id: 'DeliveryList', ...closed });
+
+export const DELIVERY_EVENT_TYPES = [
+  'delivery-queued',
+  'delivery-started',
+  'delivery-postponed',
+  'delivery-delivered',
+  'delivery-failed',
+  'delivery-cancelled',
+] as const;
+export type DeliveryEventType = (typeof DELIVERY_EVENT_TYPES)[number];
+/** The last event of a delivery is one of these. */
+export const LAST_DELIVERY_EVENT_TYPES: readonly DeliveryEventType[] = [
+  'delivery-delivered',
+  'delivery-failed',
+  'delivery-cancelled',
+];

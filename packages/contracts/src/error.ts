@@ -248,25 +248,42 @@ export const ERRORS = {
   invalid_delivery: {
     status: 422,
     meaning:
-      'The adapter cannot be delivered there: the settings of the service do not allow this server or have no folder, or the adapter has no probe that could show what a server answers with. The message says which.',
+      'The adapter cannot be delivered there: the settings of the service do not allow this place, your key has stored no token of the hub, or the adapter has no probe that could show what a server answers with. The message says which.',
   },
   delivery_refused: {
     status: 422,
     meaning:
-      'The server refused to load the adapter, or does not allow that while it runs; the message has its words. What it served before is as it was. Correct the server, and deliver again.',
+      'The server or the hub refused the adapter: it does not allow loading while it runs, for example, or the token may not write there. What was there before is as it was. Correct what the message names, and deliver again.',
   },
   delivery_not_verified: {
     status: 422,
     meaning:
-      'The server loaded the adapter, but does not answer with its numbers: it serves another base model, for example. What it served before was loaded again, unless the message says otherwise.',
+      'The server does not answer with the numbers of the adapter, since it serves another base model, for example; what it served before was loaded again, unless the message says otherwise. Or what was read back from the hub or the bucket differs from what was sent.',
   },
   delivery_unreachable: {
     status: 503,
-    meaning: 'The server did not answer, in any of several attempts over some minutes. Start it, and deliver again.',
+    meaning:
+      'The server or the hub did not answer, in any of several attempts over some minutes. Deliver again once it does.',
   },
   delivery_overtaken: {
     status: 409,
     meaning: 'A later delivery to the same place was delivered first, so this one changed nothing.',
+  },
+  // comparisons
+  comparison_not_found: { status: 404, meaning: 'There is no such comparison.' },
+  invalid_comparison: {
+    status: 422,
+    meaning:
+      'The comparison cannot be made: a model against itself, a judge that may not be asked or whose rubric or pattern cannot be read, rows without prompts, or none that both sides have an answer to. `param` says where.',
+  },
+  comparison_still_active: {
+    status: 409,
+    meaning: 'A comparison can be deleted only after it has ended. Cancel it first.',
+  },
+  judge_failed: {
+    status: 422,
+    meaning:
+      'The judge of a comparison cannot be asked, or has failed for many rows one after the other; the message says why. What was judged before stays. Correct the judge, and compare again.',
   },
   // while generating text
   context_length_exceeded: {

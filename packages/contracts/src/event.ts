@@ -1,11 +1,12 @@
 import { type Static, type TProperties, type TSchema, Type } from 'typebox';
 import { evaluatedTokens } from './adapter.js';
+import { ComparisonProgress, ComparisonResult } from './comparison.js';
 import { AnswerRound, GroupMetrics } from './group-relative.js';
 import { ENDED_STATUSES, JobFailure } from './job.js';
 import { PreferenceMetrics } from './preference.js';
 import { Report } from './report.js';
 import { SampleRound } from './samples.js';
-import { AdapterId, closed, JobId, Nullable, SweepId } from './schema-parts.js';
+import { AdapterId, ComparisonId, closed, JobId, Nullable, SweepId } from './schema-parts.js';
 import { SweepRung } from './sweep.js';
 
 /** The data of each kind of event of a job. */
@@ -113,7 +114,7 @@ export const LAST_EVENT_TYPES: readonly EventType[] = ['adapter-published', 'job
 export type NewJobEvent = { [Kind in EventType]: { type: Kind; data: EventData<Kind> } }[EventType];
 
 /** @param subject - What the event is of, by its id. */
-const eventSchema = <Subject extends TProperties, Kind extends string, Data extends TSchema>(
+export const eventSchema = <Subject extends TProperties, Kind extends string, Data extends TSchema>(
   subject: Subject,
   type: Kind,
   data: Data,
@@ -212,4 +213,50 @@ export type SweepEvent = NewSweepEvent & { id: string; sweep: SweepId; created_a
 export const SweepEventList = Type.Object(
   { data: Type.Array(SweepEvent), has_more: Type.Boolean(), next: Nullable(Type.String()) },
   { $id: 'SweepEventList', ...closed },
+);
+
+/** The data of each kind of event of a comparison. */
+const COMPARISON_EVENT_DATA = {
+  'comparison-queued': Type.Object({}, closed),
+  'comparison-started': Type.Object({ rows: Type.Integer({ minimum: 1 }) }, closed),
+  'comparison-progressed': ComparisonProgress,
+  'comparison-succeeded': Type.Object({ result: ComparisonResult }, closed),
+  'comparison-failed': Type.Object({ error: JobFailure }, closed),
+  'comparison-cancelled': Type.Object({}, closed),
+} as const;
+
+export const COMPARISON_EVENT_TYPES = Object.keys(COMPARISON_EVENT_DATA) as ComparisonEventType[];
+type ComparisonEventType = keyof typeof COMPARISON_EVENT_DATA;
+/** The last event of a comparison is one of these. */
+export const LAST_COMPARISON_EVENT_TYPES: readonly ComparisonEventType[] = [
+  'comparison-succeeded',
+  'comparison-failed',
+  'comparison-cancelled',
+];
+
+/** An event that is not in the stream yet. */
+export type NewComparisonEvent = {
+  [Kind in ComparisonEventType]: { type: Kind; data: Static<(typeof COMPARISON_EVENT_DATA)[Kind]> };
+}[ComparisonEventType];
+
+const comparisonEventOf = (type: ComparisonEventType) =>
+  eventSchema({ comparison: ComparisonId }, type, COMPARISON_EVENT_DATA[type]);
+
+export const ComparisonEvent = Type.Union(
+  [
+    comparisonEventOf('comparison-queued'),
+    comparisonEventOf('comparison-started'),
+    comparisonEventOf('comparison-progressed'),
+    comparisonEventOf('comparison-succeeded'),
+    comparisonEventOf('comparison-failed'),
+    comparisonEventOf('comparison-cancelled'),
+  ],
+  { $id: 'ComparisonEvent' },
+);
+/** The same as `Static<typeof ComparisonEvent>`, discriminated by `type`. */
+export type ComparisonEvent = NewComparisonEvent & { id: string; comparison: ComparisonId; created_at: string };
+
+export const ComparisonEventList = Type.Object(
+  { data: Type.Array(ComparisonEvent), has_more: Type.Boolean(), next: Nullable(Type.String()) },
+  { $id: 'ComparisonEventList', ...closed },
 );

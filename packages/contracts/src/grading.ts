@@ -9,17 +9,21 @@ export type GraderType = (typeof GRADER_TYPES)[number];
 const STRING_OPERATIONS = ['eq', 'ne', 'like', 'ilike'] as const;
 const SIMILARITY_METRICS = ['fuzzy_match', 'rouge_1', 'rouge_2', 'rouge_l'] as const;
 
-const MAX_TEMPLATE_CHARACTERS = 4096;
-const MAX_PATTERN_CHARACTERS = 1024;
+/** Bounds of what is sent to a judge, in characters. */
+export const JUDGE_CHARACTERS = { template: 4096, pattern: 1024, url: 2048, model: 256 } as const;
+const {
+  template: MAX_TEMPLATE_CHARACTERS,
+  pattern: MAX_PATTERN_CHARACTERS,
+  url: MAX_URL_CHARACTERS,
+  model: MAX_MODEL_CHARACTERS,
+} = JUDGE_CHARACTERS;
 const MAX_FORMULA_CHARACTERS = 1024;
 const MAX_GRADERS = 16;
-const MAX_URL_CHARACTERS = 2048;
-const MAX_MODEL_CHARACTERS = 256;
 /** A score is a reward, which may be a million at most. */
 const MAX_SCORE = 1e6;
-/** The time for one request. */
-const DEFAULT_TIMEOUT_SECONDS = 60;
-const MAX_TIMEOUT_SECONDS = 600;
+/** The time for one request to a judge or a webhook, in seconds. */
+export const JUDGE_SECONDS = { usual: 60, most: 600 } as const;
+const { usual: DEFAULT_TIMEOUT_SECONDS, most: MAX_TIMEOUT_SECONDS } = JUDGE_SECONDS;
 /** Limits, for docs/limits.md. */
 export const graderLimits = {
   graders: { value: MAX_GRADERS, unit: 'graders in one of type multi', beyond: '400 `invalid_request`' },

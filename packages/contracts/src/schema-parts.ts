@@ -27,6 +27,7 @@ export const KeyId = identifier('key', 'Id of an API key. Not a secret.');
 
 export const SweepId = identifier('sw', 'Opaque.');
 export const DeliveryId = identifier('dl', 'Opaque.');
+export const ComparisonId = identifier('cmp', 'Opaque.');
 
 export type DatasetId = Static<typeof DatasetId>;
 export type JobId = Static<typeof JobId>;
@@ -34,9 +35,10 @@ export type AdapterId = Static<typeof AdapterId>;
 export type KeyId = Static<typeof KeyId>;
 export type SweepId = Static<typeof SweepId>;
 export type DeliveryId = Static<typeof DeliveryId>;
+export type ComparisonId = Static<typeof ComparisonId>;
 
 /** A new random id: the prefix, `_`, and 24 hexadecimal digits (96 bits). */
-export function newIdentifier(prefix: 'job' | 'ad' | 'req' | 'key' | 'sw' | 'dl'): string {
+export function newIdentifier(prefix: 'job' | 'ad' | 'req' | 'key' | 'sw' | 'dl' | 'cmp'): string {
   // Web Crypto: this package also loads in browsers.
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return `${prefix}_${Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')}`;

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { SweepDeliveries } from './delivery.js';
 import { JobFailure, JobProgress, JobRequest, JobStatus, StoppedAtRung, WebhookSettings } from './job.js';
 import { Page } from './page.js';
 import {
@@ -174,6 +175,7 @@ export const SweepRequest = Type.Object(
       }),
     ),
     name: Type.Optional(Nullable(Label(100), { default: null })),
+    deliver: Type.Optional(SweepDeliveries),
     webhook: Type.Optional(
       Nullable(WebhookSettings, {
         default: null,

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { Comparison } from './comparison.js';
 import { Delivery } from './delivery.js';
 import { JobFailure, JobStatus } from './job.js';
 import { AdapterId, closed, DatasetId, JobId, ModelName, Nullable, SweepId } from './schema-parts.js';
@@ -7,13 +8,17 @@ import { SweepStatus } from './sweep.js';
 export const JOB_WEBHOOK_TYPES = ['job.succeeded', 'job.failed', 'job.cancelled'] as const;
 export const SWEEP_WEBHOOK_TYPES = ['sweep.succeeded', 'sweep.failed', 'sweep.cancelled'] as const;
 export const DELIVERY_WEBHOOK_TYPES = ['delivery.delivered', 'delivery.failed', 'delivery.cancelled'] as const;
+export const COMPARISON_WEBHOOK_TYPES = ['comparison.succeeded', 'comparison.failed', 'comparison.cancelled'] as const;
 export type WebhookType =
   | (typeof JOB_WEBHOOK_TYPES)[number]
   | (typeof SWEEP_WEBHOOK_TYPES)[number]
-  | (typeof DELIVERY_WEBHOOK_TYPES)[number];
+  | (typeof DELIVERY_WEBHOOK_TYPES)[number]
+  | (typeof COMPARISON_WEBHOOK_TYPES)[number];
 
 /** The time of every message. */
-const timestamp = Type.String({ description: 'When the job, the sweep or the delivery ended: RFC 3339, UTC.' });
+const timestamp = Type.String({
+  description: 'When the job, the sweep, the delivery or the comparison ended: RFC 3339, UTC.',
+});
 /** The fields that the data of jobs and sweeps have in common. */
 const common = {
   base_model: ModelName,
@@ -73,8 +78,17 @@ export const DeliveryWebhookBody = Type.Object(
 );
 export type DeliveryWebhookBody = Static<typeof DeliveryWebhookBody>;
 
+/** The end of a comparison. It is sent to the webhook in the settings. */
+export const ComparisonWebhookBody = Type.Object(
+  { type: Type.Enum([...COMPARISON_WEBHOOK_TYPES]), timestamp, data: Comparison },
+  { $id: 'ComparisonWebhookBody', ...closed },
+);
+export type ComparisonWebhookBody = Static<typeof ComparisonWebhookBody>;
+
 /** The body of a webhook, in the form that Standard Webhooks recommends. */
-export const WebhookBody = Type.Union([JobWebhookBody, SweepWebhookBody, DeliveryWebhookBody], { $id: 'WebhookBody' });
+export const WebhookBody = Type.Union([JobWebhookBody, SweepWebhookBody, DeliveryWebhookBody, ComparisonWebhookBody], {
+  $id: 'WebhookBody',
+});
 export type WebhookBody = Static<typeof WebhookBody>;
 
 /** Answer of `GET /webhook-secret`. */

@@ -359,7 +359,8 @@ const METRICS: Record<NonNullable<SimpleGrader['evaluation_metric']>, (input: st
 /** The time of a match is the length of an answer times this. */
 const MAX_PROGRAM_SIZE = 1_000;
 
-function compilePattern(pattern: string, ignoreCase: boolean): RE2JS {
+/** @throws GraderError for one that is not of RE2's syntax, or too large */
+export function compilePattern(pattern: string, ignoreCase: boolean): RE2JS {
   let compiled: RE2JS;
   try {
     compiled = RE2JS.compile(pattern, ignoreCase ? RE2JS.CASE_INSENSITIVE : 0);

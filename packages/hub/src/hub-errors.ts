@@ -89,7 +89,7 @@ function deniedMessage(subject: HubSubject, code: string, hub: HubSettings): str
 }
 
 /** The codes of Node and undici for a connection that failed. */
-function networkCode(error: unknown): string {
+export function networkCode(error: unknown): string {
   for (let one: unknown = error; one instanceof Error; one = one.cause) {
     if ('code' in one && typeof one.code === 'string') return one.code;
   }
@@ -97,7 +97,7 @@ function networkCode(error: unknown): string {
 }
 
 /** `fetch` throws a TypeError whose cause is the network's error; a body that breaks off throws that error, or `terminated`. */
-function isNetworkError(error: unknown): boolean {
+export function isNetworkError(error: unknown): boolean {
   if (!(error instanceof Error) || error.name === 'AbortError') return false;
   if (error instanceof TypeError && /fetch failed|terminated/.test(error.message)) return true;
   return /^(ECONN|EPIPE|ENOTFOUND|EAI_|ENET|EHOST|ETIMEDOUT|UND_ERR_)/.test(networkCode(error));

@@ -19,12 +19,15 @@ export class HubAnswerError extends Error {
   /** The hub's `X-Error-Code`, such as `GatedRepo`; empty for none. */
   readonly code: string;
   readonly retryAfterSeconds: number | null;
+  /** True if it is the answer of the store of large files, to which another address than the hub's belongs. */
+  readonly isOfStore: boolean;
 
-  constructor({ status, headers }: Response) {
+  constructor({ status, headers }: Response, { isOfStore = false } = {}) {
     const code = headers.get('x-error-code') ?? '';
     const retryAfter = Number(headers.get('retry-after') ?? Number.NaN);
     super(`the hub answered ${status}`);
     this.status = status;
+    this.isOfStore = isOfStore;
     this.code = ERROR_CODE.test(code) ? code : '';
     this.retryAfterSeconds = Number.isFinite(retryAfter) ? retryAfter : null;
   }
@@ -57,6 +60,8 @@ const ERROR_CODE = /^[A-Za-z0-9]{1,64}$/;
  * silent connection is closed.
  *
  * It throws {@link HubAnswerError}, {@link HubProtocolError}, and the errors of `fetch`.
+ *
+ * Large files are uploaded with PUT to whatever address the hub names, without the token.
  *
  * @param signal - Ends every request.
  */
@@ -91,12 +96,17 @@ export function createHubFetch({ endpoint, token, stallMs = STALL_MS }: HubSetti
 
   const bounded = async (input: unknown, init: RequestInit = {}): Promise<Response> => {
     const first = new URL(String(input));
+    const isUpload = init.method === 'PUT';
+    if (isUpload && home.protocol === 'https:' && first.protocol !== 'https:') {
+      throw new HubProtocolError('it wants files at something that is not an https address');
+    }
     // The hub's client takes the address of the next page from the answer.
-    if (first.origin !== home.origin) throw new HubProtocolError('its answer continues at another address');
+    if (first.origin !== home.origin && !isUpload)
+      throw new HubProtocolError('its answer continues at another address');
     const response = await follow(first, init);
     if (!response.ok) {
       await response.body?.cancel();
-      throw new HubAnswerError(response);
+      throw new HubAnswerError(response, { isOfStore: isUpload });
     }
     // The hub's client gives this address back: the first one, because an address that the hub redirects to soon expires.
     return Object.defineProperty(isApi(first) ? await limited(response) : response, 'url', { value: first.href });

@@ -42,11 +42,13 @@ const LONGEST_WAIT_MS = 60_000;
 /**
  * Opens a repository of the hub through its official client.
  * @param signal - Ends all its calls with the signal's reason.
+ * @param explain - The error to throw for one of a call. @defaultValue those of a pull
  */
 export async function openHubRepository(
   subject: HubSubject,
   hub: HubSettings,
   signal: AbortSignal,
+  explain: (error: unknown) => unknown = (error) => explained(error, subject, hub),
 ): Promise<HubRepository> {
   // Loaded only by a process that pulls.
   const { datasetInfo, fileDownloadInfo, listFiles, modelInfo } = await import('@huggingface/hub');
@@ -60,7 +62,7 @@ export async function openHubRepository(
       return await withRetries(call, hub, signal);
     } catch (error) {
       signal.throwIfAborted();
-      throw explained(clientError(error), subject, hub);
+      throw explain(clientError(error));
     }
   };
 
@@ -103,7 +105,7 @@ export async function openHubRepository(
 }
 
 /** Tries a call again after temporary errors, with growing pauses. @throws the last error; the reason of the signal */
-async function withRetries<Answer>(
+export async function withRetries<Answer>(
   call: () => Promise<Answer>,
   hub: HubSettings,
   signal: AbortSignal,
@@ -149,7 +151,7 @@ function hubFileOf({ path, size, oid, lfs }: ListedEntry): HubFile {
 }
 
 /** The error for an answer that the hub's client does not understand. */
-function clientError(error: unknown): unknown {
+export function clientError(error: unknown): unknown {
   if (error instanceof ProductError || !(error instanceof Error)) return error;
   const notUnderstood = error instanceof SyntaxError || error.name === 'InvalidApiResponseFormatError';
   const wrongShape = error instanceof TypeError && !/fetch failed|terminated/.test(error.message);

@@ -1,6 +1,7 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useErrorBoundary, useMemo, useRef, useState } from 'preact/hooks';
 import { ErrorNotice } from './components/error-notice.js';
+import { lazyView } from './components/lazy-view.js';
 import { EndNotices, notify, Toasts } from './components/notices.js';
 import { type View, ViewHead } from './components/view.js';
 import { Link, useRoute } from './location.js';
@@ -11,19 +12,23 @@ import { useStore } from './store.js';
 import { chooseTheme, THEMES, type Theme, theme } from './theme.js';
 import { AdapterView } from './views/adapters/adapter-view.js';
 import { AdaptersView } from './views/adapters/adapters-view.js';
-import { ChatView } from './views/chat/chat-view.js';
-import { CompareView } from './views/compare-view.js';
 import { DatasetView } from './views/datasets/dataset-view.js';
 import { DatasetsView } from './views/datasets/datasets-view.js';
 import { JobView } from './views/job/job-view.js';
 import { JobsView } from './views/jobs/jobs-view.js';
 import { KeyEntry } from './views/key-entry.js';
-import { MachinesView } from './views/machines-view.js';
-import { ModelView } from './views/models/model-view.js';
-import { ModelsView } from './views/models/models-view.js';
 import { NewJobView } from './views/new-job/new-job-view.js';
-import { SweepView } from './views/sweeps/sweep-view.js';
-import { SweepsView } from './views/sweeps/sweeps-view.js';
+
+// Views that not every visit opens come when they are opened: test/site.test.ts bounds the first load.
+const ChatView = lazyView(async () => (await import('./views/chat/chat-view.js')).ChatView);
+const MachinesView = lazyView(async () => (await import('./views/machines-view.js')).MachinesView);
+const ModelView = lazyView(async () => (await import('./views/models/model-view.js')).ModelView);
+const ModelsView = lazyView(async () => (await import('./views/models/models-view.js')).ModelsView);
+const SweepsView = lazyView(async () => (await import('./views/sweeps/sweeps-view.js')).SweepsView);
+const SweepView = lazyView(async () => (await import('./views/sweeps/sweep-view.js')).SweepView);
+const CompareView = lazyView(async () => (await import('./views/compare-view.js')).CompareView);
+const ComparisonsView = lazyView(async () => (await import('./views/comparisons/comparisons-view.js')).ComparisonsView);
+const ComparisonView = lazyView(async () => (await import('./views/comparisons/comparison-view.js')).ComparisonView);
 
 /** Every view of the page. The first whose path matches is shown. */
 const VIEWS: readonly View[] = [
@@ -39,6 +44,8 @@ const VIEWS: readonly View[] = [
   { path: '/models/:name', View: ModelView },
   { path: '/adapters', View: AdaptersView },
   { path: '/adapters/:id', View: AdapterView },
+  { path: '/comparisons', View: ComparisonsView },
+  { path: '/comparisons/:id', View: ComparisonView },
   { path: '/chat', View: ChatView },
   { path: '/machines', View: MachinesView },
 ];
@@ -54,6 +61,7 @@ const NAVIGATION: readonly { to: string; label: string; needsChange?: true }[] =
   { to: '/datasets', label: 'Datasets' },
   { to: '/models', label: 'Models' },
   { to: '/adapters', label: 'Adapters' },
+  { to: '/comparisons', label: 'Comparisons' },
   { to: '/chat', label: 'Chat', needsChange: true },
   { to: '/machines', label: 'Machines' },
 ];

@@ -1,3 +1,13 @@
+export {
+  type AskedPrompt,
+  type AskedRow,
+  answersByPrompt,
+  drawAskedRows,
+  hasPrompts,
+  promptKey,
+  textOfTurn,
+  type UnaskedRow,
+} from './asked-rows.js';
 export { checkRow, type UsedColumns, usedColumns } from './dataset-row.js';
 export { type EngineMemory, engineMemory, logitsPerChunk } from './estimate/engine-memory.js';
 export { availableMemory, fewestRecomputed } from './estimate/estimate-job.js';

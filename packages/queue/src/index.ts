@@ -1,9 +1,18 @@
 export {
+  type ClaimedComparison,
+  COMPARISON_LEASE_MS,
+  type ComparisonStore,
+  type ComparisonWrite,
+  comparisonNotFound,
+  type NewComparison,
+} from './comparisons/comparison-store.js';
+export {
   type ClaimedDelivery,
   DELIVERY_LEASE_MS,
   type DeliveriesOfJob,
   type DeliveryStore,
   deliveryNotFound,
+  type FollowedMove,
   type NewDelivery,
   takenByOther,
 } from './deliveries/delivery-store.js';

@@ -1,5 +1,14 @@
 import { createHash } from 'node:crypto';
-import type { AdapterId, DatasetId, JobId, JobStatus, Owner, SweepId } from '@lorasmith/contracts';
+import type {
+  AdapterId,
+  ComparisonId,
+  DatasetId,
+  DeliveryId,
+  JobId,
+  JobStatus,
+  Owner,
+  SweepId,
+} from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 
 /** A dataset, or the adapter that a job begins from. */
@@ -99,9 +108,27 @@ export interface JobKeys {
   deliveriesAll: string;
   /** Sorted set by name: every delivery as `adapter:sequence:id`. */
   deliveriesByAdapter: string;
+  /** Hash by name of an adapter: the move whose deliveries were created last, and under `NAME:done` what of it is complete. */
+  deliveriesFollowed: string;
+  /** Stream: the events of a delivery. */
+  deliveryEvents(id: DeliveryId): string;
+  /** Hash by `kind:status`: the number of deliveries that have ended so. */
+  deliveriesEnded: string;
   /** Hash by job that has succeeded: its deliveries that are still to be created, as JSON. */
   jobDeliveries: string;
-  /** Channel that receives the id of a job or a sweep when it has a new event. */
+  /** Hash: the record of a comparison, and who works on it. */
+  comparison(id: ComparisonId): string;
+  /** Hash by number: the rows of a comparison, as JSON. */
+  comparisonRows(id: ComparisonId): string;
+  /** Stream: the events of a comparison. */
+  comparisonEvents(id: ComparisonId): string;
+  /** Sorted set by sequence number: every comparison. */
+  comparisons: string;
+  /** Sorted set by sequence number: the comparisons of this API key, or those without an owner. */
+  comparisonsOf(owner: Owner): string;
+  /** Sorted set by when they are due, in milliseconds: the unfinished comparisons. */
+  comparisonsDue: string;
+  /** Channel that receives the id of a job, a sweep, a delivery or a comparison when it has a new event. */
   eventChannel: string;
   /** Hash by worker name: the measured profiles of the workers' machines. */
   machines: string;
@@ -161,7 +188,16 @@ export function jobKeys(prefix: string): JobKeys {
     deliveriesCurrent: `${prefix}deliveries:current`,
     deliveriesAll: `${prefix}deliveries:all`,
     deliveriesByAdapter: `${prefix}deliveries:by-adapter`,
+    deliveriesFollowed: `${prefix}deliveries:followed`,
+    deliveryEvents: (id) => `${prefix}delivery:${id}:events`,
+    deliveriesEnded: `${prefix}deliveries:ended`,
     jobDeliveries: `${prefix}jobs:deliveries`,
+    comparison: (id) => `${prefix}comparison:${id}`,
+    comparisonRows: (id) => `${prefix}comparison:${id}:rows`,
+    comparisonEvents: (id) => `${prefix}comparison:${id}:events`,
+    comparisons: `${prefix}comparisons`,
+    comparisonsOf: (owner) => `${prefix}owner:${owner ?? 'none'}:comparisons`,
+    comparisonsDue: `${prefix}comparisons:due`,
     eventChannel: `${prefix}job-events`,
     machines: `${prefix}machines`,
     queuePrefix: `${prefix}queue`,

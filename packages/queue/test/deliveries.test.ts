@@ -1,4 +1,5 @@
-import type { DeliveryTarget, DeliveryWebhookBody } from '@lorasmith/contracts';
+import { DeliveryEvent, type DeliveryTarget, type DeliveryWebhookBody } from '@lorasmith/contracts';
+import { Value } from 'typebox/value';
 import { beforeEach, expect, test } from 'vitest';
 import type { JobStore, NewDelivery } from '../src/index.js';
 import { jobKeys } from '../src/keys.js';
@@ -167,4 +168,36 @@ test('the end of a delivery is reported to the webhook of its job', async () => 
   const other = await claimed();
   await deliveries.end(other.delivery, other.token, DELIVERED);
   expect(await store.webhooks.count()).toBe(1);
+});
+
+test('events say each change of state, up to the last one, and ends are counted by kind', async () => {
+  const { id } = await create();
+  const waiting = deliveries.readEvents(id, { after: (await deliveries.readEvents(id)).next ?? '', blockMs: 20_000 });
+  const { delivery, token } = await claimed();
+  await deliveries.write(id, token, { delivery: { ...delivery, status: 'running' }, event: 'delivery-started' });
+  // Those that wait are woken.
+  expect((await waiting).data).toMatchObject([{ type: 'delivery-started', delivery: id, data: { status: 'running' } }]);
+  await deliveries.write(id, token, { delivery, state: '{}' });
+  await deliveries.postpone(delivery, token, { delayMs: 0, counts: true });
+  const again = await claimed();
+  await deliveries.end(again.delivery, again.token, DELIVERED);
+  const { data } = await deliveries.readEvents(id);
+  expect(data.map(({ type }) => type)).toEqual([
+    'delivery-queued',
+    'delivery-started',
+    'delivery-postponed',
+    'delivery-delivered',
+  ]);
+  expect(data.at(-1)?.data).toEqual(await deliveries.get(id));
+  expect(data.every((event) => Value.Check(DeliveryEvent, event))).toBe(true);
+  const cancelled = await create();
+  await deliveries.cancel(cancelled.id);
+  expect((await deliveries.readEvents(cancelled.id)).data.at(-1)?.type).toBe('delivery-cancelled');
+  expect((await deliveries.endedCounts()).sort((one, other) => (one.status < other.status ? -1 : 1))).toEqual([
+    { kind: 'folder', status: 'cancelled', count: 1 },
+    { kind: 'folder', status: 'delivered', count: 1 },
+  ]);
+  await expect(deliveries.readEvents('dl_000000000000000000000000')).rejects.toMatchObject({
+    code: 'delivery_not_found',
+  });
 });

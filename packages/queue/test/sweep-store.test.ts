@@ -230,3 +230,24 @@ test('sweeps are listed newest first, by key, page by page', async () => {
   expect(await store.sweeps.ownerOf(ids[2]!)).toBeNull();
   expect(await store.sweeps.ownerOf(newIdentifier('sw'))).toBeUndefined();
 });
+
+test('the deliveries of the best adapter follow from the outcome, once, whoever records it', async () => {
+  const deliver = [{ kind: 'folder' as const, name: 'best' }];
+  const owner = 'key_0123456789abcdef01234567';
+  const { sweep } = await create(2, { owner });
+  const [first, second] = sweep.variants.map(({ job }) => job);
+  const outcome = { status: 'succeeded' as const, ranking: [1, 0], metrics: [0.5, 0.2], ended_at: 'now' };
+  const adapter = newIdentifier('ad');
+  const event = { type: 'sweep-succeeded' as const, data: { best: second!, adapter, metric: 0.2 } };
+  await store.sweeps.conclude(sweep.id, outcome, event, deliver);
+  const late = { type: 'sweep-succeeded' as const, data: { best: first!, adapter: newIdentifier('ad'), metric: 0.5 } };
+  await store.sweeps.conclude(sweep.id, { ...outcome, ranking: [0, 1] }, late, deliver);
+  expect(await store.deliveries.ofJobs()).toEqual([{ job: second, owner, adapter, webhookUrl: null, to: deliver }]);
+});
+
+test.each(['sweep-failed', 'sweep-cancelled'] as const)('%s delivers nothing', async (type) => {
+  const { sweep } = await create(2);
+  const outcome = { status: 'failed' as const, ranking: [], metrics: [null, null], ended_at: 'now' };
+  await store.sweeps.conclude(sweep.id, outcome, { type, data: {} }, [{ kind: 'folder', name: 'best' }]);
+  expect(await store.deliveries.ofJobs()).toEqual([]);
+});

@@ -39,15 +39,18 @@ function standardOutput(): DestinationStream {
   return output;
 }
 
-/** An API key, and the credentials in an address. */
+/** An API key. */
 const API_KEY = /lsk_[0-9a-f]{24}_[A-Za-z0-9_-]*/g;
+/** A token of the Hugging Face hub. */
+const HUB_TOKEN = /\bhf_[A-Za-z0-9]{8,}/g;
+/** The credentials in an address. */
 const CREDENTIALS = /\b((?:rediss?|https?|s3):\/\/)[^\s/@"\\]*@/g;
 
 /**
  * Removes secrets from a text for the log: an API key in an address or a name, the password in the address of Redis.
  */
 export function withoutSecrets(text: string): string {
-  return text.replaceAll(API_KEY, 'lsk_…').replaceAll(CREDENTIALS, '$1…@');
+  return text.replaceAll(API_KEY, 'lsk_…').replaceAll(HUB_TOKEN, 'hf_…').replaceAll(CREDENTIALS, '$1…@');
 }
 
 /** A line up to this length is written as it is. */

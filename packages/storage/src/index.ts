@@ -19,4 +19,4 @@ export { syncTree } from './local-staging.js';
 export * from './open-stores.js';
 export type { BundleRecord } from './s3/bundle-objects.js';
 export type { S3BundleStore } from './s3/s3-bundle-store.js';
-export type { S3Settings } from './s3/s3-objects.js';
+export { openS3Objects, type S3Objects, type S3Settings } from './s3/s3-objects.js';

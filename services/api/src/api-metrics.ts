@@ -8,6 +8,7 @@ import {
   workByClass,
 } from '@lorasmith/queue';
 import {
+  Counter,
   createMetrics,
   Gauge,
   observeFolders,
@@ -17,7 +18,10 @@ import {
 } from '@lorasmith/service-kit';
 
 export interface ApiMetricsOptions {
-  jobs: Pick<JobStore, 'queueStatus'> & { queue: Pick<JobStore['queue'], 'work'> };
+  jobs: Pick<JobStore, 'queueStatus'> & {
+    queue: Pick<JobStore['queue'], 'work'>;
+    deliveries: Pick<JobStore['deliveries'], 'count' | 'endedCounts'>;
+  };
   generation: Pick<GenerationClient, 'waiting'>;
   redis: Parameters<typeof observeRedis>[1];
   dataDir: string;
@@ -35,6 +39,7 @@ export function createApiMetrics(options: ApiMetricsOptions): Registry {
   observeRedis(metrics, redis);
   observeQueue(metrics, jobs);
   observeGeneration(metrics, generation);
+  observeDeliveries(metrics, jobs.deliveries);
   if (workerClasses.classes.length > 0) observeWorkerClasses(metrics, { queue: jobs.queue, redis, workerClasses });
   return metrics;
 }
@@ -135,6 +140,32 @@ function observeGeneration(metrics: Registry, generation: Pick<GenerationClient,
       const waiting = await generation.waiting().catch(() => null);
       this.reset();
       if (waiting !== null) this.set({ queue: 'generation' }, waiting);
+    },
+  });
+}
+
+function observeDeliveries(metrics: Registry, deliveries: Pick<JobStore['deliveries'], 'count' | 'endedCounts'>): void {
+  new Counter({
+    name: 'lorasmith_deliveries_ended_total',
+    help: 'Deliveries that have ended, by kind and status, of all api processes together.',
+    labelNames: ['kind', 'status'],
+    registers: [metrics],
+    async collect() {
+      const counts = await deliveries.endedCounts().catch(() => null);
+      this.reset();
+      for (const { kind, status, count } of counts ?? []) this.inc({ kind, status }, count);
+    },
+  });
+  new Gauge({
+    name: 'lorasmith_deliveries_open',
+    help: 'Deliveries that have not ended: waiting, running, or to be tried again.',
+    // Only a gauge with a label can be removed while Redis is unavailable.
+    labelNames: ['queue'],
+    registers: [metrics],
+    async collect() {
+      const open = await deliveries.count().catch(() => null);
+      this.reset();
+      if (open !== null) this.set({ queue: 'deliveries' }, open);
     },
   });
 }

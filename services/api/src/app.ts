@@ -3,7 +3,7 @@ import type { ModelSource, PullStore } from '@lorasmith/base-models';
 import type { ChildProgram } from '@lorasmith/child-processes';
 import type { Owner } from '@lorasmith/contracts';
 import type { ExampleStore } from '@lorasmith/planning';
-import { deliveryNotFound, type GenerationClient, type JobStore } from '@lorasmith/queue';
+import { comparisonNotFound, deliveryNotFound, type GenerationClient, type JobStore } from '@lorasmith/queue';
 import {
   createHttpApp,
   type HttpApp,
@@ -19,13 +19,17 @@ import type { FastifyBaseLogger } from 'fastify';
 import { type Access, guardRequests, type OwnedThings } from './access/access.js';
 import { createByteQuota, type StoredBytes } from './access/byte-quota.js';
 import { ConcurrencyLimit } from './access/concurrency-limit.js';
+import type { HubTokens } from './access/hub-tokens.js';
 import { createAdapterReservation } from './access/limits.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
 import { createRegistryClient, type RegistryAddress, type RegistryClient } from './adapters/registry-client.js';
 import { transferRoutes } from './adapters/transfer-routes.js';
+import { AliasDeliveries } from './aliases/alias-deliveries.js';
 import { AliasMoves } from './aliases/alias-moves.js';
 import { aliasRoutes } from './aliases/alias-routes.js';
 import { HeldOutLoss } from './aliases/held-out-loss.js';
+import { ComparisonRequests } from './comparisons/comparison-requests.js';
+import { comparisonIdOf, comparisonRoutes } from './comparisons/comparison-routes.js';
 import { BoundedReader } from './datasets/bounded-reader.js';
 import { createDatasetChanges, DatasetCatalog } from './datasets/dataset-catalog.js';
 import type { DatasetLimits } from './datasets/dataset-checker.js';
@@ -35,6 +39,7 @@ import { TokenPreparations } from './datasets/token-preparations.js';
 import type { DeliveryKinds } from './deliveries/delivery-kind.js';
 import { DeliveryRequests } from './deliveries/delivery-requests.js';
 import { deliveryIdOf, deliveryRoutes } from './deliveries/delivery-routes.js';
+import { hubTokenRoutes } from './deliveries/hub-token-routes.js';
 import type { Judges } from './grading/judges.js';
 import { openaiImportRoutes } from './imports/openai-import-routes.js';
 import { JobContinuation } from './jobs/continue-job.js';
@@ -42,6 +47,7 @@ import { eventRoutes } from './jobs/event-routes.js';
 import { checkpointRoutes, jobIdOf, jobNotFound, jobRoutes } from './jobs/job-routes.js';
 import type { Preflight } from './jobs/preflight.js';
 import { JobSubmission } from './jobs/submit-job.js';
+import type { JudgeClient } from './judging/judge-client.js';
 import { modelRoutes } from './model-routes.js';
 import type { GenerationLimits } from './openai/generation-request.js';
 import { ModelDirectory } from './openai/model-directory.js';
@@ -92,10 +98,14 @@ export interface AppDependencies {
   generationLimits: GenerationLimits & { waitMs: number; queueMs: number };
   /** The ways in which adapters are delivered. */
   deliveryKinds: DeliveryKinds;
+  /** The tokens with which keys deliver to the Hugging Face hub. */
+  hubTokens: HubTokens;
   /** The settings of webhooks. */
   webhooks: WebhookConfig;
   /** The models that score answers. */
   judges: Pick<Judges, 'check'>;
+  /** The models that judge comparisons. */
+  judgeClient: Pick<JudgeClient, 'check'>;
   /** The addresses that an import from OpenAI may name. */
   importUrls: readonly string[];
   /** The memory of the largest machine that would be started if a job needed it, in bytes; null: none is. */
@@ -142,6 +152,8 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   const { baseModels, pulls } = dependencies;
   await app.register(modelRoutes, { baseModels, pulls });
   await app.register(deliveryRoutes, { store: dependencies.jobs.deliveries, requests: parts.deliveries });
+  await app.register(hubTokenRoutes, { tokens: dependencies.hubTokens });
+  await app.register(comparisonRoutes, { store: dependencies.jobs.comparisons, requests: parts.comparisonRequests });
   const { machines, queue } = dependencies.jobs;
   await app.register(serviceRoutes, { machines, queue, webhooks: dependencies.webhooks });
   return app;
@@ -192,7 +204,8 @@ function createParts(dependencies: AppDependencies) {
     startedMemory,
   });
   const views = createRowViews({ catalog, baseModels, preflight, preparations });
-  const { generation, generationLimits } = dependencies;
+  const { generation, generationLimits, judgeClient } = dependencies;
+  const directory = new ModelDirectory({ adapters, jobs, aliases, baseModels, registry });
   const losses = new HeldOutLoss({ catalog, views, generation, waitMs: generationLimits.waitMs });
   return {
     registry,
@@ -201,11 +214,28 @@ function createParts(dependencies: AppDependencies) {
     adapterQuota,
     preparations,
     submission,
-    sweepSubmission: new SweepSubmission({ sweeps: jobs.sweeps, submission, adapterReservation, tracing, webhooks }),
+    sweepSubmission: new SweepSubmission({
+      sweeps: jobs.sweeps,
+      submission,
+      adapterReservation,
+      tracing,
+      webhooks,
+      deliveries,
+    }),
     continuation: new JobContinuation({ jobs, catalog, adapterReservation }),
     changes: createDatasetChanges({ catalog, jobs, examples, quota: datasetQuota }),
     views,
-    directory: new ModelDirectory({ adapters, jobs, aliases, baseModels, registry }),
+    directory,
+    aliasDeliveries: new AliasDeliveries({
+      aliases,
+      requests: deliveries,
+      store: jobs.deliveries,
+      log: dependencies.logger,
+    }),
+    comparisonRequests: new ComparisonRequests({
+      ...{ store: jobs.comparisons, catalog, models: directory, adapters, baseModels },
+      ...{ judges: judgeClient, limits: generationLimits },
+    }),
     aliasMoves: new AliasMoves({ aliases, adapters, baseModels, jobs, losses }),
     comparisons: new ConcurrencyLimit('comparisons of adapters'),
     /** The limit of downloads and imports. */
@@ -230,6 +260,11 @@ function ownedThings({ jobs }: AppDependencies, { catalog }: Parts): OwnedThings
     { path: '/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
     { path: '/sweeps/:id', ownerOf: (id) => jobs.sweeps.ownerOf(sweepIdOf(id)), notFound: sweepNotFound },
     { path: '/deliveries/:id', ownerOf: (id) => jobs.deliveries.ownerOf(deliveryIdOf(id)), notFound: deliveryNotFound },
+    {
+      path: '/comparisons/:id',
+      ownerOf: (id) => jobs.comparisons.ownerOf(comparisonIdOf(id)),
+      notFound: comparisonNotFound,
+    },
     { path: '/v1/files/:id', ownerOf: (id) => ownerOfFile(id, { catalog, jobs }), notFound: fileNotFound },
     { path: '/v1/fine_tuning/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
   ];
@@ -261,7 +296,8 @@ async function registerAdapterRoutes(app: HttpApp, dependencies: AppDependencies
   const { generation, generationLimits: limits, access, datasetLimits, downloadStallMs: stallMs } = dependencies;
   await app.register(adapterRoutes, { address, tracing, adapters, aliases, jobs });
   await app.register(transferRoutes, { address, tracing, registry, aliases, quota, transfers, stallMs, dataDir });
-  await app.register(aliasRoutes, { aliases, moves: parts.aliasMoves, comparisons: parts.comparisons });
+  const { aliasMoves: moves, aliasDeliveries: deliveries, comparisons } = parts;
+  await app.register(aliasRoutes, { aliases, moves, deliveries, comparisons });
   await app.register(openaiRoutes, {
     text: {
       generation,

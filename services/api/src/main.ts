@@ -23,12 +23,16 @@ import {
 import { openStores } from '@lorasmith/storage';
 import { createAccess } from './access/access.js';
 import { checkListenAddress, withoutKeysAt } from './access/authenticate.js';
+import { HubTokens } from './access/hub-tokens.js';
 import { KeyStore } from './access/key-store.js';
 import { createRegistryClient, registryAt } from './adapters/registry-client.js';
+import { AliasDeliveries, startFollowing } from './aliases/alias-deliveries.js';
 import { createApiMetrics } from './api-metrics.js';
 import { buildApp } from './app.js';
+import { startComparisons } from './comparisons/comparison-runner.js';
 import { RowChecks } from './datasets/row-checks.js';
 import { registryFiles } from './deliveries/adapter-source.js';
+import { checkDeliveryConfig } from './deliveries/delivery-kind.js';
 import { deliveryKinds } from './deliveries/delivery-kinds.js';
 import { DeliveryRequests } from './deliveries/delivery-requests.js';
 import { startDeliveries } from './deliveries/delivery-runner.js';
@@ -37,6 +41,7 @@ import { Judges } from './grading/judges.js';
 import { webhookClient } from './grading/webhook-client.js';
 import { Preflight } from './jobs/preflight.js';
 import { PreflightThreads } from './jobs/preflight-threads.js';
+import { JudgeClient } from './judging/judge-client.js';
 import { ModelDirectory } from './openai/model-directory.js';
 import { readSite, siteFolder } from './page-plugin.js';
 import { API_SETTINGS } from './settings.js';
@@ -50,8 +55,9 @@ const STALE_STAGING_MS = 24 * 3_600_000;
 /** The api also starts without Redis. This wait only avoids a 503 for the first requests. */
 const REDIS_WAIT_MS = 2_000;
 
-const config = readConfigOrExit(API_SETTINGS, process.env, ({ store, redis, webhooks }) => {
+const config = readConfigOrExit(API_SETTINGS, process.env, ({ store, redis, webhooks, deliveries }) => {
   checkWebhookConfig(webhooks);
+  checkDeliveryConfig(deliveries, store);
   checkRedisSettings(redis);
   s3StoreOf(store);
 });
@@ -113,8 +119,10 @@ const address = registryAt(config.registryUrl, config.serviceSecret, dataDir);
 const registry = createRegistryClient(address);
 const baseModels = await openModelSource({ modelsDir, stores, digests });
 const models = new ModelDirectory({ adapters, jobs, aliases, baseModels, registry });
-const judges = new Judges({ config: config.judges, models, generation, limits: config.generation });
-const kinds = deliveryKinds({ config: config.deliveries, source: registryFiles(address) });
+const judgeClient = new JudgeClient({ config: config.judges, models, generation, limits: config.generation });
+const judges = new Judges(judgeClient);
+const hubTokens = new HubTokens({ redis, prefix: config.redis.prefix, secretsKey: config.secretsKey });
+const kinds = deliveryKinds({ config: config.deliveries, source: registryFiles(address), hubTokens });
 const app = await buildApp({
   logger,
   metrics: createApiMetrics({ jobs, generation, redis, dataDir, workerClasses: config.workerClasses }),
@@ -135,6 +143,7 @@ const app = await buildApp({
   preflight,
   baseModels,
   judges,
+  judgeClient,
   pulls: createPullStore({ redis, prefix: config.redis.prefix }),
   registry: address,
   datasetLimits: config.datasets,
@@ -151,6 +160,7 @@ const app = await buildApp({
   generation,
   generationLimits: config.generation,
   deliveryKinds: kinds,
+  hubTokens,
   webhooks: config.webhooks,
   importUrls: config.importUrls,
   startedMemory: largestMemory(config.workerClasses.classes),
@@ -176,11 +186,23 @@ const endGradings = startGradingSender({
   clients: { webhook: webhookClient(config.webhooks), judge: judges },
   log: logger,
 });
+const deliveryRequests = new DeliveryRequests({ store: jobs.deliveries, adapters, kinds });
 const endDeliveries = startDeliveries({
   store: jobs.deliveries,
-  requests: new DeliveryRequests({ store: jobs.deliveries, adapters, kinds }),
+  requests: deliveryRequests,
   adapters,
   kinds,
+  log: logger,
+});
+const endFollowing = startFollowing(
+  new AliasDeliveries({ aliases, requests: deliveryRequests, store: jobs.deliveries, log: logger }),
+  logger,
+);
+const endComparisons = startComparisons({
+  store: jobs.comparisons,
+  datasets,
+  generation,
+  judges: judgeClient,
   log: logger,
 });
 
@@ -192,7 +214,7 @@ end = shutDownInOrder({
     await planners.close();
     await rowChecks.close();
     await endSweeps();
-    await Promise.all([endWebhooks(), endGradings(), endDeliveries()]);
+    await Promise.all([endWebhooks(), endGradings(), endDeliveries(), endFollowing(), endComparisons()]);
     await jobs.close();
     generation.close();
     redis.disconnect();

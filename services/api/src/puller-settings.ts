@@ -11,6 +11,7 @@ import {
   storeSettings,
 } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
+import { hubEndpoint, hubOffline } from './hub-settings.js';
 
 const bytes = (variable: string, fallback: number, description: string) =>
   setting({
@@ -31,15 +32,7 @@ export const PULLER_SETTINGS = {
   shutdownTimeoutMs,
   redis: redisSettings,
   hub: {
-    endpoint: mapSetting(
-      setting({
-        ...HUB_VARIABLES.endpoint,
-        schema: Type.String({ pattern: HUB_VARIABLES.endpoint.pattern }),
-        example: 'https://hub.example',
-        description: 'The hub from which base models are pulled, or a mirror of it. It receives `HF_TOKEN`.',
-      }),
-      HUB_VARIABLES.endpoint.read,
-    ),
+    endpoint: hubEndpoint,
     token: mapSetting(
       setting({
         ...HUB_VARIABLES.token,
@@ -50,15 +43,7 @@ export const PULLER_SETTINGS = {
       }),
       HUB_VARIABLES.token.read,
     ),
-    offline: mapSetting(
-      setting({
-        ...HUB_VARIABLES.offline,
-        schema: Type.String({ pattern: HUB_VARIABLES.offline.pattern }),
-        example: '1',
-        description: '`1`: nothing is fetched from the hub, and a pull fails at once.',
-      }),
-      HUB_VARIABLES.offline.read,
-    ),
+    offline: hubOffline,
   },
   limits: {
     maxBytes: bytes('MODEL_PULL_MAX_BYTES', 200 * 2 ** 30, 'Maximum size of a base model that is pulled.'),

@@ -20,7 +20,8 @@ import {
   tracingEndpoint,
 } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
-import { withoutLastSlash } from './grading/judges.js';
+import { hubEndpoint, hubOffline } from './hub-settings.js';
+import { withoutLastSlash } from './judging/judge-client.js';
 
 const count = (variable: string, fallback: number, bounds: [number, number], unit: string, description: string) =>
   setting({
@@ -48,6 +49,8 @@ function importAddress(url: string): string {
 
 /** The address of a server, with a path if a proxy has it under one. */
 const SERVER = 'https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[A-Za-z0-9._~-]{1,64}){0,8}/?';
+/** The name of an S3 bucket. */
+const BUCKET = '[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]';
 /** `NAME=GIB`. */
 const WORKER_CLASS = `${WORKER_CLASS_NAME}=[0-9]{1,6}([.][0-9]{1,3})?`;
 
@@ -366,6 +369,19 @@ export const API_SETTINGS = {
         'requests into its network.',
     }),
   },
+  secretsKey: optionalSetting(
+    setting({
+      variable: 'SECRETS_KEY',
+      schema: Type.String({ pattern: '^([\\x21-\\x7e]{32,512})?$' }),
+      fallback: '',
+      secret: true,
+      example: 'a-long-random-text',
+      fault: 'is not a text of 32 to 512 printable characters: openssl rand -base64 32',
+      description:
+        'What is stored for keys is encrypted with a key that is derived from it: their tokens of the Hugging Face hub (`PUT /hub-token`). ' +
+        'Without it no token is stored. After a change they must be stored again. `openssl rand -base64 32` makes one.',
+    }),
+  ),
   judges: {
     servers: mapSetting(
       setting({
@@ -375,8 +391,8 @@ export const API_SETTINGS = {
         example: 'https://api.openai.com/v1',
         fault: 'is no list of addresses that begin with https:// or http://, with commas between them',
         description:
-          'Servers with the OpenAI API that graders of type `score_model` may ask: their base addresses, with commas between them. ' +
-          'Jobs name one of them. Models of this service need no entry.',
+          'Servers with the OpenAI API that graders of type `score_model` and comparisons may ask: their base addresses, with commas between ' +
+          'them. Jobs and comparisons name one of them. Models of this service need no entry.',
       }),
       (text) => (text === '' ? [] : text.split(',').map(withoutLastSlash)),
     ),
@@ -449,6 +465,69 @@ export const API_SETTINGS = {
         description: 'The path under which the servers see `DELIVERY_FOLDER`, if it is another one.',
       }),
     ),
+    buckets: mapSetting(
+      setting({
+        variable: 'DELIVERY_BUCKETS',
+        schema: Type.String({ maxLength: 4_096, pattern: `^(${BUCKET}(,${BUCKET}){0,63})?$` }),
+        fallback: '',
+        example: 'models,models-of-another-team',
+        fault: 'is not a list of bucket names',
+        description:
+          'The S3 buckets into which adapters may be delivered, with commas between them. Not that of the store: a key could write ' +
+          'into the things of others. Empty: none.',
+      }),
+      (text) => (text === '' ? [] : text.split(',')),
+    ),
+    s3: {
+      endpoint: optionalSetting(
+        setting({
+          variable: 'DELIVERY_S3_ENDPOINT',
+          schema: Type.String({ pattern: '^(https?://[^/?#@]+/?)?$' }),
+          fallback: '',
+          example: 'http://minio:9000',
+          fault: 'is not an address such as http://host:port',
+          description: "Address of the S3 service of these buckets, if it is not Amazon's.",
+        }),
+      ),
+      region: setting({
+        variable: 'DELIVERY_S3_REGION',
+        schema: Type.String({ pattern: '^[a-z0-9-]{1,64}$' }),
+        fallback: 'us-east-1',
+        example: 'eu-central-1',
+        fault: 'is not a region name',
+        description: 'Region of these buckets.',
+      }),
+      forcePathStyle: setting({
+        variable: 'DELIVERY_S3_FORCE_PATH_STYLE',
+        schema: Type.Boolean(),
+        fallback: 'false',
+        example: 'true',
+        description: '`true`: the bucket is in the path, not in the host name. Most self-hosted S3 services need this.',
+      }),
+      accessKeyId: optionalSetting(
+        setting({
+          variable: 'DELIVERY_S3_ACCESS_KEY_ID',
+          schema: Type.String({ pattern: '^[\\x21-\\x7e]{0,256}$' }),
+          fallback: '',
+          secret: true,
+          example: 'AKIA…',
+          description:
+            'Access key for these buckets, with `DELIVERY_S3_SECRET_ACCESS_KEY`. Without both, the credentials come from the standard ' +
+            'places, as those of the store do.',
+        }),
+      ),
+      secretAccessKey: optionalSetting(
+        setting({
+          variable: 'DELIVERY_S3_SECRET_ACCESS_KEY',
+          schema: Type.String({ pattern: '^[\\x21-\\x7e]{0,256}$' }),
+          fallback: '',
+          secret: true,
+          example: 'a-long-random-text',
+          description: 'Secret of this access key.',
+        }),
+      ),
+    },
+    hub: { endpoint: hubEndpoint, offline: hubOffline },
   },
   preflight: {
     threads: count(

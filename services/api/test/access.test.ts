@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
 import type { WithoutKeys } from '../src/access/authenticate.js';
+import { HubTokens } from '../src/access/hub-tokens.js';
 import { KeyStore, type NewKeyOptions } from '../src/access/key-store.js';
 import type { AccessLimits } from '../src/access/limits.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
@@ -55,11 +56,12 @@ async function holder(options: Partial<NewKeyOptions> = {}) {
 
 function callsWith(authorization: string | undefined) {
   const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
-  const call = (method: 'GET' | 'POST' | 'DELETE', url: string, payload?: string | object, more = {}) =>
+  const call = (method: 'GET' | 'POST' | 'PUT' | 'DELETE', url: string, payload?: string | object, more = {}) =>
     api.app.inject({ method, url, headers: { ...headers, ...more }, ...(payload === undefined ? {} : { payload }) });
   return {
     call,
     get: (url: string) => call('GET', url),
+    put: (url: string, payload: object) => call('PUT', url, payload),
     upload: async (text: string) => await call('POST', '/datasets', text, { 'content-type': 'application/x-ndjson' }),
     send: (dataset: string, changes = {}) => call('POST', '/jobs', { base_model: 'tiny-llama', dataset, ...changes }),
   };
@@ -178,6 +180,43 @@ describe('a key', () => {
     const answer = await callsWith(spoil(token)).get('/jobs');
     expect(coded(answer)).toEqual([401, 'unauthorized']);
     expect(answer.body).not.toContain(token.slice(28));
+  });
+
+  test('the token of the hub is its own, is stored encrypted, and goes with the key that stored it', async () => {
+    const hubTokens = new HubTokens({ redis, prefix, secretsKey: 's'.repeat(40) });
+    await api.stop();
+    const access = createAccess({
+      ...{ redis, prefix, keys, withoutKeys: 'refuse' as const },
+      limits: OPEN_ACCESS.limits,
+      uploadTimeoutMs: 60_000,
+    });
+    api = await startRealApi({ redisUrl: server.url, prefix, changes: { access, hubTokens } });
+    const [one, other] = [await holder(), await holder()];
+    const second = await holder({ owner: one.key.id });
+    const reader = await holder({ role: 'read', owner: one.key.id });
+    const secret = 'hf_ofOneAlone12345678';
+    expect(coded(await reader.put('/hub-token', { token: secret }))).toEqual([403, 'forbidden']);
+    const stored = await one.put('/hub-token', { token: secret });
+    expect([stored.statusCode, stored.json().stored_at]).toEqual([200, expect.any(String)]);
+    for (const user of [one, second, reader]) expect((await user.get('/hub-token')).json()).toEqual(stored.json());
+    expect((await other.get('/hub-token')).json()).toEqual({ object: 'hub_token', stored_at: null });
+    expect(JSON.stringify(await redis.hgetall(`${prefix}hub-tokens`))).not.toContain(secret);
+    expect(await hubTokens.tokenOf(one.key.id)).toBe(secret);
+    // What another owner's field has is not opened as this one's.
+    const moved = await redis.hget(`${prefix}hub-tokens`, one.key.id);
+    await redis.hset(`${prefix}hub-tokens`, other.key.id, moved ?? '');
+    await expect(hubTokens.tokenOf(other.key.id)).rejects.toMatchObject({ code: 'invalid_delivery' });
+    // A key that did not store it leaves it.
+    await keys.revoke(second.key.id);
+    expect(await hubTokens.tokenOf(one.key.id)).toBe(secret);
+    await keys.revoke(one.key.id);
+    await expect(hubTokens.tokenOf(one.key.id)).rejects.toMatchObject({ code: 'invalid_delivery' });
+    const late = hubTokens.store(secret, { owner: one.key.id, key: one.key.id });
+    await expect(late).rejects.toMatchObject({ code: 'unauthorized' });
+    const without = new HubTokens({ redis, prefix, secretsKey: null });
+    await expect(without.store(secret, { owner: null, key: null })).rejects.toThrow('SECRETS_KEY');
+    const broken = await other.put('/hub-token', { token: `${secret} with a blank` });
+    expect([broken.statusCode, broken.body.includes(secret)]).toEqual([400, false]);
   });
 
   test('a key that is revoked is refused on the next call, and its event streams end', async () => {

@@ -145,7 +145,7 @@ describe('a name', () => {
     expect(shown.body.history.map((move: { version: number }) => move.version)).toEqual([6, 5, 4, 3, 2, 1]);
     const list = (await one.call('GET', '/aliases')).body;
     expect(Value.Check(AliasList, list)).toBe(true);
-    const { history: _, ...summary } = shown.body;
+    const { history: _, deliver: __, ...summary } = shown.body;
     expect(list.data).toEqual([summary]);
     expect((await one.call('DELETE', '/aliases/support-bot')).status).toBe(204);
     for (const [method, url] of [

@@ -1,14 +1,22 @@
 import type { ChildProcess } from 'node:child_process';
 import { cp, mkdir, readdir, readFile, readlink, rm, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { AdapterManifest, Delivery, DeliveryTarget, ErrorBody, ProbeCase } from '@lorasmith/contracts';
+import {
+  type AdapterManifest,
+  type Delivery,
+  type DeliveryTarget,
+  deliveryPlace,
+  type ErrorBody,
+  type ProbeCase,
+  type VllmTarget,
+} from '@lorasmith/contracts';
 import { createLogger } from '@lorasmith/service-kit';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { VllmServer } from '../../../test/vllm-server.js';
 import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from '../../registry/test/published-adapter.js';
 import { registryFiles } from '../src/deliveries/adapter-source.js';
-import type { DeliveryKinds } from '../src/deliveries/delivery-kind.js';
+import { type DeliveryKinds, NO_DELIVERIES } from '../src/deliveries/delivery-kind.js';
 import { deliveryKinds } from '../src/deliveries/delivery-kinds.js';
 import { DeliveryRequests } from '../src/deliveries/delivery-requests.js';
 import { type DeliveryRunnerOptions, startDeliveries } from '../src/deliveries/delivery-runner.js';
@@ -71,8 +79,15 @@ beforeAll(async () => {
   vllm = await new VllmServer().start();
   folder = path.join(places.folder, 'deliveries');
   const options = {
-    config: { servers: [`${vllm.url.replace('http', 'HTTP')}/`], serverKey: KEY, folder, folderOnServer: null },
+    config: {
+      ...NO_DELIVERIES,
+      servers: [`${vllm.url.replace('http', 'HTTP')}/`],
+      serverKey: KEY,
+      folder,
+      folderOnServer: null,
+    },
     source: registryFiles(started.address),
+    hubTokens: places.hubTokens,
   };
   const kinds = deliveryKinds(options);
   impatient = deliveryKinds({ ...options, vllmTimeouts: { answerMs: 300, loadMs: 300, probeMs: 300 } });
@@ -131,7 +146,7 @@ beforeEach(() => {
 });
 afterEach(() => stop());
 
-const toServer = (changes: object = {}): DeliveryTarget => ({
+const toServer = (changes: object = {}): VllmTarget => ({
   kind: 'vllm',
   url: vllm.url,
   name: `${NAME}-${round}`,
@@ -187,7 +202,7 @@ test('a server answers with the adapter, and then with the one that replaces it 
   expect(await deliver(TWO, to)).toMatchObject({ status: 'delivered', replaced: TWO });
   expect(await readdir(place)).toEqual([TWO]);
   const listed = (await inject('GET', `/adapters/${TWO}/deliveries`)).body.data;
-  expect(listed.filter(({ to: { name } }) => name === to.name)).toHaveLength(2);
+  expect(listed.filter((one) => deliveryPlace(one.to) === deliveryPlace(to))).toHaveLength(2);
   expect(vllm.calls.every(({ authorization }) => authorization === `Bearer ${KEY}`)).toBe(true);
 });
 
@@ -442,6 +457,43 @@ test('a job keeps where it is delivered to; what could not be delivered is refus
     const refused = await post(url, body);
     expect([refused.status, refused.body.error]).toMatchObject([422, { code, param }]);
   }
+});
+
+test('a sweep delivers its best adapter, once', async () => {
+  const headers = { 'content-type': 'application/x-ndjson' };
+  const rows = await api.app.inject({ method: 'POST', url: '/datasets', headers, payload: promptRows(8, 'sweep') });
+  const job = { base_model: 'tiny-llama', dataset: rows.json().id, validation: { split: 0.25 } };
+  const to = { kind: 'folder' as const, name: 'best-of-sweep' };
+  const post = async (deliver: object[]) =>
+    await api.app.inject({
+      method: 'POST',
+      url: '/sweeps',
+      payload: { job, space: { 'lora.r': { values: [2, 4] } }, deliver },
+    });
+  const refused = await post([to, to]);
+  expect([refused.statusCode, refused.json().error]).toMatchObject([
+    422,
+    { code: 'invalid_sweep', param: 'deliver.1' },
+  ]);
+  const created = await post([to]);
+  expect(created.statusCode).toBe(202);
+  const { id, variants, request } = created.json();
+  expect(request.deliver).toEqual([to]);
+  const outcome = { status: 'succeeded' as const, ranking: [1, 0], metrics: [2, 1], ended_at: 'now' };
+  const best = { best: variants[1].job, adapter: ONE, metric: 1 };
+  const before = (await inject('GET', `/adapters/${ONE}/deliveries`)).body.data.length;
+  for (let i = 0; i < 2; i++) {
+    await api.jobs.sweeps.conclude(id, outcome, { type: 'sweep-succeeded', data: best }, request.deliver);
+  }
+  const all = async () => (await inject('GET', `/adapters/${ONE}/deliveries`)).body.data;
+  await expect
+    .poll(async () => (await all())[0], { timeout: 20_000 })
+    .toMatchObject({
+      to,
+      job: variants[1].job,
+      status: 'delivered',
+    });
+  expect(await all()).toHaveLength(before + 1);
 });
 
 test('a service without settings delivers nothing, and says what to set', async () => {

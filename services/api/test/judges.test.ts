@@ -8,7 +8,8 @@ import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { startGradingSender } from '../src/grading/grading-sender.js';
-import { type JudgeConfig, Judges, type JudgesOptions } from '../src/grading/judges.js';
+import { Judges } from '../src/grading/judges.js';
+import { JudgeClient, type JudgeClientOptions, type JudgeConfig } from '../src/judging/judge-client.js';
 
 // A real Redis, a server with the chat call of the OpenAI API, and the worker's side of this service's own models.
 
@@ -90,18 +91,20 @@ const graderOf = (changes: Partial<Grader> = {}): Grader => ({
 function judgesOf(config: Partial<JudgeConfig> = {}): Judges {
   const generation = createGenerationClient({ redis, prefix });
   stops.push(() => generation.close());
-  const models: JudgesOptions['models'] = {
+  const models: JudgeClientOptions['models'] = {
     async resolve(name) {
       if (name !== 'own') throw new ProductError('model_not_found', `There is no model ${name}.`, { param: 'model' });
       return { base_model: 'own', adapter: null };
     },
   };
-  return new Judges({
-    config: { servers: [url], apiKey: KEY, ...config },
-    models,
-    generation,
-    limits: { maxTokens: 100 },
-  });
+  return new Judges(
+    new JudgeClient({
+      config: { servers: [url], apiKey: KEY, ...config },
+      models,
+      generation,
+      limits: { maxTokens: 100 },
+    }),
+  );
 }
 
 /** No grading here asks a webhook. */

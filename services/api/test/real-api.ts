@@ -11,6 +11,7 @@ import { connectRedis, createLogger, type HttpApp, NO_TRACING, redisReady } from
 import { type BundleStore, openBundleStore, openLocalAnnotations } from '@lorasmith/storage';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { OPEN_ACCESS } from '../src/access/access.js';
+import { HubTokens } from '../src/access/hub-tokens.js';
 import { createRegistryClient, registryAt } from '../src/adapters/registry-client.js';
 import { type ApiMetricsOptions, createApiMetrics, NO_WORKER_CLASSES } from '../src/api-metrics.js';
 import { type AppDependencies, buildApp } from '../src/app.js';
@@ -21,6 +22,7 @@ import { deliveryKinds } from '../src/deliveries/delivery-kinds.js';
 import { Judges } from '../src/grading/judges.js';
 import { Preflight } from '../src/jobs/preflight.js';
 import { PreflightThreads } from '../src/jobs/preflight-threads.js';
+import { JudgeClient } from '../src/judging/judge-client.js';
 import { ModelDirectory } from '../src/openai/model-directory.js';
 import { NO_WEBHOOKS } from '../src/webhooks/webhook-config.js';
 
@@ -36,8 +38,11 @@ const rowChecks = new RowChecks(CHECK_THREAD);
 export interface RealApi {
   app: HttpApp;
   jobs: JobStore;
+  datasets: BundleStore;
   adapters: BundleStore;
   aliases: AliasStore;
+  /** The store of tokens, which has no SECRETS_KEY. */
+  hubTokens: HubTokens;
   /** Contains the data and `models/tiny-llama`. */
   folder: string;
   stop(): Promise<void>;
@@ -77,6 +82,13 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   });
   const baseModels = localModels(modelsDir);
   const registry = registryAt('http://127.0.0.1:9', null, folder);
+  const hubTokens = new HubTokens({ redis, prefix: options.prefix ?? 'lorasmith:', secretsKey: null });
+  const judgeClient = new JudgeClient({
+    config: { servers: [], apiKey: null },
+    models: new ModelDirectory({ adapters, jobs, aliases, baseModels, registry: createRegistryClient(registry) }),
+    generation,
+    limits: { maxTokens: 100 },
+  });
   const app = await buildApp({
     logger,
     metrics: createApiMetrics({
@@ -107,17 +119,15 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     downloadStallMs: 60_000,
     generation,
     generationLimits: { maxTokens: 100, waitMs: 5_000, queueMs: 5_000 },
+    hubTokens,
     deliveryKinds: deliveryKinds({
       config: NO_DELIVERIES,
+      hubTokens,
       source: registryFiles(registryAt('http://127.0.0.1:9', null, folder)),
     }),
     webhooks: NO_WEBHOOKS,
-    judges: new Judges({
-      config: { servers: [], apiKey: null },
-      models: new ModelDirectory({ adapters, jobs, aliases, baseModels, registry: createRegistryClient(registry) }),
-      generation,
-      limits: { maxTokens: 100 },
-    }),
+    judges: new Judges(judgeClient),
+    judgeClient,
     importUrls: [],
     startedMemory: null,
     dataDir: folder,
@@ -129,8 +139,10 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   return {
     app,
     jobs,
+    datasets,
     adapters,
     aliases,
+    hubTokens,
     folder,
     async stop() {
       await app.close();

@@ -18,6 +18,17 @@ const post = (name: string, body: unknown, outcome = INVALID): HostileCase => ({
 const vllm = { kind: 'vllm', url: 'http://127.0.0.1:8000', name: 'dates' };
 const url = (name: string, value: unknown, outcome = NOWHERE) => post(`url: ${name}`, { ...vllm, url: value }, outcome);
 const place = (name: string, value: unknown) => post(`name: ${name}`, { kind: 'folder', name: value });
+const hub = { kind: 'hub', repository: 'org/dates' };
+const s3 = { kind: 's3', bucket: 'models', prefix: 'dates' };
+const token = (name: string, value: unknown, outcome = INVALID): HostileCase => ({
+  name: `a token: ${name}`,
+  outcome,
+  send: (stack) =>
+    outcomeOf(stack, 'PUT', '/hub-token', {
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(value),
+    }),
+});
 const inJob = (name: string, deliver: unknown, outcome = INVALID): HostileCase => ({
   name: `in a job: ${name}`,
   outcome,
@@ -57,6 +68,35 @@ const cases: HostileCase[] = [
   place('97 characters', 'x'.repeat(97)),
   place('an empty text', ''),
   post('a folder, where there is none', { kind: 'folder', name: 'dates' }, NOWHERE),
+  post('a repository with three parts', { ...hub, repository: 'a/b/c' }),
+  post('a repository above', { ...hub, repository: '../../api/models' }),
+  post('a repository with a query', { ...hub, repository: 'org/x?create_pr=1' }),
+  post('a repository with a line break', { ...hub, repository: 'org/x\r\nhost: y' }),
+  post('a branch above', { ...hub, revision: '../main' }),
+  post('a branch of 201 characters', { ...hub, revision: 'x'.repeat(201) }),
+  post('another hub', { ...hub, endpoint: 'http://169.254.169.254' }),
+  post('a token in a delivery', { ...hub, token: 'hf_0123456789' }),
+  post('merged as a text', { ...hub, merged: 'true' }),
+  post('the hub, where no secrets are stored', hub, NOWHERE),
+  post('a bucket that is not listed', s3, NOWHERE),
+  post('a bucket with a path', { ...s3, bucket: 'models/../other' }),
+  post('a bucket as an address', { ...s3, bucket: '127.0.0.1:9000/models' }),
+  post('a prefix above', { ...s3, prefix: '../other' }),
+  post('a prefix with an empty part', { ...s3, prefix: 'a//b' }),
+  post('an absolute prefix', { ...s3, prefix: '/a' }),
+  post('a prefix of 257 characters', { ...s3, prefix: 'x'.repeat(257) }),
+  post('an endpoint of a bucket', { ...s3, endpoint: 'http://127.0.0.1:9000' }),
+  token('none', {}),
+  token('an object', { token: { $ne: '' } }),
+  token('a line break', { token: 'hf_0123456789\r\nhost: x' }),
+  token('501 characters', { token: 'x'.repeat(501) }),
+  token('an owner of it', { token: 'hf_0123456789', owner: 'key_0123456789abcdef01234567' }, '400 unknown_field'),
+  token('where no secrets are stored', { token: 'hf_0123456789' }, '422 invalid_delivery'),
+  {
+    name: 'the events of a delivery that does not exist',
+    outcome: '404 delivery_not_found',
+    send: (stack) => outcomeOf(stack, 'GET', `/deliveries/dl_${'0'.repeat(24)}/events`),
+  },
   inJob('no list', vllm),
   inJob('an empty list', []),
   inJob(

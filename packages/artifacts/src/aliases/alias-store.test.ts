@@ -105,7 +105,7 @@ test('a name says who moved it when and why, also to a process that starts later
   const move = { base_model: 'tiny-llama', moved_at: time };
   expect(moved).toEqual({
     ...{ name: 'support-bot', object: 'alias', owner: OWNER, ...move },
-    ...{ adapter: adapter(2), version: 2, moved_by: null },
+    ...{ adapter: adapter(2), version: 2, moved_by: null, deliver: [] },
     history: [
       { ...move, version: 2, adapter: adapter(2), moved_by: null, reason: null, rolled_back_to: 1, guard: null },
       {

@@ -5,6 +5,7 @@ import {
   AliasName,
   checkNewRecord,
   checkRecordVersion,
+  DeliveryTarget,
   MAX_ALIAS_MOVES,
   MAX_ALIASES_OF_OWNER,
   Nullable,
@@ -26,6 +27,8 @@ const AliasRecord = Type.Object({
   name: AliasName,
   owner: Owner,
   removed_at: Nullable(Type.String()),
+  /** The places that follow the name. */
+  deliver: Type.Array(DeliveryTarget),
   /** The newest first. */
   moves: Type.Array(AliasMove, { minItems: 1 }),
 });
@@ -105,8 +108,22 @@ export class AliasStore {
         ...of,
         version: RECORD_VERSION,
         removed_at: null,
+        deliver: present?.deliver ?? [],
         moves: moves.slice(0, MAX_ALIAS_MOVES),
       };
+      checkNewRecord(recordSchema, after, `The name ${of.name}`);
+      return after;
+    });
+    return aliasOf(record)!;
+  }
+
+  /** Sets the places that follow a name. @throws ProductError `alias_not_found`, `storage_full` */
+  async setDeliveries(of: OwnedName, deliver: readonly DeliveryTarget[]): Promise<Alias> {
+    if ((await this.get(of)) === null) throw aliasNotFound(of.name);
+    const record = await this.#texts.change(textOf(of), (value): AliasRecord => {
+      const before = recordOf(value, of.name);
+      if (before === null || before.removed_at !== null) throw aliasNotFound(of.name);
+      const after: AliasRecord = { ...before, deliver: [...deliver] };
       checkNewRecord(recordSchema, after, `The name ${of.name}`);
       return after;
     });
@@ -119,7 +136,7 @@ export class AliasStore {
     await this.#texts.change(textOf(of), (value): AliasRecord => {
       const before = recordOf(value, of.name);
       if (before === null || before.removed_at !== null) throw aliasNotFound(of.name);
-      return { ...before, removed_at: new Date().toISOString(), moves: before.moves.slice(0, 1) };
+      return { ...before, removed_at: new Date().toISOString(), deliver: [], moves: before.moves.slice(0, 1) };
     });
   }
 
@@ -168,9 +185,9 @@ function recordOf(value: unknown, what: string): AliasRecord | null {
 /** Null for a record that is missing, or of a name that was removed. */
 function aliasOf(record: AliasRecord | null): Alias | null {
   if (record === null || record.removed_at !== null) return null;
-  const { name, owner, moves } = record;
+  const { name, owner, deliver, moves } = record;
   const { version, adapter, base_model, moved_at, moved_by } = moves[0]!;
-  return { name, object: 'alias', owner, adapter, base_model, version, moved_at, moved_by, history: moves };
+  return { name, object: 'alias', owner, adapter, base_model, version, moved_at, moved_by, deliver, history: moves };
 }
 
 /** @throws ProductError `conflict` if a name has another version; 0 is that of a name that does not exist */

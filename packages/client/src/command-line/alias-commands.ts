@@ -1,6 +1,7 @@
 import { type Alias, type AliasMove, type MoveAliasRequest, ProductError } from '@lorasmith/contracts';
 import type { AliasOptions } from '../client.js';
 import { type Command, type CommandContext, type CommandOptions, print, textTable } from './command.js';
+import { deliveriesText, TARGET_OPTIONS, targetOf } from './delivery-commands.js';
 import { given } from './details-commands.js';
 
 const OWNER_OPTION = {
@@ -71,6 +72,30 @@ export const ALIAS_COMMANDS: Command[] = [
       const request = { ...(to === undefined ? {} : { version: Number(to) }), ...moveOf(context) };
       const alias = await context.client.rollBackAlias(context.positionals[0]!, request, optionsOf(context));
       return print(context, alias, movedText(alias));
+    },
+  },
+  {
+    name: 'alias deliver',
+    positionals: ['NAME'],
+    summary: 'Have a place follow a name: its adapter is delivered there now, and whenever the name moves',
+    options: {
+      ...TARGET_OPTIONS,
+      none: { type: 'boolean', help: 'no place follows it any more; what was delivered stays' },
+      ...OWNER_OPTION,
+    },
+    help: ['Without a place, it shows the deliveries of the present move.'],
+    async run(context) {
+      const { client, values, positionals } = context;
+      const name = positionals[0]!;
+      if (values.none === true) await client.setAliasDeliveries(name, [], optionsOf(context));
+      else if (Object.keys(TARGET_OPTIONS).some((option) => values[option] !== undefined)) {
+        const target = targetOf(values);
+        const { deliver } = await client.alias(name, optionsOf(context));
+        const others = deliver.filter((one) => JSON.stringify(one) !== JSON.stringify(target));
+        await client.setAliasDeliveries(name, [...others, target], optionsOf(context));
+      }
+      const deliveries = await client.aliasDeliveries(name, optionsOf(context));
+      return print(context, deliveries, deliveriesText(deliveries));
     },
   },
   {

@@ -11,6 +11,7 @@ const queued: Delivery = {
   adapter: ADAPTER,
   owner: null,
   job: null,
+  alias: null,
   to: { kind: 'vllm', url: 'http://gpu:8000', name: 'dates' },
   status: 'queued',
   attempts: 0,
@@ -30,13 +31,14 @@ const delivered: Delivery = {
   ended_at: '2026-11-26T00:00:09.000Z',
 };
 
-async function lora(args: string[], answers: Parameters<typeof serve>) {
+async function lora(args: string[], answers: Parameters<typeof serve>, hubEnvironment: Record<string, string> = {}) {
   const server = await serve(...answers);
   let output = '';
   let errorOutput = '';
   const exitCode = await runCommandLine({
     args,
     version: '1.2.3',
+    hubEnvironment,
     input: Readable.from([]),
     baseUrl: server.baseUrl,
     output: { isTTY: false, columns: 80, write: (text: string) => (output += text) },
@@ -84,5 +86,74 @@ it.each([
 ])('refuses a delivery with %s before it asks', async (_, options) => {
   const { exitCode, errorOutput, requests } = await lora(['deliver', ADAPTER, ...options], [json(202, queued)]);
   expect([exitCode, requests]).toEqual([1, []]);
-  expect(errorOutput).toContain('either --vllm URL or --folder');
+  expect(errorOutput).toMatch(/needs one of --vllm URL|need --name NAME/);
+});
+
+it('has a place follow a name beside those that do, ends it, and shows the deliveries of the present move', async () => {
+  const folder = { kind: 'folder', name: 'bot' };
+  const alias = { name: 'bot', deliver: [folder] };
+  const one = await lora(
+    ['alias', 'deliver', 'bot', '--vllm', 'http://gpu:8000', '--name', 'dates'],
+    [json(200, alias), json(200, alias), json(200, { data: [delivered] })],
+  );
+  expect([one.exitCode, one.errorOutput]).toEqual([0, '']);
+  expect(one.output).toContain('delivered, in place of ad_');
+  expect(one.requests.map(({ method, url }) => `${method} ${url}`)).toEqual([
+    'GET /aliases/bot',
+    'PUT /aliases/bot/deliveries',
+    'GET /aliases/bot/deliveries',
+  ]);
+  expect(JSON.parse(one.requests[1]!.body)).toEqual({ deliver: [folder, queued.to] });
+  const none = await lora(['alias', 'deliver', 'bot', '--none'], [json(200, alias), json(200, { data: [] })]);
+  expect(JSON.parse(none.requests[0]!.body)).toEqual({ deliver: [] });
+  const shown = await lora(['alias', 'deliver', 'bot'], [json(200, { data: [delivered] })]);
+  expect(shown.requests.map(({ method }) => method)).toEqual(['GET']);
+});
+
+it.each([
+  [['--hub', 'my-org/dates'], { kind: 'hub', repository: 'my-org/dates' }, 'hub my-org/dates'],
+  [
+    ['--hub', 'my-org/dates', '--merged', '--public', '--revision', 'next'],
+    { kind: 'hub', repository: 'my-org/dates', merged: true, private: false, revision: 'next' },
+    'hub my-org/dates (next)',
+  ],
+  [
+    ['--s3', 's3://models/teams/dates/', '--per-expert'],
+    { kind: 's3', bucket: 'models', prefix: 'teams/dates', layout: 'per-expert' },
+    's3://models/teams/dates',
+  ],
+  [
+    ['--s3', 'models/dates', '--merged'],
+    { kind: 's3', bucket: 'models', prefix: 'dates', merged: true },
+    's3://models/dates',
+  ],
+])('delivers with %j', async (options, to, place) => {
+  const answer = json(202, { ...queued, to });
+  const { exitCode, output, requests } = await lora(['deliver', ADAPTER, ...options], [answer]);
+  expect([exitCode, output]).toEqual([0, `${queued.id}  ${place}  queued\n`]);
+  expect(JSON.parse(requests[0]!.body)).toEqual(to);
+});
+
+it.each([
+  [['--hub', 'a/b', '--name', 'x'], '--name is not an option of --hub'],
+  [['--folder', '--name', 'x', '--merged'], '--merged is not an option of --folder'],
+  [['--s3', 'models'], '--s3 is s3://BUCKET/PREFIX'],
+])('refuses %j before it asks', async (options, message) => {
+  const { exitCode, errorOutput, requests } = await lora(['deliver', ADAPTER, ...options], [json(202, queued)]);
+  expect([exitCode, requests]).toEqual([1, []]);
+  expect(errorOutput).toContain(message);
+});
+
+it('stores the token of HF_TOKEN, shows only that there is one, and removes it', async () => {
+  const stored = { object: 'hub_token', stored_at: '2026-12-01T00:00:00.000Z' };
+  const set = await lora(['hub-token', 'set'], [json(200, stored)], { HF_TOKEN: 'hf_geheim123' });
+  expect([set.exitCode, set.output]).toEqual([0, 'There is a token, stored at 2026-12-01T00:00:00.000Z.\n']);
+  expect(set.requests[0]).toMatchObject({ method: 'PUT', url: '/hub-token', body: '{"token":"hf_geheim123"}' });
+  const without = await lora(['hub-token', 'set'], [json(200, stored)]);
+  expect([without.exitCode, without.requests]).toEqual([1, []]);
+  expect(without.errorOutput).toContain('Set HF_TOKEN');
+  const none = await lora(['hub-token', 'show'], [json(200, { ...stored, stored_at: null })]);
+  expect(none.output).toBe('There is no token.\n');
+  const removed = await lora(['hub-token', 'remove'], [(response) => void response.writeHead(204).end()]);
+  expect([removed.exitCode, removed.requests[0]?.method]).toEqual([0, 'DELETE']);
 });

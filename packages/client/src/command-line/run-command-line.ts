@@ -6,6 +6,7 @@ import type { TextOutput } from '../text-output.js';
 import { ADAPTER_COMMANDS } from './adapter-commands.js';
 import { ALIAS_COMMANDS } from './alias-commands.js';
 import { type Command, type CommandInput, type CommandOption, printableOutput } from './command.js';
+import { COMPARE_COMMAND, COMPARISON_COMMANDS } from './comparison-commands.js';
 import { DATASET_COMMANDS } from './dataset-commands.js';
 import { DELIVERY_COMMANDS } from './delivery-commands.js';
 import { IMPORT_OPENAI_COMMAND } from './import-openai-command.js';
@@ -47,6 +48,7 @@ const GROUPS: readonly CommandGroup[] = [
   { heading: 'Sweeps', commands: SWEEP_COMMANDS },
   { heading: 'Datasets', commands: DATASET_COMMANDS },
   { heading: 'Adapters', commands: [...ADAPTER_COMMANDS, ...ALIAS_COMMANDS] },
+  { heading: 'Comparisons', commands: [COMPARE_COMMAND, ...COMPARISON_COMMANDS] },
   { heading: 'Text', commands: TEXT_COMMANDS },
   { heading: 'Deliveries', commands: DELIVERY_COMMANDS },
   { heading: 'Base models', commands: MODEL_COMMANDS },

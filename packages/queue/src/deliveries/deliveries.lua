@@ -26,11 +26,17 @@ end
 --- Adds a delivery, unless there is one with its id, another key's is at its target (without `any`), or `max_open`
 --- are unfinished ('' for no limit). Of `max_deliveries` records, the oldest that has ended is removed.
 ---
---- `rest` are its fields and their values. Returns `created`, `exists`, `taken` or `full`.
---- @keys deliveries due active current all by_adapter sequence_counter
---- @args id record target owner any adapter max_deliveries max_open
---- @include "~/redis/includes/common"
+--- `rest` are its fields and their values. One that follows a name has the name and the number of its move in `follows` and
+--- `move` ('' otherwise): after one of a later move it is not created. Returns `created`, `exists`, `taken`, `full` or `outdated`.
+--- @keys deliveries due active current all by_adapter sequence_counter followed
+--- @args target owner any adapter max_deliveries max_open follows move
+--- @include "includes/delivery-reports"
 local function create_delivery()
+  if follows ~= '' then
+    local last = tonumber(redis.call('HGET', followed, follows)) or 0
+    if last > tonumber(move) then return 'outdated' end
+    redis.call('HSET', followed, follows, move)
+  end
   if redis.call('HEXISTS', deliveries, id) == 1 then return 'exists' end
   if max_open ~= '' and is_taken(id, target, owner, any) then return 'taken' end
   if max_open ~= '' and redis.call('ZCARD', due) >= tonumber(max_open) then return 'full' end
@@ -41,6 +47,7 @@ local function create_delivery()
         if redis.call('HGET', current, of) == other then redis.call('HDEL', current, of) end
         redis.call('ZREM', by_adapter, place)
         redis.call('ZREM', all, other)
+        redis.call('DEL', (string.gsub(events, id, other)))
         for _, field in ipairs({'', ':owner', ':any', ':target', ':sequence', ':place', ':webhook', ':attempts'}) do
           redis.call('HDEL', deliveries, other .. field)
         end
@@ -56,7 +63,8 @@ local function create_delivery()
   )
   redis.call('ZADD', all, sequence, id)
   redis.call('ZADD', by_adapter, 0, place)
-  redis.call('ZADD', due, server_time_ms(), id)
+  redis.call('ZADD', due, now_ms, id)
+  add_event(events, id, 'delivery-queued', record)
   return 'created'
 end
 
@@ -91,17 +99,19 @@ local function claim_delivery()
 end
 
 --- @script
---- Writes the record and the state of a delivery ('' leaves each as it is), and renews its lease.
+--- Writes the record and the state of a delivery ('' leaves each as it is), and renews its lease. `event_type` is '' for no
+--- event.
 ---
 --- Returns `done`, `cancel` (done, and it is to stop), or `lost` (another process has it).
 --- @keys deliveries due
---- @args id token lease_ms record state
---- @include "~/redis/includes/common"
+--- @args token lease_ms state event_type
+--- @include "includes/delivery-reports"
 local function write_delivery()
   if redis.call('HGET', deliveries, id .. ':token') ~= token then return 'lost' end
   if record ~= '' then redis.call('HSET', deliveries, id, record) end
   if state ~= '' then redis.call('HSET', deliveries, id .. ':state', state) end
-  redis.call('ZADD', due, server_time_ms() + lease_ms, id)
+  redis.call('ZADD', due, now_ms + lease_ms, id)
+  if event_type ~= '' then add_event(events, id, event_type, record) end
   return redis.call('HEXISTS', deliveries, id .. ':cancel') == 1 and 'cancel' or 'done'
 end
 
@@ -110,24 +120,25 @@ end
 ---
 --- Returns `done` or `lost`.
 --- @keys deliveries due active
---- @args id token delay_ms record uncounted
---- @include "~/redis/includes/common"
+--- @args token delay_ms uncounted
+--- @include "includes/delivery-reports"
 local function postpone_delivery()
   if redis.call('HGET', deliveries, id .. ':token') ~= token then return 'lost' end
   redis.call('HSET', deliveries, id, record)
   if uncounted == 'yes' then redis.call('HINCRBY', deliveries, id .. ':attempts', -1) end
-  redis.call('ZADD', due, server_time_ms() + delay_ms, id)
+  redis.call('ZADD', due, now_ms + delay_ms, id)
   give_back(id)
+  add_event(events, id, 'delivery-postponed', record)
   return 'done'
 end
 
 --- @script
 --- Ends a delivery with its record, and adds the webhooks that report it. `token` is '' for one that nobody works on,
---- whose record must still be `expected`. `is_delivered` is 'yes' if it is now the one at its target.
+--- whose record must still be `expected`. `status` is that of its record. `counted` is what it is counted as.
 ---
 --- Returns `done`, `lost`, or `changed` (its record is another one, or somebody works on it).
---- @keys deliveries due active current
---- @args id token record expected is_delivered webhook_type
+--- @keys deliveries due active current ended_counts
+--- @args token expected status counted
 --- @include "includes/delivery-reports"
 local function end_delivery()
   local has, before, target, owner, own_url = unpack(redis.call(
@@ -139,9 +150,11 @@ local function end_delivery()
   redis.call('HDEL', deliveries, id .. ':state', id .. ':cancel')
   redis.call('ZREM', due, id)
   give_back(id)
-  if is_delivered == 'yes' then redis.call('HSET', current, target, id) end
+  if status == 'delivered' then redis.call('HSET', current, target, id) end
+  redis.call('HINCRBY', ended_counts, counted, 1)
+  add_event(events, id, 'delivery-' .. status, record)
   add_webhooks('delivery', id, 'end', own_url or nil, {
-    type = webhook_type, delivery = id, owner = owner, data = record,
+    type = 'delivery.' .. status, delivery = id, owner = owner, data = record,
   })
   return 'done'
 end

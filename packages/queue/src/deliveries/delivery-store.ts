@@ -2,18 +2,22 @@ import { createHash } from 'node:crypto';
 import {
   type AdapterId,
   Delivery,
+  type DeliveryEvent,
   type DeliveryId,
   type DeliveryTarget,
+  deliveryPlace,
+  deliveryPlaceField,
   type JobId,
   newIdentifier,
   type Owner,
+  type Paged,
   ProductError,
-  type WebhookType,
 } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
-import { MAX_EVENTS } from '../events/event-stream.js';
+import { EventStream, MAX_EVENTS, type ReadEventsOptions } from '../events/event-stream.js';
 import type { JobKeys } from '../keys.js';
+import type { EventNotices } from '../redis/event-notices.js';
 import { luaScript } from '../redis/lua-script.js';
 
 /** Records beyond this number push out the oldest that have ended. */
@@ -50,6 +54,18 @@ export interface NewDelivery {
   mayReplaceAny: boolean;
   /** The job that asked for it, which one of its deliveries this is, and where its end is reported. @defaultValue a call asked */
   ofJob?: { job: JobId; index: number; webhookUrl: string | null };
+  /** The move of a name that it follows. @defaultValue it follows none */
+  ofMove?: FollowedMove;
+}
+
+/** A move of a name that deliveries follow. */
+export interface FollowedMove {
+  /** Owner and name in one text. */
+  key: string;
+  name: string;
+  version: number;
+  /** The time of the move. A name that was removed may begin with the first version again. */
+  at: string;
 }
 
 /** A delivery that a process has leased. */
@@ -76,23 +92,37 @@ export interface DeliveriesOfJob {
 export class DeliveryStore {
   readonly #redis: Redis;
   readonly #keys: JobKeys;
+  readonly #events: EventStream<DeliveryEvent>;
 
-  constructor({ redis, keys }: { redis: Redis; keys: JobKeys }) {
+  /** @param options - `notices` receive the id of a delivery that has a new event. */
+  constructor({ redis, keys, notices }: { redis: Redis; keys: JobKeys; notices: EventNotices }) {
     this.#redis = redis;
     this.#keys = keys;
+    this.#events = new EventStream<DeliveryEvent>({
+      redis,
+      notices,
+      // A delivery has its first event from its creation on, and the last until its record is removed.
+      record: keys.deliveryEvents,
+      events: keys.deliveryEvents,
+      eventOf: (delivery, { id, ...event }) => ({ id, delivery, ...event }) as DeliveryEvent,
+      missing: deliveryNotFound,
+    });
   }
 
   /**
-   * Queues a delivery. Of a job, it is created once, however often this is called.
+   * Queues a delivery. Of a job or of the move of a name, it is created once, however often this is called. A later move has no effect of an
+   * earlier one after it: the delivery is then returned, and not queued.
    * @throws ProductError `conflict` if another key has delivered to this place, `queue_full`
    */
-  async create({ adapter, owner, to, place, mayReplaceAny, ofJob }: NewDelivery): Promise<Delivery> {
+  async create({ adapter, owner, to, place, mayReplaceAny, ofJob, ofMove }: NewDelivery): Promise<Delivery> {
+    const own = ofMove === undefined ? newIdentifier('dl') : idOfMove(ofMove, to);
     const delivery: Delivery = {
-      id: ofJob === undefined ? newIdentifier('dl') : idOfJob(ofJob),
+      id: ofJob === undefined ? own : idOfJob(ofJob),
       object: 'delivery',
       adapter,
       owner,
       job: ofJob?.job ?? null,
+      alias: ofMove === undefined ? null : { name: ofMove.name, version: ofMove.version },
       to,
       status: 'queued',
       attempts: 0,
@@ -106,16 +136,17 @@ export class DeliveryStore {
     };
     const outcome = await createScript(
       this.#redis,
-      this.#scriptKeys,
+      this.#keysOf(delivery.id),
       {
-        id: delivery.id,
-        record: JSON.stringify(delivery),
+        ...this.#reportOf(delivery.id, JSON.stringify(delivery)),
         target: createHash('sha256').update(place).digest('hex'),
         owner: owner ?? '',
         any: mayReplaceAny ? '1' : '',
         adapter,
         max_deliveries: MAX_DELIVERIES,
-        max_open: ofJob === undefined ? MAX_OPEN : '',
+        max_open: ofJob === undefined && ofMove === undefined ? MAX_OPEN : '',
+        follows: ofMove?.key ?? '',
+        move: ofMove?.version ?? '',
       },
       ofJob?.webhookUrl == null ? [] : [`${delivery.id}:webhook`, ofJob.webhookUrl],
     );
@@ -141,6 +172,33 @@ export class DeliveryStore {
     return owner === '' ? null : owner;
   }
 
+  /** The deliveries of the move of a name to these places, as far as they have been created. */
+  async ofMove(move: FollowedMove, to: readonly DeliveryTarget[]): Promise<Delivery[]> {
+    if (to.length === 0) return [];
+    const ids = to.map((target) => idOfMove(move, target));
+    return (await this.#redis.hmget(this.#keys.deliveries, ...ids)).flatMap((text) => parsed(text) ?? []);
+  }
+
+  /** Notes that all deliveries of the move of a name have been created. @param to - Their places. */
+  async createdOfMove(move: FollowedMove, to: readonly DeliveryTarget[]): Promise<void> {
+    await this.#redis.hset(this.#keys.deliveriesFollowed, `${move.key}${DONE}`, stateOf(move, to));
+  }
+
+  /** Selects the moves whose deliveries have not all been created. */
+  async toFollow<Move extends { move: FollowedMove; to: readonly DeliveryTarget[] }>(
+    moves: readonly Move[],
+  ): Promise<Move[]> {
+    if (moves.length === 0) return [];
+    const fields = moves.map(({ move: { key } }) => `${key}${DONE}`);
+    const done = await this.#redis.hmget(this.#keys.deliveriesFollowed, ...fields);
+    return moves.filter(({ move, to }, index) => done[index] !== stateOf(move, to));
+  }
+
+  /** Forgets the moves of a name that was removed. @param key - See {@link FollowedMove}. */
+  async forgetMoves(key: string): Promise<void> {
+    await this.#redis.hdel(this.#keys.deliveriesFollowed, key, `${key}${DONE}`);
+  }
+
   /** The newest deliveries of an adapter, newest first. */
   async ofAdapter(adapter: AdapterId): Promise<Delivery[]> {
     const bounds = [`[${adapter}:~`, `[${adapter}:`] as const;
@@ -157,10 +215,24 @@ export class DeliveryStore {
       const delivery = parsed(text);
       if (text === null || delivery === null) throw deliveryNotFound(id);
       if (delivery.ended_at !== null) return delivery;
-      if ((await askToCancelScript(this.#redis, this.#scriptKeys, { id })) === 1) return delivery;
+      if ((await askToCancelScript(this.#redis, this.#keysOf(id), { id })) === 1) return delivery;
       const cancelled = ended(delivery, { status: 'cancelled', error: null });
       if ((await this.#end(cancelled, { token: '', expected: text })) === 'done') return cancelled;
     }
+  }
+
+  /** Oldest first. @throws ProductError `delivery_not_found`, `invalid_request` */
+  async readEvents(id: DeliveryId, options?: ReadEventsOptions): Promise<Paged<DeliveryEvent>> {
+    return await this.#events.read(id, options);
+  }
+
+  /** The number of deliveries that have ever ended, by kind and status, for monitoring. */
+  async endedCounts(): Promise<{ kind: string; status: string; count: number }[]> {
+    const counts = await this.#redis.hgetall(this.#keys.deliveriesEnded);
+    return Object.entries(counts).map(([counted, count]) => {
+      const [kind = '', status = ''] = counted.split(':');
+      return { kind, status, count: Number(count) };
+    });
   }
 
   /** The number of unfinished deliveries, for monitoring. */
@@ -171,7 +243,7 @@ export class DeliveryStore {
   /** Takes the next delivery that is due; null: none is. */
   async claim(): Promise<ClaimedDelivery | null> {
     const token = newIdentifier('req');
-    const claimed = await claimScript(this.#redis, this.#scriptKeys, { token, lease_ms: DELIVERY_LEASE_MS });
+    const claimed = await claimScript(this.#redis, this.#sharedKeys, { token, lease_ms: DELIVERY_LEASE_MS });
     if (claimed === null) return null;
     const [id, text, state, attempts, verdict] = claimed as [
       DeliveryId,
@@ -185,22 +257,23 @@ export class DeliveryStore {
     return { delivery: { ...delivery, attempts }, token, state: state === '' ? null : state, verdict };
   }
 
-  /** Renews the lease, and writes the record and what the next attempt must know. */
+  /** Renews the lease, and writes the record, the event that reports it and what the next attempt must know. */
   async write(
     id: DeliveryId,
     token: string,
-    { delivery, state }: { delivery?: Delivery; state?: string } = {},
+    { delivery, state, event }: { delivery?: Delivery; state?: string; event?: 'delivery-started' } = {},
   ): Promise<'done' | 'cancel' | 'lost'> {
     const record = delivery === undefined ? '' : JSON.stringify(delivery);
-    const args = { id, token, lease_ms: DELIVERY_LEASE_MS, record, state: state ?? '' };
-    return (await writeScript(this.#redis, this.#scriptKeys, args)) as 'done' | 'cancel' | 'lost';
+    const more = { token, lease_ms: DELIVERY_LEASE_MS, state: state ?? '', event_type: event ?? '' };
+    const args = { ...this.#reportOf(id, record), ...more };
+    return (await writeScript(this.#redis, this.#keysOf(id), args)) as 'done' | 'cancel' | 'lost';
   }
 
   /** Gives a delivery back, to be taken again after `delayMs`. @param counts - false: its attempt does not count */
   async postpone(delivery: Delivery, token: string, { delayMs, counts }: { delayMs: number; counts: boolean }) {
-    const record = JSON.stringify(delivery);
-    const args = { id: delivery.id, token, delay_ms: delayMs, record, uncounted: counts ? '' : 'yes' };
-    await postponeScript(this.#redis, this.#scriptKeys, args);
+    const report = this.#reportOf(delivery.id, JSON.stringify(delivery));
+    const args = { ...report, token, delay_ms: delayMs, uncounted: counts ? '' : 'yes' };
+    await postponeScript(this.#redis, this.#keysOf(delivery.id), args);
   }
 
   /** Ends a delivery, and reports that to the webhooks. */
@@ -236,21 +309,22 @@ export class DeliveryStore {
   }
 
   async #end(delivery: Delivery, { token, expected }: { token: string; expected: string }) {
-    const type = `delivery.${delivery.status}` as WebhookType;
-    const args = {
-      id: delivery.id,
-      token,
-      record: JSON.stringify(delivery),
-      expected,
-      is_delivered: delivery.status === 'delivered' ? 'yes' : '',
-      webhook_type: type,
-      event_channel: this.#keys.eventChannel,
-      max_events: MAX_EVENTS,
-    };
-    return (await endScript(this.#redis, this.#scriptKeys, args)) as 'done' | 'lost' | 'changed';
+    const { id, status, to } = delivery;
+    const report = this.#reportOf(id, JSON.stringify(delivery));
+    const args = { ...report, token, expected, status, counted: `${to.kind}:${status}` };
+    return (await endScript(this.#redis, this.#keysOf(id), args)) as 'done' | 'lost' | 'changed';
   }
 
-  get #scriptKeys() {
+  /** The arguments of `includes/delivery-reports.lua`. */
+  #reportOf(id: DeliveryId, record: string) {
+    return { id, record, event_channel: this.#keys.eventChannel, max_events: MAX_EVENTS };
+  }
+
+  #keysOf(id: DeliveryId) {
+    return { ...this.#sharedKeys, events: this.#keys.deliveryEvents(id) };
+  }
+
+  get #sharedKeys() {
     const keys = this.#keys;
     return {
       deliveries: keys.deliveries,
@@ -260,6 +334,8 @@ export class DeliveryStore {
       all: keys.deliveriesAll,
       by_adapter: keys.deliveriesByAdapter,
       sequence_counter: keys.sequence,
+      followed: keys.deliveriesFollowed,
+      ended_counts: keys.deliveriesEnded,
       webhooks_due: keys.webhooksDue,
       webhook_messages: keys.webhookMessages,
       webhook_for_all: keys.webhookForAll,
@@ -273,9 +349,9 @@ export function deliveryNotFound(id: string): ProductError {
 }
 
 /** The error of a delivery to a place at which another key's adapter is. */
-export function takenByOther({ name }: DeliveryTarget): ProductError {
-  const message = `Another key has delivered an adapter under the name ${name} there. Use another name.`;
-  return new ProductError('conflict', message, { param: 'name' });
+export function takenByOther(to: DeliveryTarget): ProductError {
+  const message = `Another key has delivered an adapter to this place (${deliveryPlace(to)}). Use another one.`;
+  return new ProductError('conflict', message, { param: deliveryPlaceField(to) });
 }
 
 function ended(delivery: Delivery, end: Pick<Delivery, 'status' | 'error'>): Delivery {
@@ -284,7 +360,23 @@ function ended(delivery: Delivery, end: Pick<Delivery, 'status' | 'error'>): Del
 
 /** The same for every attempt to create it. */
 function idOfJob({ job, index }: { job: JobId; index: number }): DeliveryId {
-  return `dl_${createHash('sha256').update(`${job} ${index}`).digest('hex').slice(0, 24)}`;
+  return idFrom(`${job} ${index}`);
+}
+
+/** The same for every attempt to create it. */
+function idOfMove({ key, version, at }: FollowedMove, to: DeliveryTarget): DeliveryId {
+  return idFrom(`${key} ${version} ${at} ${JSON.stringify(to)}`);
+}
+
+function idFrom(text: string): DeliveryId {
+  return `dl_${createHash('sha256').update(text).digest('hex').slice(0, 24)}`;
+}
+
+/** The end of the field that says what of a move is complete. */
+const DONE = ':done';
+
+function stateOf({ version, at }: FollowedMove, to: readonly DeliveryTarget[]): string {
+  return `${version} ${at} ${createHash('sha256').update(JSON.stringify(to)).digest('hex')}`;
 }
 
 /** Null for no record, and for one that something else has written. */

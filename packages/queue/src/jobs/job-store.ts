@@ -1,5 +1,6 @@
 import type { JobEvent, JobId, Paged } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
+import { ComparisonStore } from '../comparisons/comparison-store.js';
 import { DeliveryStore } from '../deliveries/delivery-store.js';
 import { EventStream, type NewestEventsOptions, type ReadEventsOptions } from '../events/event-stream.js';
 import { thinEvents } from '../events/thinned-events.js';
@@ -76,6 +77,8 @@ export interface JobStore
   webhooks: Public<WebhookOutbox>;
   /** Adapters on their way to where they are used. */
   deliveries: Public<DeliveryStore>;
+  /** Comparisons of two models, judged by a third. */
+  comparisons: Public<ComparisonStore>;
   /** The answers that webhooks of graders are to reward. */
   gradings: Public<Gradings>;
   /** Closes the connections that the store has opened. */
@@ -125,7 +128,8 @@ export function createJobStore({
     machines: guarded(new MachineBoard({ redis, keys, running: () => fair.presences() })),
     sweeps: guarded(new SweepStore({ ...deps, queue, notices, ended })),
     webhooks: guarded(new WebhookOutbox(deps)),
-    deliveries: guarded(new DeliveryStore(deps)),
+    deliveries: guarded(new DeliveryStore({ ...deps, notices })),
+    comparisons: guarded(new ComparisonStore({ ...deps, notices })),
     gradings: guarded(gradings, ['listen', 'close']),
     async close() {
       notices.close();

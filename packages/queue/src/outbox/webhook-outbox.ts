@@ -1,5 +1,8 @@
 import type {
   AdapterId,
+  Comparison,
+  ComparisonId,
+  ComparisonWebhookBody,
   Delivery,
   DeliveryId,
   DeliveryWebhookBody,
@@ -24,7 +27,7 @@ export interface PendingWebhook {
   id: string;
   /** null: the address of the service's own settings. */
   url: string | null;
-  /** The owner of the job, the sweep or the delivery. */
+  /** The owner of the job, the sweep, the delivery or the comparison. */
   owner: Owner;
   body: WebhookBody;
   /** Attempts that have failed. */
@@ -37,7 +40,7 @@ interface StoredEnd {
   /** '' for the address in the settings. */
   url: string;
   ended_ms: string;
-  /** The data of the event, as JSON; of a delivery its record. */
+  /** The data of the event, as JSON; of a delivery and a comparison their record. */
   data: string;
 }
 interface StoredJobEnd extends StoredEnd {
@@ -59,7 +62,11 @@ interface StoredDeliveryEnd extends StoredEnd {
   type: DeliveryWebhookBody['type'];
   delivery: DeliveryId;
 }
-type StoredWebhook = StoredJobEnd | StoredSweepEnd | StoredDeliveryEnd;
+interface StoredComparisonEnd extends StoredEnd {
+  type: ComparisonWebhookBody['type'];
+  comparison: ComparisonId;
+}
+type StoredWebhook = StoredJobEnd | StoredSweepEnd | StoredDeliveryEnd | StoredComparisonEnd;
 
 /**
  * The webhooks that are still to be sent. A script writes them together with the end that they report, so none is lost. A process
@@ -117,6 +124,9 @@ function bodyOf(message: StoredWebhook): WebhookBody {
   const timestamp = new Date(Number(message.ended_ms)).toISOString();
   if ('delivery' in message) {
     return { type: message.type, timestamp, data: JSON.parse(message.data) as Delivery };
+  }
+  if ('comparison' in message) {
+    return { type: message.type, timestamp, data: JSON.parse(message.data) as Comparison };
   }
   if ('sweep' in message) {
     const { name = null, job } = JSON.parse(message.request) as SweepRequest;

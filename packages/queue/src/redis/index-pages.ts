@@ -6,7 +6,7 @@ import { repliesOf } from './redis-errors.js';
 export async function beginningOf(
   redis: Redis,
   index: string,
-  { kind, after }: { kind: 'job' | 'sweep'; after: string | undefined },
+  { kind, after }: { kind: 'job' | 'sweep' | 'comparison'; after: string | undefined },
 ): Promise<string> {
   if (after === undefined) return '+inf';
   const sequence = await redis.zscore(index, after);

@@ -1,5 +1,6 @@
 import {
   type AdapterId,
+  type DeliveryTarget,
   type JobEvaluation,
   type JobFailure,
   type JobId,
@@ -239,9 +240,19 @@ export class SweepStore {
     await queue.attempt(job, (bull) => bull.add(bullIdOf({ id: job, resumes })));
   }
 
-  /** Records the outcome, with its event and webhooks, unless one is recorded. @returns the recorded one; null if the sweep was deleted */
-  async conclude(id: SweepId, outcome: SweepOutcome, event: NewSweepEvent): Promise<SweepOutcome | null> {
-    return await this.#once(id, 'outcome', outcome, event);
+  /**
+   * Records the outcome, with its event, its webhooks and the deliveries of the best adapter, unless one is recorded.
+   * @param deliver - where the adapter of the event goes, as that of its best job
+   * @returns the recorded one; null if the sweep was deleted
+   */
+  async conclude(
+    id: SweepId,
+    outcome: SweepOutcome,
+    event: NewSweepEvent,
+    deliver: readonly DeliveryTarget[] = [],
+  ): Promise<SweepOutcome | null> {
+    const isThere = event.type === 'sweep-succeeded' && event.data.adapter !== null && deliver.length > 0;
+    return await this.#once(id, 'outcome', outcome, event, isThere ? { job: event.data.best, deliver } : null);
   }
 
   /** Nothing more is to be done. */
@@ -276,7 +287,13 @@ export class SweepStore {
   }
 
   /** Writes a value with its event unless there is one. @returns the one that is there */
-  async #once<Value>(id: SweepId, field: string, value: Value, { type, data }: NewSweepEvent): Promise<Value | null> {
+  async #once<Value>(
+    id: SweepId,
+    field: string,
+    value: Value,
+    { type, data }: NewSweepEvent,
+    delivered: { job: JobId; deliver: readonly DeliveryTarget[] } | null = null,
+  ): Promise<Value | null> {
     const { keys, args } = this.#reports(id);
     const written = await decideSweepScript(this.#options.redis, keys, {
       ...args,
@@ -285,6 +302,8 @@ export class SweepStore {
       event_type: type,
       event_data: JSON.stringify(data),
       webhook_type: WEBHOOK_TYPES[type] ?? '',
+      delivered_job: delivered?.job ?? '',
+      deliver: JSON.stringify(delivered?.deliver ?? []),
     });
     return parsed<Value>(written as string | null);
   }
@@ -299,6 +318,7 @@ export class SweepStore {
         webhooks_due: keys.webhooksDue,
         webhook_messages: keys.webhookMessages,
         webhook_for_all: keys.webhookForAll,
+        job_deliveries: keys.jobDeliveries,
       },
       args: { id, event_channel: keys.eventChannel, max_events: MAX_EVENTS },
     };

@@ -77,8 +77,10 @@ end
 --- @script
 --- Writes a field of a sweep once, with the event that reports it, and with the webhooks of its end if
 --- `webhook_type` is not ''. Whoever comes later finds the first value. Once the sweep has its outcome, nothing
---- else is written. Returns the value; nil if there is none.
---- @args field value event_type event_data webhook_type
+--- else is written. If `delivered_job` is not '', the deliveries `deliver` of its adapter are to follow. Returns the
+--- value; nil if there is none.
+--- @keys job_deliveries
+--- @args field value event_type event_data webhook_type delivered_job deliver
 --- @include "includes/sweep-reports"
 local function decide_sweep()
   if redis.call('EXISTS', sweep) == 0 then return nil end
@@ -87,8 +89,12 @@ local function decide_sweep()
   if redis.call('HEXISTS', sweep, 'outcome') == 1 then return nil end
   redis.call('HSET', sweep, field, value)
   local event_id = add_event(events, id, event_type, event_data)
+  local request, owner, own_url = unpack(redis.call('HMGET', sweep, 'request', 'owner', 'webhook_url'))
+  if delivered_job ~= '' then
+    local asked = {owner = owner or '', url = own_url or '', data = event_data, deliver = deliver}
+    redis.call('HSET', job_deliveries, delivered_job, cjson.encode(asked))
+  end
   if webhook_type ~= '' then
-    local request, owner, own_url = unpack(redis.call('HMGET', sweep, 'request', 'owner', 'webhook_url'))
     add_webhooks('sweep', id, event_id, own_url or nil, {
       type = webhook_type, sweep = id, owner = owner or '', data = event_data, request = request,
     })

@@ -26,7 +26,19 @@ export interface S3Settings {
   prefix: string;
   /** `endpoint/bucket/key` instead of `bucket.endpoint/key`. */
   forcePathStyle: boolean;
+  /** @defaultValue from the standard places of the official client */
+  credentials?: { accessKeyId: string; secretAccessKey: string } | undefined;
+  /** The variables that name bucket, region and endpoint, for messages. @defaultValue those of the store */
+  variables?: S3Variables | undefined;
 }
+
+/** Names of settings. */
+export interface S3Variables {
+  bucket: string;
+  region: string;
+  endpoint: string;
+}
+const STORE_VARIABLES: S3Variables = { bucket: 'S3_BUCKET', region: 'S3_REGION', endpoint: 'S3_ENDPOINT' };
 
 export interface S3Object {
   /** The key without the prefix of the settings. */
@@ -93,15 +105,17 @@ const MAX_PARTS = 9_000;
 const PARTS_AT_ONCE = 3;
 
 /**
- * Credentials come from the standard places of the official client: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a
- * shared file, the role of the machine or container.
+ * Opens a bucket. Without credentials in the settings they come from the standard places of the official client:
+ * `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a shared file, the role of the machine or container.
  */
-export function openS3Objects({ endpoint, region, bucket, prefix, forcePathStyle }: S3Settings): S3Objects {
+export function openS3Objects(settings: S3Settings): S3Objects {
+  const { endpoint, region, bucket, prefix, forcePathStyle, credentials, variables = STORE_VARIABLES } = settings;
   const client = new S3Client({
     region,
     forcePathStyle,
     maxAttempts: MAX_TRIES,
     ...(endpoint === null ? {} : { endpoint }),
+    ...(credentials === undefined ? {} : { credentials }),
     requestHandler: {
       connectionTimeout: CONNECT_TIMEOUT_MS,
       socketTimeout: IDLE_TIMEOUT_MS,
@@ -114,7 +128,7 @@ export function openS3Objects({ endpoint, region, bucket, prefix, forcePathStyle
     try {
       return await call();
     } catch (error) {
-      throw asS3Error(error, bucket);
+      throw asS3Error(error, bucket, variables);
     }
   };
   /** Null if the object is missing. */
@@ -173,7 +187,7 @@ export function openS3Objects({ endpoint, region, bucket, prefix, forcePathStyle
         } catch (error) {
           if (isPreconditionFailed(error)) return 'exists';
           const isConflict = (error as Error).name === 'ConditionalRequestConflict';
-          if (!isConflict || tries === MAX_CREATE_TRIES) throw asS3Error(error, bucket);
+          if (!isConflict || tries === MAX_CREATE_TRIES) throw asS3Error(error, bucket, variables);
         }
       }
     },
@@ -211,7 +225,7 @@ export function openS3Objects({ endpoint, region, bucket, prefix, forcePathStyle
       return aborted;
     },
 
-    failure: (error) => asS3Error(error, bucket),
+    failure: (error) => asS3Error(error, bucket, variables),
     close: () => client.destroy(),
   };
 }
@@ -250,7 +264,7 @@ export function isPreconditionFailed(error: unknown): boolean {
  * Maps the error of a call to S3: to `storage_full` or `storage_unavailable`, or to the same error if it is the caller's own,
  * for example a file that cannot be read.
  */
-export function asS3Error(error: unknown, bucket: string): unknown {
+export function asS3Error(error: unknown, bucket: string, variables: S3Variables): unknown {
   if (error instanceof ProductError || !(error instanceof Error)) return error;
   const { name, $metadata } = error as S3Failure;
   if (NO_SPACE.has(name) || $metadata?.httpStatusCode === 507) {
@@ -260,12 +274,12 @@ export function asS3Error(error: unknown, bucket: string): unknown {
   const isBucketMissing = name === 'NotFound' || !isMissing(error);
   if (name === 'NoSuchBucket' || ($metadata?.httpStatusCode === 404 && isBucketMissing)) {
     return unavailable(
-      `There is no bucket ${bucket}. Create it, or correct S3_BUCKET, S3_REGION and S3_ENDPOINT.`,
+      `There is no bucket ${bucket}. Create it, or correct ${variables.bucket}, ${variables.region} and ${variables.endpoint}.`,
       error,
     );
   }
   if (REFUSED.has(name) || $metadata?.httpStatusCode === 403) {
-    const message = `The store refuses the bucket ${bucket} (${name}). Check the credentials, their permissions and S3_REGION.`;
+    const message = `The store refuses the bucket ${bucket} (${name}). Check the credentials, their permissions and ${variables.region}.`;
     return unavailable(message, error);
   }
   const fileCode = systemErrorCode(error);

@@ -1,9 +1,12 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { closed, KeyId, Nullable, newIdentifier, ProductError, Role } from '@lorasmith/contracts';
-import { jobKeys, onRedis, repliesOf } from '@lorasmith/queue';
+import { jobKeys, luaScript, onRedis, repliesOf } from '@lorasmith/queue';
 import type { Redis } from 'ioredis';
 import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
+import { hubTokenKeys, tokenOwner } from './hub-tokens.js';
+
+const revokeScript = luaScript(import.meta.url, './hub-tokens.lua', 'revoke_key');
 
 const quota = (description: string) => Nullable(Type.Integer({ minimum: 0 }), { description });
 
@@ -83,14 +86,14 @@ const PLACEHOLDER = /^(?!lsk_)[A-Za-z0-9_-]+$/;
 export class KeyStore {
   readonly #redis: Redis;
   readonly #records: string;
-  readonly #revocations: string;
+  readonly #tokens: { tokens: string; revocations: string };
   /** The scripts of the queue read them. */
   readonly #weights: string;
 
   constructor({ redis, prefix }: { redis: Redis; prefix: string }) {
     this.#redis = redis;
     this.#records = `${prefix}api-keys`;
-    this.#revocations = `${prefix}api-keys:revoked`;
+    this.#tokens = hubTokenKeys(prefix);
     this.#weights = jobKeys(prefix).keyWeights;
   }
 
@@ -126,7 +129,7 @@ export class KeyStore {
   /** All keys, the oldest first. */
   async list(): Promise<ListedKey[]> {
     return await onRedis(async () => {
-      const all = this.#redis.multi().hvals(this.#records).hgetall(this.#revocations).hgetall(this.#weights);
+      const all = this.#redis.multi().hvals(this.#records).hgetall(this.#tokens.revocations).hgetall(this.#weights);
       const [texts, revoked, weightOf] = repliesOf(await all.exec()) as [
         string[],
         Record<string, string>,
@@ -139,12 +142,12 @@ export class KeyStore {
     });
   }
 
-  /** Revokes a key at once. @throws ProductError `not_found` */
+  /** Revokes a key at once, and removes the token of the hub that it has stored. @throws ProductError `not_found` */
   async revoke(id: KeyId): Promise<ListedKey> {
     return await onRedis(async () => {
-      if (!(await this.#redis.hexists(this.#records, id))) throw noSuchKey(id);
-      // Only the first revocation counts.
-      await this.#redis.hsetnx(this.#revocations, id, new Date().toISOString());
+      const { owner } = await this.#read(id);
+      const args = { owner: tokenOwner(owner), key: id, revoked_at: new Date().toISOString() };
+      await revokeScript(this.#redis, this.#tokens, args);
       return await this.#read(id);
     });
   }
@@ -174,7 +177,7 @@ export class KeyStore {
         return isNone && !(await this.#hasAny()) ? { type: 'no-keys' } : { type: 'invalid' };
       }
       const { id, secret } = parsed;
-      const both = this.#redis.multi().hget(this.#records, id).hexists(this.#revocations, id);
+      const both = this.#redis.multi().hget(this.#records, id).hexists(this.#tokens.revocations, id);
       const [text, revoked] = repliesOf(await both.exec()) as [string | null, number];
       const key = text === null ? null : recordOf(text);
       const right = isSecret(secret, key?.secret_sha256 ?? UNKNOWN_KEY_SHA256);
@@ -196,7 +199,7 @@ export class KeyStore {
     if (text === null) throw noSuchKey(id);
     const key = recordOf(text);
     const [revokedAt, weight] = await Promise.all([
-      this.#redis.hget(this.#revocations, id),
+      this.#redis.hget(this.#tokens.revocations, id),
       this.#redis.hget(this.#weights, key.owner),
     ]);
     return listed(key, { revokedAt, weight });

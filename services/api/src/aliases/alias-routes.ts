@@ -1,10 +1,12 @@
 import { type AliasStore, aliasNotFound } from '@lorasmith/artifacts';
 import {
   Alias,
+  AliasDeliveriesRequest,
   AliasList,
   AliasName,
   AliasQuery,
   closed,
+  DeliveryList,
   MoveAliasRequest,
   type Owner,
   ProductError,
@@ -16,11 +18,13 @@ import { Type } from 'typebox';
 import type { ConcurrencyLimit } from '../access/concurrency-limit.js';
 import { serviceStopping } from '../openai/answer-request.js';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
+import type { AliasDeliveries } from './alias-deliveries.js';
 import type { AliasMoves, Mover } from './alias-moves.js';
 
 export interface AliasRoutesOptions {
   aliases: AliasStore;
   moves: AliasMoves;
+  deliveries: AliasDeliveries;
   /** The limit of moves with a guard. */
   comparisons: ConcurrencyLimit;
 }
@@ -88,8 +92,35 @@ const deleteAlias = {
   },
 };
 
+const setAliasDeliveries = {
+  schema: {
+    operationId: 'setAliasDeliveries',
+    summary: 'Have deliveries follow a name',
+    description:
+      'Its adapter is delivered to all of these places now, and whenever the name moves. An empty list ends that; what was delivered stays. ' +
+      'A delivery that fails does not move the name back.',
+    tags: ['deliveries'],
+    params,
+    querystring: AliasQuery,
+    body: AliasDeliveriesRequest,
+    response: { 200: answer('The name.', Alias), ...errorAnswers(404, 422, 503, 507) },
+  },
+};
+
+const listAliasDeliveries = {
+  schema: {
+    operationId: 'listAliasDeliveries',
+    summary: 'Deliveries of the present move of a name',
+    tags: ['deliveries'],
+    params,
+    querystring: AliasQuery,
+    response: { 200: answer('One for each place that follows the name.', DeliveryList), ...errorAnswers(404, 503) },
+  },
+};
+
 /** The routes of names that point to adapters. */
-export async function aliasRoutes(app: HttpApp, { aliases, moves, comparisons }: AliasRoutesOptions): Promise<void> {
+export async function aliasRoutes(app: HttpApp, options: AliasRoutesOptions): Promise<void> {
+  const { aliases, moves, deliveries, comparisons } = options;
   const closing = new AbortController();
   // A comparison takes as long as its rows, and closing the server would wait for it.
   app.addHook('preClose', async () => closing.abort(serviceStopping()));
@@ -101,7 +132,11 @@ export async function aliasRoutes(app: HttpApp, { aliases, moves, comparisons }:
 
   app.get('/aliases', listAliases, async ({ query, caller }) => {
     const names = await aliases.list(ownerOf(query, caller));
-    return { data: names.map(({ history: _, ...summary }) => summary), has_more: false as const, next: null };
+    return {
+      data: names.map(({ history: _, deliver: __, ...summary }) => summary),
+      has_more: false as const,
+      next: null,
+    };
   });
 
   app.get('/aliases/:name', getAlias, async ({ params: { name }, query, caller }) => {
@@ -118,6 +153,7 @@ export async function aliasRoutes(app: HttpApp, { aliases, moves, comparisons }:
     }
     const alias = await moves.point({ owner: ownerOf(query, caller), ...params }, body, moverOf(request, reply));
     logMove(request, alias);
+    await deliveries.follow(alias);
     return alias;
   });
 
@@ -126,14 +162,27 @@ export async function aliasRoutes(app: HttpApp, { aliases, moves, comparisons }:
     const of = { owner: ownerOf(query, caller), ...params };
     const alias = await moves.rollBack(of, body ?? {}, moverOf(request, reply));
     logMove(request, alias);
+    await deliveries.follow(alias);
     return alias;
   });
 
   app.delete('/aliases/:name', deleteAlias, async ({ params: { name }, query, caller, log }, reply) => {
-    await aliases.remove({ owner: ownerOf(query, caller), name });
+    const of = { owner: ownerOf(query, caller), name };
+    await deliveries.forget(of);
+    await aliases.remove(of);
     log.info({ alias: name }, 'name of an adapter deleted');
     return await reply.code(204).send();
   });
+
+  app.put('/aliases/:name/deliveries', setAliasDeliveries, async ({ params: { name }, query, caller, body, log }) => {
+    const alias = await deliveries.set({ owner: ownerOf(query, caller), name }, body.deliver, caller);
+    log.info({ alias: name, deliveries: body.deliver.length }, 'deliveries follow a name');
+    return alias;
+  });
+
+  app.get('/aliases/:name/deliveries', listAliasDeliveries, async ({ params: { name }, query, caller }) => ({
+    data: await deliveries.of({ owner: ownerOf(query, caller), name }),
+  }));
 }
 
 /** The owner whose names a request is about. @throws ProductError `forbidden` */

@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { AdapterId, ProductError } from '@lorasmith/contracts';
 import { DigestStream, isAbsent, isOccupied, syncFolder, syncTree, systemErrorCode } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
-import type { AdapterLayout, AdapterSource } from './adapter-source.js';
+import type { AdapterForm, AdapterSource } from './adapter-source.js';
 
 const STAGING = '.staging';
 /** A staged folder of this age belongs to a process that died. */
@@ -14,7 +14,7 @@ const STALE_MS = 24 * 3_600_000;
 
 export interface CopiedAdapter {
   id: AdapterId;
-  layout: AdapterLayout;
+  form: AdapterForm;
   /** The files that are copied. @defaultValue all */
   names?: readonly string[];
 }
@@ -79,12 +79,12 @@ export class DeliveryFolder {
     }
   }
 
-  async #fill(staging: string, { id, layout, names }: CopiedAdapter, signal: AbortSignal): Promise<void> {
-    const files = await this.#source.files(id, layout, signal);
+  async #fill(staging: string, { id, form, names }: CopiedAdapter, signal: AbortSignal): Promise<void> {
+    const files = await this.#source.files(id, form, signal);
     for (const { name, sha256 } of files) {
       if (names !== undefined && !names.includes(name)) continue;
       const digesting = new DigestStream();
-      const content = await this.#source.read(id, name, layout, signal);
+      const content = await this.#source.read(id, name, form, signal);
       await pipeline(content, digesting, createWriteStream(path.join(staging, path.basename(name)), { flags: 'wx' }), {
         signal,
       });

@@ -1,7 +1,7 @@
 import { readManifest } from '@lorasmith/artifacts';
-import type { AdapterId, Delivery, DeliveryTarget } from '@lorasmith/contracts';
+import type { AdapterId, Delivery, DeliveryTarget, Owner } from '@lorasmith/contracts';
 import { ProductError } from '@lorasmith/contracts';
-import type { DeliveriesOfJob, JobStore } from '@lorasmith/queue';
+import type { DeliveriesOfJob, FollowedMove, JobStore } from '@lorasmith/queue';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { type DeliveryKinds, kindOf } from './delivery-kind.js';
@@ -12,7 +12,15 @@ export interface DeliveryRequestsOptions {
   kinds: DeliveryKinds;
 }
 
-/** Checks and queues deliveries: those that calls ask for, and those of jobs. */
+/** The deliveries of the present move of a name. */
+export interface DeliveriesOfMove {
+  move: FollowedMove;
+  owner: Owner;
+  adapter: AdapterId;
+  to: readonly DeliveryTarget[];
+}
+
+/** Checks and queues deliveries: those that calls ask for, those of jobs, and those that follow a name. */
 export class DeliveryRequests {
   readonly #options: DeliveryRequestsOptions;
 
@@ -20,24 +28,33 @@ export class DeliveryRequests {
     this.#options = options;
   }
 
-  /** Checks the deliveries of a job before it is queued. @throws ProductError `invalid_job` for one that could not be made */
-  checkOfJob(targets: readonly DeliveryTarget[]): void {
+  /**
+   * Checks the deliveries of a job, a sweep or a name before they are stored.
+   * @param code - the code of its faults
+   * @throws ProductError with this code for one that could not be made; `redis_unavailable`
+   */
+  async checkAll(
+    targets: readonly DeliveryTarget[],
+    caller: Caller,
+    code: 'invalid_job' | 'invalid_sweep' | 'invalid_delivery',
+  ) {
     const { kinds } = this.#options;
-    const places = targets.map((target, index) => {
-      const param = `deliver.${index}`;
+    for (const [index, target] of targets.entries()) {
+      const kind = kindOf(kinds, target);
       try {
-        kindOf(kinds, target).check(target);
+        kind.check(target);
+        await kind.checkOwner(target, caller.owner, caller);
       } catch (error) {
-        if (!(error instanceof ProductError)) throw error;
+        if (!(error instanceof ProductError) || error.status >= 500) throw error;
         const inner = error.param === undefined ? '' : `.${error.param}`;
-        throw new ProductError('invalid_job', error.message, { param: `${param}${inner}` });
+        throw new ProductError(code, error.message, { param: `deliver.${index}${inner}` });
       }
-      return kindOf(kinds, target).placeOf(target);
-    });
+    }
+    const places = targets.map((target) => kindOf(kinds, target).placeOf(target));
     const twice = places.findIndex((place, index) => places.indexOf(place) < index);
     if (twice === -1) return;
-    const message = 'Two deliveries of the job go to the same place: one would replace the other.';
-    throw new ProductError('invalid_job', message, { param: `deliver.${twice}` });
+    const message = 'Two deliveries go to the same place: one would replace the other.';
+    throw new ProductError(code, message, { param: `deliver.${twice}` });
   }
 
   /**
@@ -50,6 +67,7 @@ export class DeliveryRequests {
     const kind = kindOf(kinds, to);
     kind.check(to);
     kind.checkAdapter(to, manifest);
+    await kind.checkOwner(to, manifest.owner, caller);
     const place = kind.placeOf(to);
     return await store.create({
       adapter: manifest.id,
@@ -74,6 +92,16 @@ export class DeliveryRequests {
       await store.create({ adapter, owner, to, place, mayReplaceAny: false, ofJob: { job, index, webhookUrl } });
     }
     await store.createdOfJob(job);
+  }
+
+  /** Queues the deliveries of a move of a name, each once, however often this is called. */
+  async createOfMove({ move, owner, adapter, to: targets }: DeliveriesOfMove): Promise<void> {
+    const { store, kinds } = this.#options;
+    for (const to of targets) {
+      const place = kindOf(kinds, to).placeOf(to);
+      await store.create({ adapter, owner, to, place, mayReplaceAny: false, ofMove: move });
+    }
+    await store.createdOfMove(move, targets);
   }
 
   async #manifest(id: string, caller: Caller) {

@@ -1,11 +1,12 @@
 import { readManifest } from '@lorasmith/artifacts';
 import { pause } from '@lorasmith/concurrency';
-import { type Delivery, ProductError, publicText } from '@lorasmith/contracts';
+import { type Delivery, deliveryPlace, ProductError, publicText } from '@lorasmith/contracts';
 import { type ClaimedDelivery, DELIVERY_LEASE_MS, type JobStore, takenByOther } from '@lorasmith/queue';
 import type { BundleStore } from '@lorasmith/storage';
 import type { FastifyBaseLogger } from 'fastify';
+import { CancelledError, LeftError, reportedClaim, WorkLease } from '../leased-work.js';
 import { startClaiming } from '../webhooks/webhook-delivery.js';
-import { CancelledError, type DeliveryKinds, kindOf } from './delivery-kind.js';
+import { type DeliveryKinds, kindOf } from './delivery-kind.js';
 import type { DeliveryRequests } from './delivery-requests.js';
 
 const AT_ONCE = 4;
@@ -13,6 +14,8 @@ const POLL_MS = 1_000;
 const RENEW_MS = DELIVERY_LEASE_MS / 3;
 /** The waits before each further attempt. */
 export const DELIVERY_DELAYS_MS: readonly number[] = [5_000, 30_000, 120_000, 600_000];
+/** The longest wait that the other side may ask for. */
+const MAX_ASKED_MS = 3_600_000;
 /** Errors that may go away: something cannot be reached, or a disk is full. */
 const TEMPORARY = [503, 504, 507];
 
@@ -30,9 +33,6 @@ export interface DeliveryRunnerOptions {
   renewMs?: number;
 }
 
-/** This process ends, or another one has the delivery. It is begun again there. */
-class LeftError extends Error {}
-
 /**
  * Makes the deliveries that are due, and creates those of jobs that have succeeded. Several processes may: each delivery is leased by one
  * at a time, and resumed by another if that one dies.
@@ -40,33 +40,23 @@ class LeftError extends Error {}
  */
 export function startDeliveries(options: DeliveryRunnerOptions): () => Promise<void> {
   const { store, requests, log, pollMs = POLL_MS } = options;
-  let isReported = false;
-  const claim = async (isFull: boolean): Promise<ClaimedDelivery | null> => {
+  const read = async (isFull: boolean): Promise<ClaimedDelivery | null> => {
     for (const ofJob of await store.ofJobs()) {
       await requests.createOfJob(ofJob);
       log.info({ job: ofJob.job, adapter: ofJob.adapter, deliveries: ofJob.to.length }, 'deliveries of a job queued');
     }
     return isFull ? null : await store.claim();
   };
+  const claim = reportedClaim(read, { log, message: 'deliveries cannot be read' });
   return startClaiming<ClaimedDelivery>({
     atOnce: AT_ONCE,
     async next(isFull, signal) {
-      const claimed = await claim(isFull).then(
-        (found) => {
-          isReported = false;
-          return found;
-        },
-        (error: unknown) => {
-          if (!isReported) log.warn({ err: error }, 'deliveries cannot be read');
-          isReported = true;
-          return null;
-        },
-      );
+      const claimed = await claim(isFull);
       if (claimed === null) await pause(pollMs, signal);
       return claimed;
     },
     attempt: (claimed, signal) =>
-      new RunningDelivery(claimed, options).run(signal).catch((error: unknown) => {
+      new RunningDelivery(claimed, options, signal).run().catch((error: unknown) => {
         log.warn(
           { err: error, delivery: claimed.delivery.id },
           'the state of a delivery could not be stored; it is resumed',
@@ -79,33 +69,31 @@ export function startDeliveries(options: DeliveryRunnerOptions): () => Promise<v
 class RunningDelivery {
   readonly #claimed: ClaimedDelivery;
   readonly #options: DeliveryRunnerOptions;
-  readonly #stopped = new AbortController();
+  readonly #lease: WorkLease;
   #delivery: Delivery;
-  #renewedAt = performance.now();
 
-  constructor(claimed: ClaimedDelivery, options: DeliveryRunnerOptions) {
+  constructor(claimed: ClaimedDelivery, options: DeliveryRunnerOptions, ending: AbortSignal) {
     this.#claimed = claimed;
     this.#options = options;
+    this.#lease = new WorkLease({
+      renew: () => options.store.write(claimed.delivery.id, claimed.token),
+      leaseMs: DELIVERY_LEASE_MS,
+      renewMs: options.renewMs ?? RENEW_MS,
+      ending,
+    });
     const { delivery } = claimed;
     const started_at = delivery.started_at ?? new Date().toISOString();
     this.#delivery = { ...delivery, status: 'running', started_at, next_attempt_at: null };
   }
 
-  async run(ending: AbortSignal): Promise<void> {
-    const leave = () => this.#stopped.abort(new LeftError('this process ends'));
-    ending.addEventListener('abort', leave, { once: true });
-    // It was taken while this process began to end.
-    if (ending.aborted) leave();
-    const { renewMs = RENEW_MS } = this.#options;
-    const renewal = setInterval(() => void this.#renew(), renewMs).unref();
+  async run(): Promise<void> {
     try {
       await this.#attempt();
       await this.#end({ status: 'delivered', error: null });
     } catch (error) {
       await this.#failed(error);
     } finally {
-      clearInterval(renewal);
-      ending.removeEventListener('abort', leave);
+      this.#lease.release();
     }
   }
 
@@ -123,20 +111,20 @@ class RunningDelivery {
         'It was interrupted in each of its attempts. The log of the api has more.',
       );
     }
-    await this.#write();
+    await this.#write({ event: 'delivery-started' });
     const manifest = await readManifest(adapters, adapter);
     const kind = kindOf(kinds, to);
     kind.check(to);
     kind.checkAdapter(to, manifest);
-    log.info({ delivery: id, adapter, kind: to.kind, name: to.name, attempt: delivery.attempts }, 'delivering');
+    log.info({ delivery: id, adapter, place: deliveryPlace(to), attempt: delivery.attempts }, 'delivering');
     await kind.deliver(to, {
       manifest,
       state: state === null ? null : (JSON.parse(state) as unknown),
-      keep: (kept) => this.#write(JSON.stringify(kept)),
+      keep: (kept) => this.#write({ state: JSON.stringify(kept) }),
       report: (facts) => {
         this.#delivery = { ...this.#delivery, ...facts };
       },
-      signal: this.#stopped.signal,
+      signal: this.#lease.signal,
       log,
     });
   }
@@ -145,7 +133,7 @@ class RunningDelivery {
     const { store, log } = this.#options;
     const { token } = this.#claimed;
     const { id, attempts } = this.#delivery;
-    const { reason } = this.#stopped.signal;
+    const { reason } = this.#lease.signal;
     // What is broken off has an error of its own; one of ours says what could not be restored.
     const isBrokenOff = reason instanceof CancelledError && !(error instanceof ProductError);
     if (isBrokenOff) return await this.#end({ status: 'cancelled', error: null });
@@ -154,12 +142,14 @@ class RunningDelivery {
       return await store.postpone(queued, token, { delayMs: 0, counts: false });
     }
     const failure = failureOf(error);
-    const delayMs = this.#delays[attempts - 1];
+    const ownMs = this.#delays[attempts - 1];
     const isTemporary = error instanceof ProductError && TEMPORARY.includes(error.status);
-    if (!isTemporary || delayMs === undefined || reason !== undefined) {
+    if (!isTemporary || ownMs === undefined || reason !== undefined) {
       log.warn({ err: error, delivery: id }, 'a delivery failed');
       return await this.#end({ status: 'failed', error: failure });
     }
+    const askedMs = Math.min((error.retryAfterSeconds ?? 0) * 1000, MAX_ASKED_MS);
+    const delayMs = Math.max(ownMs, askedMs);
     log.warn({ err: error, delivery: id, retryInMs: delayMs }, 'a delivery is tried again');
     const next_attempt_at = new Date(Date.now() + delayMs).toISOString();
     const queued = { ...this.#delivery, status: 'queued' as const, error: failure, next_attempt_at };
@@ -173,26 +163,11 @@ class RunningDelivery {
     if (outcome === 'done') log.info({ delivery: id, adapter, code: end.error?.code }, `the delivery is ${end.status}`);
   }
 
-  /** Writes the record, and what a later attempt must know. @throws the reason to stop */
-  async #write(state?: string): Promise<void> {
+  /** Writes the record, and its event or what a later attempt must know. @throws the reason to stop */
+  async #write(more: { event: 'delivery-started' } | { state: string }): Promise<void> {
     const { store } = this.#options;
-    const written = { delivery: this.#delivery, ...(state === undefined ? {} : { state }) };
-    this.#heed(await store.write(this.#delivery.id, this.#claimed.token, written));
-    this.#stopped.signal.throwIfAborted();
-  }
-
-  async #renew(): Promise<void> {
-    const { store } = this.#options;
-    const { id } = this.#delivery;
-    const outcome = await store.write(id, this.#claimed.token).catch(() => null);
-    if (outcome !== null) this.#heed(outcome);
-    else if (performance.now() - this.#renewedAt > DELIVERY_LEASE_MS) this.#heed('lost');
-  }
-
-  #heed(outcome: 'done' | 'cancel' | 'lost'): void {
-    if (outcome === 'lost') this.#stopped.abort(new LeftError('another process has the delivery'));
-    else this.#renewedAt = performance.now();
-    if (outcome === 'cancel') this.#stopped.abort(new CancelledError('cancelled'));
+    this.#lease.heed(await store.write(this.#delivery.id, this.#claimed.token, { delivery: this.#delivery, ...more }));
+    this.#lease.signal.throwIfAborted();
   }
 
   get #delays(): readonly number[] {

@@ -1,6 +1,7 @@
 import type { AskedGrader, GradingOutcome } from '@lorasmith/contracts';
 import { GRADING_DELAYS_MS, type Gradings, type PendingGrading } from '@lorasmith/queue';
 import type { FastifyBaseLogger } from 'fastify';
+import type { Unsaid } from '../judging/judge-client.js';
 import { startClaiming } from '../webhooks/webhook-delivery.js';
 
 /** The interval at which gradings are looked for without a notice. */
@@ -13,11 +14,7 @@ export const gradingSenderLimits = {
   attempts: { value: GRADING_DELAYS_MS.length + 1, unit: 'attempts', beyond: '`grader_failed`' },
 };
 /** The answer of a grader: rewards, or why there are none, in words that the owner of the job may read. */
-export type Answered =
-  | Extract<GradingOutcome, { kind: 'graded' }>
-  /** It may do better the next time. `afterMs`: when it wants to be asked again. */
-  | { kind: 'try-again'; why: string; afterMs?: number | undefined }
-  | { kind: 'wrong'; why: string };
+export type Answered = Extract<GradingOutcome, { kind: 'graded' }> | Unsaid;
 
 /** Asks graders of one kind. */
 export interface GraderClient<Asked extends AskedGrader> {

@@ -1,12 +1,10 @@
 import type { LookupFunction } from 'node:net';
 import { type AskedWebhook, type GradingAnswer, MAX_REWARDS_BYTES, ProductError } from '@lorasmith/contracts';
 import type { PendingGrading } from '@lorasmith/queue';
+import { TRY_AGAIN } from '../judging/judge-client.js';
 import type { WebhookConfig } from '../webhooks/webhook-config.js';
 import { postWebhook, secretOfOwner, webhookHeaders } from '../webhooks/webhook-delivery.js';
 import type { Answered, GraderClient } from './grading-sender.js';
-
-/** Statuses of a receiver that may do better the next time, besides those from 500 on. */
-export const TRY_AGAIN: ReadonlySet<number> = new Set([408, 425, 429]);
 
 /** Asks the webhooks of graders. @param lookup @defaultValue that of the system */
 export function webhookClient(config: WebhookConfig, lookup?: LookupFunction): GraderClient<AskedWebhook> {

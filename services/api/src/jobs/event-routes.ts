@@ -1,9 +1,15 @@
 import { Readable } from 'node:stream';
 import {
+  ComparisonEvent,
+  ComparisonEventList,
   closed,
+  DeliveryEvent,
+  DeliveryEventList,
   ENDED_STATUSES,
   JobEvent,
   JobEventList,
+  LAST_COMPARISON_EVENT_TYPES,
+  LAST_DELIVERY_EVENT_TYPES,
   LAST_EVENT_TYPES,
   LAST_SWEEP_EVENT_TYPES,
   type Paged,
@@ -16,6 +22,8 @@ import { type HttpApp, linkSignals, onceClosed } from '@lorasmith/service-kit';
 import { type TSchema, Type } from 'typebox';
 import { type Authenticator, watchRevocation } from '../access/authenticate.js';
 import { ConcurrencyLimit } from '../access/concurrency-limit.js';
+import { comparisonIdOf } from '../comparisons/comparison-routes.js';
+import { deliveryIdOf } from '../deliveries/delivery-routes.js';
 import { errorAnswers, noBody } from '../openapi/answers.js';
 import { sweepIdOf } from '../sweeps/sweep-routes.js';
 import { jobIdOf } from './job-routes.js';
@@ -45,24 +53,24 @@ const EventsHeaders = Type.Object({
 
 /** A kind of things that have events. */
 interface EventsOf {
-  path: '/jobs/:id/events' | '/sweeps/:id/events';
+  path: '/jobs/:id/events' | '/sweeps/:id/events' | '/deliveries/:id/events' | '/comparisons/:id/events';
   operationId: string;
   /** `job`, in the texts of the documentation. */
   what: string;
   tag: string;
   event: TSchema & { $id?: string };
   list: TSchema;
-  /** @throws ProductError `job_not_found`, `sweep_not_found` for an invalid id */
+  /** @throws ProductError `job_not_found`, `sweep_not_found`, `delivery_not_found`, `comparison_not_found` for an invalid id */
   source(id: string): EventSource;
 }
 
-/** An event of a job or of a sweep. */
+/** An event of a job, a sweep, a delivery or a comparison. */
 interface AnEvent {
   id: string;
   type: string;
 }
 
-/** The job or the sweep that the events are about. */
+/** The job, the sweep, the delivery or the comparison that the events are about. */
 interface EventSource {
   read(options: ReadEventsOptions): Promise<Paged<AnEvent>>;
   hasEnded(): Promise<boolean>;
@@ -70,7 +78,7 @@ interface EventSource {
   isLast(type: string): boolean;
 }
 
-/** The routes of the events of jobs and of sweeps. */
+/** The routes of the events of jobs, sweeps, deliveries and comparisons. */
 export async function eventRoutes(
   app: HttpApp,
   { jobs, authenticator, heartbeatMs }: EventRoutesOptions,
@@ -80,7 +88,13 @@ export async function eventRoutes(
   // A stream lasts as long as its job, and closing the server would wait for it.
   app.addHook('preClose', async () => closing.abort());
 
-  for (const kind of [jobEvents(jobs), sweepEvents(jobs.sweeps)]) {
+  const kinds = [
+    jobEvents(jobs),
+    sweepEvents(jobs.sweeps),
+    deliveryEvents(jobs.deliveries),
+    comparisonEvents(jobs.comparisons),
+  ];
+  for (const kind of kinds) {
     app.get(kind.path, listEvents(kind), async (request, reply) => {
       const source = kind.source(request.params.id);
       const { limit } = request.query;
@@ -177,6 +191,44 @@ function sweepEvents(sweeps: JobStore['sweeps']): EventsOf {
   };
 }
 
+function deliveryEvents(deliveries: JobStore['deliveries']): EventsOf {
+  return {
+    path: '/deliveries/:id/events',
+    operationId: 'listDeliveryEvents',
+    what: 'delivery',
+    tag: 'deliveries',
+    event: DeliveryEvent,
+    list: DeliveryEventList,
+    source(text) {
+      const id = deliveryIdOf(text);
+      return {
+        read: (options) => deliveries.readEvents(id, options),
+        hasEnded: async () => (await deliveries.get(id)).ended_at !== null,
+        isLast: (type) => LAST_DELIVERY_EVENT_TYPES.some((last) => last === type),
+      };
+    },
+  };
+}
+
+function comparisonEvents(comparisons: JobStore['comparisons']): EventsOf {
+  return {
+    path: '/comparisons/:id/events',
+    operationId: 'listComparisonEvents',
+    what: 'comparison',
+    tag: 'comparisons',
+    event: ComparisonEvent,
+    list: ComparisonEventList,
+    source(text) {
+      const id = comparisonIdOf(text);
+      return {
+        read: (options) => comparisons.readEvents(id, options),
+        hasEnded: async () => (await comparisons.get(id)).ended_at !== null,
+        isLast: (type) => LAST_COMPARISON_EVENT_TYPES.some((last) => last === type),
+      };
+    },
+  };
+}
+
 /** The default is a stream. JSON is returned only to clients that accept JSON but no stream. */
 function wantsJson(accept = ''): boolean {
   return accept.includes('application/json') && !accept.includes('text/event-stream');
@@ -197,11 +249,11 @@ const RETRY = 'retry: 2000\n\n';
 const HEARTBEAT = ': still here\n\n';
 
 /**
- * The events of a job or a sweep as server-sent events (the HTML standard, section 9.2): past events, then new ones until the last one,
+ * The events of a job, a sweep, a delivery or a comparison as server-sent events (the HTML standard, section 9.2): past events, then new ones until the last one,
  * and further ones if the job is resumed. Reads from Redis only as fast as the client reads.
  *
- * @returns null if no event follows `after` and the job or the sweep has ended
- * @throws ProductError `job_not_found` or `sweep_not_found`, `invalid_request`, `redis_unavailable`
+ * @returns null if no event follows `after` and the job, the sweep, the delivery or the comparison has ended
+ * @throws ProductError `job_not_found`, `sweep_not_found`, `delivery_not_found` or `comparison_not_found`, `invalid_request`, `redis_unavailable`
  */
 async function eventStreamOf(options: EventStreamOptions): Promise<Readable | null> {
   const { source, after } = options;

@@ -30,7 +30,7 @@ export interface JobSubmissionOptions extends JobInputSources {
   tracing: Tracing;
   webhooks: WebhookConfig;
   judges: Pick<Judges, 'check'>;
-  deliveries: Pick<DeliveryRequests, 'checkOfJob'>;
+  deliveries: Pick<DeliveryRequests, 'checkAll'>;
   /** The memory of the largest machine that would be started if a job needed it, in bytes; null: none is. */
   startedMemory: number | null;
 }
@@ -159,7 +159,7 @@ export class JobSubmission {
   ): Promise<Tried<Result>[]> {
     const { tracing, webhooks, judges, deliveries } = this.#options;
     checkWebhooksOf(requests[0]!, webhooks);
-    deliveries.checkOfJob(requests[0]!.deliver ?? []);
+    await deliveries.checkAll(requests[0]!.deliver ?? [], caller, 'invalid_job');
     await judges.check(requests[0]!, caller);
     const inputs = await JobInputs.of(requests[0]!, caller, this.#options, machine());
     const tried = requests.map((one) => trying(() => inputs.specOf(one)));

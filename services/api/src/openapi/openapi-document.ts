@@ -6,6 +6,7 @@ import { createLogger, NO_TRACING } from '@lorasmith/service-kit';
 import { openBundleStore, openLocalAnnotations } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { OPEN_ACCESS } from '../access/access.js';
+import { HubTokens } from '../access/hub-tokens.js';
 import { registryAt } from '../adapters/registry-client.js';
 import { createApiMetrics, NO_WORKER_CLASSES } from '../api-metrics.js';
 import { buildApp } from '../app.js';
@@ -25,6 +26,7 @@ export async function openapiDocument(folder: string): Promise<string> {
   const redis = new Redis({ lazyConnect: true });
   const jobs = createJobStore({ redis });
   const generation = createGenerationClient({ redis, prefix: '' });
+  const hubTokens = new HubTokens({ redis, prefix: '', secretsKey: null });
   const app = await buildApp({
     logger: createLogger({ service: 'openapi', level: 'silent' }),
     metrics: createApiMetrics({ jobs, generation, redis, dataDir: folder, workerClasses: NO_WORKER_CLASSES }),
@@ -55,9 +57,11 @@ export async function openapiDocument(folder: string): Promise<string> {
     downloadStallMs: 1_000,
     generation,
     generationLimits: { maxTokens: 1, waitMs: 1, queueMs: 1 },
-    deliveryKinds: deliveryKinds({ config: NO_DELIVERIES, source: { files: absent, read: absent } }),
+    deliveryKinds: deliveryKinds({ config: NO_DELIVERIES, source: { files: absent, read: absent }, hubTokens }),
+    hubTokens,
     webhooks: NO_WEBHOOKS,
     judges: { check: async () => {} },
+    judgeClient: { check: async () => {} },
     importUrls: [],
     startedMemory: null,
     dataDir: '.',

@@ -164,7 +164,7 @@ async function conclude(
   const now = await jobs.sweeps.get(sweep.id);
   if (now === null) return null;
   const outcome = outcomeOf(now, states);
-  return await jobs.sweeps.conclude(sweep.id, outcome, endOf(sweep, outcome, states));
+  return await jobs.sweeps.conclude(sweep.id, outcome, endOf(sweep, outcome, states), now.request.deliver);
 }
 
 /** The last event of a sweep. */

@@ -13,6 +13,7 @@ import type { Caller, Tracing } from '@lorasmith/service-kit';
 import { metricOf, shareOfHalving, stepOfRung, type Variant, valuesText, variantsOf } from '@lorasmith/sweeps';
 import type { AdapterReservation } from '../access/limits.js';
 import { jobLimitsOf } from '../access/limits.js';
+import type { DeliveryRequests } from '../deliveries/delivery-requests.js';
 import { detailsOf, digestOf, requestHash } from '../jobs/job-inputs.js';
 import type { JobSubmission, SubmitOptions } from '../jobs/submit-job.js';
 import type { Tried } from '../threads.js';
@@ -22,6 +23,7 @@ export interface SweepSubmissionOptions {
   sweeps: Pick<JobStore['sweeps'], 'create' | 'repeated'>;
   submission: Pick<JobSubmission, 'checkVariants' | 'planVariants'>;
   webhooks: WebhookConfig;
+  deliveries: Pick<DeliveryRequests, 'checkAll'>;
   adapterReservation: AdapterReservation;
   tracing: Tracing;
 }
@@ -46,7 +48,7 @@ export class SweepSubmission {
   async dryRun(request: SweepRequest, caller: Caller): Promise<SweepPlan> {
     const { submission } = this.#options;
     return await this.#dryRuns.run(JSON.stringify([caller, digestOf(request)]), async () => {
-      const tried = await this.#tryAll(request, (jobs) => submission.planVariants(jobs, caller));
+      const tried = await this.#tryAll(request, caller, (jobs) => submission.planVariants(jobs, caller));
       return planOf(tried, request.halving?.first_steps ?? null);
     });
   }
@@ -66,7 +68,7 @@ export class SweepSubmission {
       const repeated = await sweeps.repeated({ idempotencyKey, requestHash: hash, owner });
       if (repeated !== null) return repeated;
     }
-    const tried = await this.#tryAll(request, (jobs) => submission.checkVariants(jobs, caller));
+    const tried = await this.#tryAll(request, caller, (jobs) => submission.checkVariants(jobs, caller));
     throwIfSomeCannotRun(tried);
     const rungStep = request.halving === undefined ? null : stepOfRung(request.halving.first_steps, 0);
     const variants = tried.map(({ variant, result }): NewVariant => {
@@ -90,13 +92,15 @@ export class SweepSubmission {
   /** Plans all variants. @throws ProductError a fault that all variants have, as that of a job */
   async #tryAll<Result>(
     request: SweepRequest,
+    caller: Caller,
     plan: (jobs: readonly JobRequest[]) => Promise<Tried<Result>[]>,
   ): Promise<TriedVariant<Result>[]> {
-    checkNoDeliveries(request);
+    checkNoDeliveriesOfJobs(request);
     metricOf(request);
     const variants = variantsOf(request);
     // Its message may go elsewhere than those of its jobs.
     checkWebhooksOf({ webhook: request.webhook ?? null }, this.#options.webhooks);
+    await this.#options.deliveries.checkAll(request.deliver ?? [], caller, 'invalid_sweep');
     const tried = await plan(variants.map(({ job }) => job)).catch((error: unknown) => {
       if (error instanceof ProductError) throw ofTemplate(error);
       throw error;
@@ -113,11 +117,11 @@ export class SweepSubmission {
 
 type Failed = Extract<TriedVariant<never>, { error: ProductError }>;
 
-/** @throws ProductError `invalid_sweep` if the variants would replace each other where they are delivered to */
-function checkNoDeliveries({ job }: SweepRequest): void {
+/** @throws ProductError `invalid_sweep` if each variant would be delivered: they would replace each other */
+function checkNoDeliveriesOfJobs({ job }: SweepRequest): void {
   if (job.deliver === undefined) return;
   const message =
-    'A sweep delivers nothing: its variants would replace each other. Leave deliver out, and deliver the best adapter at the end.';
+    'The variants would replace each other where they are delivered to. Put deliver beside job: then the best one is delivered.';
   throw new ProductError('invalid_sweep', message, { param: 'job.deliver' });
 }
 

@@ -51,6 +51,9 @@ export function AdapterView({ params }: ViewProps) {
           <Link to="/chat" query={{ model: id }} class="button primary">
             Chat with it
           </Link>
+          <Link to="/comparisons" query={{ model: id }} class="button">
+            Compare it
+          </Link>
           <button type="button" class="danger" onClick={() => setDeleting(true)}>
             Delete
           </button>

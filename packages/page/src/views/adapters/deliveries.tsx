@@ -1,4 +1,4 @@
-import { type Delivery, type DeliveryTarget, ENDED_DELIVERY_STATUSES } from '@lorasmith/contracts';
+import { type Delivery, type DeliveryTarget, deliveryPlace, ENDED_DELIVERY_STATUSES } from '@lorasmith/contracts';
 import { useState } from 'preact/hooks';
 import { CancellableState } from '../../components/cancellable-state.js';
 import { type Column, DataTable } from '../../components/data-table.js';
@@ -16,7 +16,7 @@ const isOpen = ({ status }: Delivery) => !ENDED_DELIVERY_STATUSES.includes(statu
 const WHILE_OPEN_MS = 1_000;
 const OTHERWISE_MS = 15_000;
 
-/** A form that has an adapter delivered to a server that runs or into a folder, and its deliveries with their state. */
+/** A form that has an adapter delivered, and its deliveries with their state. */
 export function Deliveries({ adapter }: { adapter: string }) {
   const client = useClient();
   const deliveries = usePolled((signal) => client.deliveries(adapter, { signal }), [client, adapter], {
@@ -24,7 +24,7 @@ export function Deliveries({ adapter }: { adapter: string }) {
   });
   const deliver = useAction(async (signal, to: DeliveryTarget) => {
     await client.deliver(adapter, to, { signal });
-    notify(`Delivering as ${to.name}.`);
+    notify(`Delivering to ${deliveryPlace(to)}.`);
     deliveries.refresh();
   });
   return (
@@ -42,43 +42,108 @@ export function Deliveries({ adapter }: { adapter: string }) {
   );
 }
 
+interface PlaceField {
+  label: string;
+  help: string;
+  pattern?: string;
+}
+interface FormKind {
+  option: string;
+  fields: readonly PlaceField[];
+  /** True if the merged model can be delivered so. */
+  takesMerged: boolean;
+  target(values: readonly string[], merged: { merged?: true }): DeliveryTarget;
+}
+
+const NAME = {
+  label: 'Name there',
+  help: 'The model name on the server, or the folder. What has this name is replaced.',
+};
+const KINDS: readonly FormKind[] = [
+  {
+    option: 'a vLLM server',
+    fields: [
+      { label: 'vLLM server', help: 'Its address, one that the operator allows.', pattern: 'https?://.+' },
+      NAME,
+    ],
+    takesMerged: false,
+    target: ([url = '', name = '']) => ({ kind: 'vllm', url, name }),
+  },
+  {
+    option: 'the delivery folder',
+    fields: [NAME],
+    takesMerged: false,
+    target: ([name = '']) => ({ kind: 'folder', name }),
+  },
+  {
+    option: 'the Hugging Face hub',
+    fields: [
+      {
+        label: 'Repository',
+        help: 'ORG/NAME. It is made, and is private, if there is none. `lora hub-token set` stores your token.',
+        pattern: '[^/]+/[^/]+',
+      },
+    ],
+    takesMerged: true,
+    target: ([repository = ''], merged) => ({ kind: 'hub', repository, ...merged }),
+  },
+  {
+    option: 'a bucket',
+    fields: [
+      { label: 'Bucket', help: 'One that the operator allows.' },
+      { label: 'Prefix', help: 'PREFIX/latest.json will name the files.' },
+    ],
+    takesMerged: true,
+    target: ([bucket = '', prefix = ''], merged) => ({ kind: 's3', bucket, prefix, ...merged }),
+  },
+];
+
 function DeliveryForm({ onDeliver, isBusy }: { onDeliver: (to: DeliveryTarget) => void; isBusy: boolean }) {
-  const [url, setUrl] = useState('');
-  const [name, setName] = useState('');
-  const target = (): DeliveryTarget =>
-    url.trim() === '' ? { kind: 'folder', name: name.trim() } : { kind: 'vllm', url: url.trim(), name: name.trim() };
+  const [chosen, setChosen] = useState(0);
+  const [values, setValues] = useState<Record<string, string>>({});
+  const [isMerged, setMerged] = useState(false);
+  const { fields, takesMerged, target } = KINDS[chosen]!;
   return (
     <form
       class="narrow"
       onSubmit={(event) => {
         event.preventDefault();
-        onDeliver(target());
+        const texts = fields.map(({ label }) => (values[label] ?? '').trim());
+        onDeliver(target(texts, takesMerged && isMerged ? { merged: true } : {}));
       }}
     >
-      <Field label="vLLM server" help="Its address, one that the operator allows. Empty: the delivery folder.">
+      <Field label="Deliver to">
         {(input) => (
-          <input
-            {...input}
-            type="url"
-            spellcheck={false}
-            autoComplete="off"
-            value={url}
-            onInput={(event) => setUrl(event.currentTarget.value)}
-          />
+          <select {...input} value={chosen} onChange={(event) => setChosen(Number(event.currentTarget.value))}>
+            {KINDS.map(({ option }, index) => (
+              <option key={option} value={index}>
+                {option}
+              </option>
+            ))}
+          </select>
         )}
       </Field>
-      <Field label="Name there" help="The model name on the server, or the folder. What has this name is replaced.">
-        {(input) => (
-          <input
-            {...input}
-            required
-            spellcheck={false}
-            autoComplete="off"
-            value={name}
-            onInput={(event) => setName(event.currentTarget.value)}
-          />
-        )}
-      </Field>
+      {fields.map(({ label, help, pattern = '.*' }) => (
+        <Field key={label} label={label} help={help}>
+          {(input) => (
+            <input
+              {...input}
+              required
+              pattern={pattern}
+              spellcheck={false}
+              autoComplete="off"
+              value={values[label] ?? ''}
+              onInput={({ currentTarget: { value } }) => setValues((before) => ({ ...before, [label]: value }))}
+            />
+          )}
+        </Field>
+      ))}
+      {takesMerged && (
+        <label>
+          <input type="checkbox" checked={isMerged} onChange={(event) => setMerged(event.currentTarget.checked)} /> The
+          merged model
+        </label>
+      )}
       <button type="submit" disabled={isBusy}>
         Deliver
       </button>
@@ -88,7 +153,7 @@ function DeliveryForm({ onDeliver, isBusy }: { onDeliver: (to: DeliveryTarget) =
 
 function DeliveryTable({ deliveries, onChanged }: { deliveries: readonly Delivery[]; onChanged: () => void }) {
   const columns: readonly Column<Delivery>[] = [
-    { title: 'To', cell: ({ to }) => ('url' in to ? `${to.name} at ${to.url}` : `folder ${to.name}`) },
+    { title: 'To', cell: ({ to }) => deliveryPlace(to) },
     { title: 'State', cell: (delivery) => <DeliveryState delivery={delivery} onChanged={onChanged} /> },
     {
       title: 'Asked for',
@@ -117,7 +182,7 @@ function DeliveryState({ delivery, onChanged }: { delivery: Delivery; onChanged:
       status={status}
       badge={status === 'delivered' ? 'succeeded' : status}
       error={error}
-      cancelLabel={may && isOpen(delivery) ? `Cancel the delivery as ${to.name}` : null}
+      cancelLabel={may && isOpen(delivery) ? `Cancel the delivery to ${deliveryPlace(to)}` : null}
       onCancel={async (signal) => {
         await client.cancelDelivery(delivery.id, { signal });
         onChanged();

@@ -201,7 +201,7 @@ function unmarkedTurn(index: number): ProductError {
 }
 
 /** The user's turn, or the whole prompt in the form of Stanford Alpaca (https://github.com/tatsu-lab/stanford_alpaca). */
-function instructionPrompt(row: { instruction: string; input?: string }, asPlainText: boolean): string {
+export function instructionPrompt(row: { instruction: string; input?: string }, asPlainText: boolean): string {
   const { instruction, input = '' } = row;
   if (!asPlainText) return input === '' ? instruction : `${instruction}\n\n${input}`;
   if (input === '') {

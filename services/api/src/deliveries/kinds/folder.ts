@@ -27,13 +27,14 @@ export function folderKind(folder: DeliveryFolder | null): DeliveryKind<FolderTa
     placeOf: ({ name }) => `folder ${name}`,
     check: () => void needed(),
     checkAdapter: () => {},
-    async deliver({ name, layout = 'peft' }, { manifest: { id }, signal, report }: DeliveryAttempt) {
+    checkOwner: async () => {},
+    async deliver({ name, layout }, { manifest: { id }, signal, report }: DeliveryAttempt) {
       const to = needed();
       const files = path.join(FILES, name);
       const link = path.join(to.path, NAMES, name);
       const before = await linkedAdapter(link);
       report({ replaced: before });
-      await to.copy({ id, layout }, path.join(files, id), signal);
+      await to.copy({ id, form: { layout } }, path.join(files, id), signal);
       signal.throwIfAborted();
       await replaceLink(link, path.join('..', files, id)).catch((error: unknown) => {
         throw folderError(error);

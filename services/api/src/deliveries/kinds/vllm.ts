@@ -11,8 +11,9 @@ import {
 import { linkSignals } from '@lorasmith/service-kit';
 import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
+import { CancelledError } from '../../leased-work.js';
 import type { DeliveryFolder } from '../delivery-folder.js';
-import { CancelledError, type DeliveryAttempt, type DeliveryConfig, type DeliveryKind } from '../delivery-kind.js';
+import type { DeliveryAttempt, DeliveryConfig, DeliveryKind } from '../delivery-kind.js';
 import { VLLM_TIMEOUTS, VllmServer, type VllmTimeouts } from './vllm-server.js';
 
 export interface VllmKindOptions {
@@ -57,6 +58,7 @@ export function vllmKind({ config, folder, timeouts = VLLM_TIMEOUTS }: VllmKindO
     placeOf: ({ url, name }) => `vllm ${addressOf(url) ?? url} ${name}`,
     check: (target) => void check(target),
     checkAdapter: (_, manifest) => checkProbe(manifest),
+    checkOwner: async () => {},
     async deliver(target, attempt) {
       const { address, to } = check(target);
       checkProbe(attempt.manifest);
@@ -116,7 +118,7 @@ class VllmDelivery {
 
   async run(): Promise<void> {
     const { server, to } = this.#options;
-    const { name, layout = 'peft' } = this.#target;
+    const { name, layout } = this.#target;
     const { manifest, signal, keep, report } = this.#attempt;
     const served = await server.model(name, signal);
     if (served?.isBase) {
@@ -127,7 +129,7 @@ class VllmDelivery {
     const before = this.#pathBefore(served?.root ?? null);
     const replaced = this.#adapterAt(before);
     report({ replaced });
-    await to.copy({ id: manifest.id, layout, names: NAMES }, path.join(this.#place, manifest.id), signal);
+    await to.copy({ id: manifest.id, form: { layout }, names: NAMES }, path.join(this.#place, manifest.id), signal);
     // Before anything changes: whoever resumes this attempt must know what to load again.
     await keep({ before } satisfies KeptState);
     signal.throwIfAborted();
