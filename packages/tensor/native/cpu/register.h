@@ -5,8 +5,8 @@
 
 namespace lorasmith {
 
-// The floats of a register, and how many rows of two registers each have their sums in registers. The compiler keeps vectors that are wider,
-// and sums that are more, in memory: products then take ten times as long.
+// The floats of a register, and how many rows of two registers each have their sums in registers. The compiler keeps
+// vectors that are wider, and sums that are more, in memory: products then take ten times as long.
 #if defined(__AVX512F__)
 constexpr int64_t kLanes = 16;
 constexpr int kRowsInRegisters = 8;

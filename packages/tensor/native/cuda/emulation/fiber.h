@@ -21,8 +21,8 @@ constexpr size_t kStackBytes = 256 * 1024;
 constexpr size_t kPageBytes = 4096;
 constexpr size_t kColourBytes = 5 * 64;
 
-// The bottom of a stack of kStackBytes, below which a page cannot be accessed. Stacks that begin at the same place of a page would all be
-// in the same lines of the processor's cache.
+// The bottom of a stack of kStackBytes, below which a page cannot be accessed. Stacks that begin at the same place of a
+// page would all be in the same lines of the processor's cache.
 inline char* NewStack() {
   static size_t made = 0;
   const size_t offset = made++ * kColourBytes % kPageBytes;
@@ -70,8 +70,8 @@ inline void PrepareStack(Suspended& at, char* stack, void (*main)()) {
   at.stack_pointer = top;
 }
 
-// Neither called nor returned from: the processor expects a return to where the last call came from, and pays for each that goes
-// elsewhere. The compiler saves the registers that it needs.
+// Neither called nor returned from: the processor expects a return to where the last call came from, and pays for each
+// that goes elsewhere. The compiler saves the registers that it needs.
 inline __attribute__((always_inline)) void SwitchStacks(Suspended& from, Suspended& to) {
   void** save = &from.stack_pointer;
   void* load = to.stack_pointer;
