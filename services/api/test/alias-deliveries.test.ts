@@ -2,10 +2,11 @@ import type { ChildProcess } from 'node:child_process';
 import { mkdir, readlink } from 'node:fs/promises';
 import path from 'node:path';
 import type { Alias, Delivery, ErrorBody } from '@lorasmith/contracts';
-import { createLogger } from '@lorasmith/service-kit';
+import { connectRedis, createLogger } from '@lorasmith/service-kit';
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { adapterId, addBaseModel, publishReferenceAdapter } from '../../registry/test/published-adapter.js';
+import { HubTokens } from '../src/access/hub-tokens.js';
 import { AliasDeliveries, startFollowing } from '../src/aliases/alias-deliveries.js';
 import { registryFiles } from '../src/deliveries/adapter-source.js';
 import { NO_DELIVERIES } from '../src/deliveries/delivery-kind.js';
@@ -21,6 +22,7 @@ const MODEL = 'llama-tied';
 const [ONE, TWO, THREE] = [adapterId(1), adapterId(2), adapterId(3)];
 
 let redis: RealRedis;
+let connection: ReturnType<typeof connectRedis>;
 let places: RealApi;
 let api: RealApi;
 let registry: ChildProcess;
@@ -41,7 +43,9 @@ beforeAll(async () => {
   registry = started.process;
   folder = path.join(places.folder, 'deliveries');
   const config = { ...NO_DELIVERIES, folder };
-  const kinds = deliveryKinds({ config, source: registryFiles(started.address) });
+  connection = connectRedis({ url: redis.url, whenUnavailable: 'fail-fast', name: 'test', logger: log });
+  const hubTokens = new HubTokens({ redis: connection, prefix: redis.prefix, secretsKey: null });
+  const kinds = deliveryKinds({ config, source: registryFiles(started.address), hubTokens });
   const { adapters, aliases } = places;
   api = await startRealApi({
     redisUrl: redis.url,
@@ -58,6 +62,7 @@ afterAll(async () => {
   await endDeliveries?.();
   registry?.kill('SIGKILL');
   await api?.stop();
+  connection?.disconnect();
   await places?.stop();
   await redis?.stop();
 });
@@ -119,7 +124,9 @@ test('of two moves one after the other, the last one stays, even if the deliveri
   await expect(following.catchUp()).resolves.toBeUndefined();
   await vi.waitFor(async () => expect((await deliveries())[0]?.status).toBe('delivered'));
   expect(await inFolder()).toBe(THREE);
-  expect((await call('GET', `/adapters/${TWO}/deliveries`)).body.data.filter(({ to }) => to.name === name)).toEqual([]);
+  expect(
+    (await call('GET', `/adapters/${TWO}/deliveries`)).body.data.filter(({ to }) => 'name' in to && to.name === name),
+  ).toEqual([]);
 });
 
 test('a move whose process died before its deliveries were created has them, once', async () => {
@@ -132,7 +139,9 @@ test('a move whose process died before its deliveries were created has them, onc
   onTestFinished(async () => void (await Promise.all(ends.map((end) => end()))));
   await untilIn(TWO);
   await following.catchUp();
-  const ofTwo = (await call('GET', `/adapters/${TWO}/deliveries`)).body.data.filter(({ to }) => to.name === name);
+  const ofTwo = (await call('GET', `/adapters/${TWO}/deliveries`)).body.data.filter(
+    ({ to }) => 'name' in to && to.name === name,
+  );
   expect(ofTwo.map(({ alias }) => alias)).toEqual([{ name, version: 2 }]);
 });
 

@@ -40,8 +40,8 @@ const configOf = async (path: string) => JSON.parse((await bytesOf(await get(pat
 async function unpack(tar: Buffer): Promise<Map<string, Buffer>> {
   const folder = join(root, sha256Of(tar));
   await mkdir(folder, { recursive: true });
-  await writeFile(join(root, 'download.tar'), tar);
-  await run('tar', ['-xf', join(root, 'download.tar'), '-C', folder]);
+  await writeFile(`${folder}.tar`, tar);
+  await run('tar', ['-xf', `${folder}.tar`, '-C', folder]);
   const names = await readdir(folder);
   return new Map(
     await Promise.all(names.map(async (name) => [name, await readFile(join(folder, name))] as [string, Buffer])),
