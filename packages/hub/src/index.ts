@@ -8,4 +8,3 @@ export {
   hubOfEnvironment,
   openHubRepository,
 } from './hub-repository.js';
-export { type HubPush, type PushedCommit, type PushedFile, pushToHub } from './push-to-hub.js';

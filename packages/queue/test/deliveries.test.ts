@@ -64,6 +64,15 @@ test('deliveries to one place run one after the other, also after a death, and o
   expect((await claimed()).delivery.id).toBe(two.id);
 });
 
+test('deliveries of one millisecond to one place run in the order of their acceptance', async () => {
+  const accepted = await Promise.all(Array.from({ length: 8 }, () => create()));
+  for (const { id } of accepted) {
+    const { delivery, token, verdict } = await claimed();
+    expect({ id: delivery.id, verdict }).toEqual({ id, verdict: 'free' });
+    await deliveries.end(delivery, token, DELIVERED);
+  }
+});
+
 test('a delivery that waits lets a later one go first, and is then overtaken', async () => {
   const [one, two] = [await create(), await create()];
   const first = await claimed();

@@ -15,6 +15,21 @@ local function is_taken(id, target, owner, any)
   return holder and holder ~= id and any ~= '1' and owner_of(holder) ~= owner
 end
 
+-- The ids of `due_ids`, each followed by its time.
+local function by_time_and_sequence(due_ids)
+  local entries = {}
+  for at = 1, #due_ids, 2 do
+    local sequence = tonumber(redis.call('HGET', deliveries, due_ids[at] .. ':sequence'))
+    table.insert(entries, {id = due_ids[at], time = tonumber(due_ids[at + 1]), sequence = sequence})
+  end
+  table.sort(entries, function(one, other)
+    if one.time ~= other.time then return one.time < other.time end
+    return one.sequence < other.sequence
+  end)
+  for at, entry in ipairs(entries) do entries[at] = entry.id end
+  return entries
+end
+
 -- Ends the lease of a delivery, so that others to its target may start.
 local function give_back(id)
   local target = redis.call('HGET', deliveries, id .. ':target')
@@ -69,7 +84,8 @@ local function create_delivery()
 end
 
 --- @script
---- Takes the delivery that has been due for longest, unless another one to the same target was taken before.
+--- Takes the delivery that has been due for longest (of those that are due at the same millisecond, the one that was added
+--- first), unless another one to the same target was taken before.
 ---
 --- Returns its id, record, state ('' for none), how often it was taken, and `free`, `overtaken` (a later one has been
 --- delivered) or `taken` (another key's is at its target); nil if none can be taken.
@@ -78,7 +94,7 @@ end
 --- @include "~/redis/includes/common"
 local function claim_delivery()
   local now_ms = server_time_ms()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now_ms)) do
+  for _, id in ipairs(by_time_and_sequence(redis.call('ZRANGEBYSCORE', due, '-inf', now_ms, 'WITHSCORES'))) do
     local record, target, sequence, owner, any, state = unpack(redis.call(
       'HMGET', deliveries, id, id .. ':target', id .. ':sequence', id .. ':owner', id .. ':any', id .. ':state'
     ))

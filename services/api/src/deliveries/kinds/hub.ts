@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { ADAPTER_FILES, AdapterId, type HubTarget, ProductError } from '@lorasmith/contracts';
-import { type HubSettings, type PushedFile, pushToHub } from '@lorasmith/hub';
+import type { HubSettings } from '@lorasmith/hub';
+import { type PushedFile, pushToHub } from '@lorasmith/hub/push';
 import { Value } from 'typebox/value';
 import type { HubTokens } from '../../access/hub-tokens.js';
 import type { AdapterForm, AdapterSource } from '../adapter-source.js';
