@@ -22,6 +22,7 @@ export const DatasetId = identifier(
 );
 export const JobId = identifier('job', 'Opaque.');
 export const AdapterId = identifier('ad', 'Opaque; never reused for other bytes.');
+export const SnapshotId = identifier('sn', 'Opaque; never reused for other bytes.');
 /** The id of an API key. Everything that is created with the key belongs to this id. */
 export const KeyId = identifier('key', 'Id of an API key. Not a secret.');
 
@@ -32,13 +33,14 @@ export const ComparisonId = identifier('cmp', 'Opaque.');
 export type DatasetId = Static<typeof DatasetId>;
 export type JobId = Static<typeof JobId>;
 export type AdapterId = Static<typeof AdapterId>;
+export type SnapshotId = Static<typeof SnapshotId>;
 export type KeyId = Static<typeof KeyId>;
 export type SweepId = Static<typeof SweepId>;
 export type DeliveryId = Static<typeof DeliveryId>;
 export type ComparisonId = Static<typeof ComparisonId>;
 
 /** A new random id: the prefix, `_`, and 24 hexadecimal digits (96 bits). */
-export function newIdentifier(prefix: 'job' | 'ad' | 'req' | 'key' | 'sw' | 'dl' | 'cmp'): string {
+export function newIdentifier(prefix: 'job' | 'ad' | 'req' | 'key' | 'sw' | 'dl' | 'cmp' | 'sn'): string {
   // Web Crypto: this package also loads in browsers.
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return `${prefix}_${Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')}`;

@@ -1,7 +1,7 @@
 import type { AdapterManifest, TrainingOutcome } from './adapter.js';
 import type { ErrorCode } from './error.js';
 import type { AdapterChecks, AdapterProbe } from './probe.js';
-import type { ModelName } from './schema-parts.js';
+import type { AdapterId, ModelName, SnapshotId } from './schema-parts.js';
 
 // A training session is a model that its client trains call by call. Its ops and their results are bytes of `v8.serialize`
 // between the services, so that typed arrays stay typed arrays.
@@ -133,3 +133,26 @@ export interface SessionModelDescription {
   /** The linear layers that are adapted. */
   modules: string[];
 }
+
+/** The kinds of checkpoints of a session: to continue from, to sample from, or to use elsewhere. */
+export const CHECKPOINT_KINDS = ['weights', 'sampler_weights', 'external_weights'] as const;
+export type CheckpointKind = (typeof CHECKPOINT_KINDS)[number];
+
+/** An op as the api sends it to a worker: it has the ids of what its folders are made of. */
+export type QueuedSessionOp =
+  | ForwardBackwardOp
+  | OptimizerStepOp
+  | {
+      kind: 'save-checkpoint';
+      adapter: AdapterId;
+      checkpoint: { kind: CheckpointKind; name: string };
+      withOptimizer: boolean;
+    }
+  | { kind: 'save-snapshot'; snapshot: SnapshotId }
+  | { kind: 'load'; adapter: AdapterId; withOptimizer: boolean };
+
+/** The result of a {@link QueuedSessionOp}. `opened` is that of a new model. */
+export type QueuedSessionResult =
+  | Extract<SessionResult, { kind: 'forward-backward' | 'optimizer-step' | 'loaded' | 'failed' }>
+  | { kind: 'opened'; described: SessionModelDescription }
+  | { kind: 'saved'; bytes: number; steps: number };

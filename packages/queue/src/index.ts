@@ -72,5 +72,23 @@ export type {
 } from './sweeps/sweep-record.js';
 export { endField } from './sweeps/sweep-record.js';
 export type { JobOfSweep, SweepStore } from './sweeps/sweep-store.js';
+export {
+  type CallState,
+  type SubmittedOp,
+  TrainingSessionStore,
+  trainingSessionLimits,
+  WORKER_LOST,
+} from './training-sessions/session-client.js';
+export {
+  type ClientRecord,
+  type ClientSession,
+  OPENING,
+  resultId,
+  type Sampler,
+  type SessionCheckpoint,
+  type TrainedModel,
+  type TrainedModelRecord,
+} from './training-sessions/session-records.js';
+export { ClaimedModel, TrainingSessionServer } from './training-sessions/session-server.js';
 export { type ClassWork, WORKER_CLASS_NAME, type WorkerClass, workByClass } from './workers/work-by-class.js';
 export { openWorkerStarts, type WorkerPresence, type WorkerStarts } from './workers/worker-reports.js';

@@ -234,6 +234,73 @@ export function generationKeys(prefix: string): GenerationKeys {
 /** The notice on `requestChannel`. */
 export const NEW_REQUEST = 'new';
 
+/** The names of all Redis keys of training sessions; see `training-sessions.lua`. All start with the prefix, as those above. */
+export interface SessionKeys {
+  /** Hash: what is known of the sessions of clients. */
+  clients: string;
+  /** Sorted set by when they were last heard of, in milliseconds: the open ones. */
+  beats: string;
+  /** Sorted set by when they ended: sessions whose snapshots are not removed yet. */
+  leftovers: string;
+  /** Sorted set by when they may be taken, in milliseconds: models that wait for a worker, as `id base`. */
+  waiting: string;
+  /** Counter: the order of models in lists. */
+  sequence: string;
+  /** What the hash of a model begins with. */
+  models: string;
+  /** Sorted set by sequence number: the models of this API key, or those without an owner. */
+  modelsOf(owner: Owner): string;
+  /** Set: the models of a session. */
+  modelsOfSession(session: string): string;
+  /** Sorted set by when they were created: the snapshots of a session. */
+  snapshotsOf(session: string): string;
+  /** Hash: a model. */
+  model(id: string): string;
+  /** Hash by number: the bytes of the ops of a model that have no result. */
+  pending(id: string): string;
+  /** String, for a few seconds unless renewed: the token of the worker that has the model. */
+  claim(id: string): string;
+  /** String: an op. */
+  op(id: string, seq: number): string;
+  /** String, for an hour: the result of an op, or of what an api process does. */
+  result(id: string): string;
+  /** Hash by `kind/name`: the checkpoints of a model, as JSON. */
+  checkpoints(id: string): string;
+  /** Hash: by id, from what a session samples, as JSON. */
+  samplersOf(session: string): string;
+  /** Channel that receives a notice when a model waits for a worker. */
+  modelChannel: string;
+  /** Channel that receives the id of a model when it has a new op. */
+  opChannel: string;
+  /** Channel that receives the id of a result when it is there, or never will be. */
+  resultChannel: string;
+}
+
+export function sessionKeys(prefix: string): SessionKeys {
+  const models = `${prefix}training-model:`;
+  return {
+    clients: `${prefix}training-clients`,
+    beats: `${prefix}training-clients:beats`,
+    leftovers: `${prefix}training-clients:leftovers`,
+    waiting: `${prefix}training-models:waiting`,
+    sequence: `${prefix}training-models:sequence`,
+    models,
+    modelsOf: (owner) => `${prefix}owner:${owner ?? 'none'}:training-models`,
+    modelsOfSession: (session) => `${prefix}training-client:${session}:models`,
+    snapshotsOf: (session) => `${prefix}training-client:${session}:snapshots`,
+    model: (id) => `${models}${id}`,
+    pending: (id) => `${models}${id}:pending`,
+    claim: (id) => `${models}${id}:claim`,
+    op: (id, seq) => `${models}${id}:op:${seq}`,
+    result: (id) => `${prefix}training-result:${id}`,
+    checkpoints: (id) => `${models}${id}:checkpoints`,
+    samplersOf: (session) => `${prefix}training-client:${session}:samplers`,
+    modelChannel: `${prefix}training-models:new`,
+    opChannel: `${prefix}training-models:ops`,
+    resultChannel: `${prefix}training-results`,
+  };
+}
+
 /** The dependencies of every part of the store. */
 export interface StoreDeps {
   redis: Redis;

@@ -10,7 +10,7 @@ import type { Redis } from 'ioredis';
 export type LuaScript = (
   redis: Redis,
   keys: Readonly<Record<string, string>>,
-  args: Readonly<Record<string, string | number>>,
+  args: Readonly<Record<string, string | number | Buffer>>,
   rest?: readonly (string | number)[],
   restKeys?: readonly string[],
 ) => Promise<unknown>;
