@@ -74,6 +74,8 @@ export interface SaveOp {
   kind: 'save';
   folder: string;
   withOptimizer: boolean;
+  /** True: the gradient since the last step is kept beside the state of the optimizer. */
+  withGradient: boolean;
   /** True: the files are read by samplers of the session alone, and no check of published adapters is made. */
   isEphemeral: boolean;
 }
@@ -83,6 +85,8 @@ export interface LoadOp {
   kind: 'load';
   folder: string;
   withOptimizer: boolean;
+  /** True: the gradient that was kept, if there was one, is that since the last step; else it is zero. */
+  withGradient: boolean;
 }
 
 /** A call on the model of a session. */

@@ -99,7 +99,13 @@ test('says whose fault a failed op is, and goes on after it', async () => {
     code: 'invalid_request',
     message: expect.stringContaining('160'),
   });
-  const nowhere: SessionOp = { kind: 'save', folder: '/nowhere/at/all', withOptimizer: true, isEphemeral: true };
+  const nowhere: SessionOp = {
+    kind: 'save',
+    folder: '/nowhere/at/all',
+    withOptimizer: true,
+    withGradient: false,
+    isEphemeral: true,
+  };
   expect(await session.do(nowhere)).toMatchObject({ kind: 'failed', category: 'server' });
   expect(await lossOf(session, op)).toBeGreaterThan(0);
   const saved = path.join(folder, 'saved');

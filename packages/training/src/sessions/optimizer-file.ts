@@ -13,12 +13,15 @@ export interface OptimizerState {
   /** `[parameters]` each, in the layout of the adapter. */
   first: Float32Array;
   second: Float32Array;
+  /** `[parameters]` the gradient since the last update; null: there is none, or it is not kept. */
+  gradient: Float32Array | null;
 }
 
 const HEADER_BYTES = 4_096;
+const GRADIENT = 'gradient';
 
 /** @throws ProductError storage_full */
-export async function writeOptimizer(file: string, { step, first, second }: OptimizerState): Promise<void> {
+export async function writeOptimizer(file: string, { step, first, second, gradient }: OptimizerState): Promise<void> {
   const tensor = (name: string, values: Float32Array) => ({
     name,
     dtype: 'F32' as const,
@@ -26,10 +29,10 @@ export async function writeOptimizer(file: string, { step, first, second }: Opti
     data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
   });
   const metadata = { version: String(RECORD_VERSION), step: String(step) };
-  const bytes = first.byteLength + second.byteLength + HEADER_BYTES;
-  await writeWithinSpace(dirname(file), bytes, () =>
-    writeSafetensors(file, [tensor('first_moment', first), tensor('second_moment', second)], metadata),
-  );
+  const tensors = [tensor('first_moment', first), tensor('second_moment', second)];
+  if (gradient !== null) tensors.push(tensor(GRADIENT, gradient));
+  const bytes = tensors.reduce((sum, { data }) => sum + data.byteLength, HEADER_BYTES);
+  await writeWithinSpace(dirname(file), bytes, () => writeSafetensors(file, tensors, metadata));
 }
 
 /**
@@ -46,8 +49,10 @@ export async function readOptimizer(file: string, parameters: number): Promise<O
         step: Number(opened.metadata.get('step')),
         first: await read('first_moment'),
         second: await read('second_moment'),
+        gradient: opened.tensors.has(GRADIENT) ? await read(GRADIENT) : null,
       };
-      const isOfAdapter = state.first.length === parameters && state.second.length === parameters;
+      const { first, second, gradient } = state;
+      const isOfAdapter = [first, second, gradient ?? first].every(({ length }) => length === parameters);
       if (isOfAdapter && Number.isSafeInteger(state.step) && state.step >= 0) return state;
     } finally {
       await opened.close();

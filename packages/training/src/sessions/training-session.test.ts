@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { OptimizerStepOp, SessionDatum, SessionModelSpec, SessionOp } from '@lorasmith/contracts';
+import type { OptimizerStepOp, SaveOp, SessionDatum, SessionModelSpec, SessionOp } from '@lorasmith/contracts';
 import { JobDeferred } from '@lorasmith/contracts';
 import type { TokenBatch } from '@lorasmith/models';
 import { openExampleStore } from '@lorasmith/planning';
@@ -106,10 +106,13 @@ async function results(session: TrainingSession, op: ReturnType<typeof forwardBa
   return result;
 }
 
-async function save(session: TrainingSession, changes: { withOptimizer?: boolean; isEphemeral?: boolean } = {}) {
+async function save(session: TrainingSession, changes: Partial<SaveOp> = {}) {
   const folder = join(root, `saved-${++folders}`);
   await mkdir(folder);
-  const result = await session.do({ kind: 'save', folder, withOptimizer: false, isEphemeral: true, ...changes });
+  const result = await session.do({
+    ...{ kind: 'save' as const, folder, withOptimizer: false, withGradient: false, isEphemeral: true },
+    ...changes,
+  });
   if (result.kind !== 'saved') throw new Error(result.kind);
   const bytes = await readFile(join(folder, 'adapter_model.safetensors'));
   return { folder, outcome: result.outcome, digest: createHash('sha256').update(bytes).digest('hex') };
@@ -380,15 +383,40 @@ describe('a saved session', () => {
     const later = await opened({ seed: 77 });
     // What was before is gone.
     await later.do(forwardBackward([datumOf(9, 1)]));
-    expect(await later.do({ kind: 'load', folder: saved.folder, withOptimizer: true })).toEqual({ kind: 'loaded' });
+    expect(await later.do({ kind: 'load', folder: saved.folder, withOptimizer: true, withGradient: false })).toEqual({
+      kind: 'loaded',
+    });
     expect((await save(later)).digest).toBe(saved.digest);
     await doAll(later, opsOf(2));
     expect((await save(later)).digest).toBe(digest);
 
     const without = await opened();
-    await without.do({ kind: 'load', folder: saved.folder, withOptimizer: false });
+    await without.do({ kind: 'load', folder: saved.folder, withOptimizer: false, withGradient: false });
     expect((await save(without)).digest).toBe(saved.digest);
     await doAll(without, opsOf(2));
+    expect((await save(without)).digest).not.toBe(digest);
+  });
+
+  test('between a gradient and its step continues with the gradient', async () => {
+    const kept = { withOptimizer: true, withGradient: true };
+    const session = await opened();
+    await doAll(session, opsOf(1));
+    await session.do(forwardBackward([datumOf(9, 1)]));
+    const { folder } = await save(session, kept);
+    await session.do(forwardBackward([datumOf(9, 2)]));
+    await session.do(STEP);
+    const { digest } = await save(session);
+
+    const later = await opened();
+    await later.do({ kind: 'load', folder, ...kept });
+    await later.do(forwardBackward([datumOf(9, 2)]));
+    await later.do(STEP);
+    expect((await save(later)).digest).toBe(digest);
+
+    const without = await opened();
+    await without.do({ kind: 'load', folder, withOptimizer: true, withGradient: false });
+    await without.do(forwardBackward([datumOf(9, 2)]));
+    await without.do(STEP);
     expect((await save(without)).digest).not.toBe(digest);
   });
 
@@ -398,7 +426,7 @@ describe('a saved session', () => {
   ])('is refused by a model %s', async (_, spec, message) => {
     const { folder } = await save(await opened());
     const other = await opened(spec);
-    const loading = other.do({ kind: 'load', folder, withOptimizer: false });
+    const loading = other.do({ kind: 'load', folder, withOptimizer: false, withGradient: false });
     await expect(loading).rejects.toMatchObject({ code: 'invalid_adapter', message: expect.stringMatching(message) });
   });
 
@@ -407,7 +435,7 @@ describe('a saved session', () => {
     await doAll(session, opsOf(1));
     const { folder } = await save(await opened());
     const before = await save(session);
-    const loading = session.do({ kind: 'load', folder, withOptimizer: true });
+    const loading = session.do({ kind: 'load', folder, withOptimizer: true, withGradient: false });
     await expect(loading).rejects.toMatchObject({ code: 'invalid_adapter', message: expect.stringMatching(/without/) });
     expect((await save(session)).digest).toBe(before.digest);
   });
@@ -460,7 +488,7 @@ test('leaves no tensor behind, and the base to others', async () => {
   const session = await opened();
   await doAll(session, [...opsOf(2), forwardBackward([datumOf(9, 1)])]);
   const { folder } = await save(session, { withOptimizer: true, isEphemeral: false });
-  await session.do({ kind: 'load', folder, withOptimizer: true });
+  await session.do({ kind: 'load', folder, withOptimizer: true, withGradient: false });
   await session.do(forwardBackward([datumOf(9, 1)]));
   await session.close();
   expect(liveTensorCount()).toBe(before);

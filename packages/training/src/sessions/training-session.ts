@@ -201,11 +201,11 @@ export class TrainingSession {
     throw new ProductError('non_finite_loss', message);
   }
 
-  async #save({ folder, withOptimizer, isEphemeral }: SaveOp): Promise<Done<'saved'>> {
+  async #save({ folder, withOptimizer, withGradient, isEphemeral }: SaveOp): Promise<Done<'saved'>> {
     const { optimizer, passes } = this.#parts;
     const outcome = await passes.concurrently(async () => {
       const written = isEphemeral ? await this.#writeUnchecked(folder) : await this.#writeChecked(folder);
-      const optimizerFile = withOptimizer ? await this.#writeOptimizer(folder) : null;
+      const optimizerFile = withOptimizer ? await this.#writeOptimizer(folder, withGradient) : null;
       return { ...written, optimizerFile };
     });
     const { base_model } = this.described;
@@ -239,15 +239,19 @@ export class TrainingSession {
     return { lora: manifestLora(trained, meant), files, checked: null };
   }
 
-  async #writeOptimizer(folder: string): Promise<NonNullable<SavedSessionAdapter['optimizerFile']>> {
+  async #writeOptimizer(
+    folder: string,
+    withGradient: boolean,
+  ): Promise<NonNullable<SavedSessionAdapter['optimizerFile']>> {
     const { step, moments } = this.#parts.optimizer;
     const [first, second] = [toFloat32Array(moments.first), toFloat32Array(moments.second)];
     const file = join(folder, OPTIMIZER_FILE);
-    await writeOptimizer(file, { step, first, second });
+    const gradient = withGradient && this.#gradient !== null ? toFloat32Array(this.#gradient) : null;
+    await writeOptimizer(file, { step, first, second, gradient });
     return { name: OPTIMIZER_FILE, ...(await digestFile(file)) };
   }
 
-  async #load({ folder, withOptimizer }: LoadOp): Promise<Done<'loaded'>> {
+  async #load({ folder, withOptimizer, withGradient }: LoadOp): Promise<Done<'loaded'>> {
     const { model, plan, leased, adapter, optimizer, passes, signal } = this.#parts;
     const count = adapter.parameterCount;
     const read = await passes.concurrently(async () => {
@@ -263,10 +267,11 @@ export class TrainingSession {
     const parameters = toFloat32Array(saved.parameters);
     saved.dispose();
     adapter.setParameters(tensorOf(parameters, [count]));
-    const { step, first, second } = read.state ?? { step: 0, first: null, second: null };
+    const { step, first, second, gradient } = read.state ?? { step: 0, first: null, second: null, gradient: null };
     const moment = (values: Float32Array | null) => (values === null ? fill([count], 0) : tensorOf(values, [count]));
     optimizer.restore(step, { first: moment(first), second: moment(second) });
     this.#dropGradient();
+    if (withGradient && gradient !== null) this.#gradient = tensorOf(gradient, [count]);
     return { kind: 'loaded' };
   }
 
