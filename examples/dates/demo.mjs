@@ -127,7 +127,7 @@ async function trainOverHttp(baseUrl, outputDir, signal) {
   if (job.adapter === null) throw new Error(`the job ${job.status}: ${job.error?.message ?? 'it has no adapter'}`);
 
   const manifest = await client.manifest(job.adapter, { signal });
-  if (manifest.origin.kind === 'imported')
+  if (manifest.origin.kind !== 'trained')
     throw new Error(`the manifest of ${job.adapter} does not describe a training`);
   const { steps, tokens, seconds, first_loss, last_loss, peak_memory_bytes } = manifest.origin.result;
   say(

@@ -86,7 +86,7 @@ async function trainOverHttp(baseUrl, folder, say, signal) {
     await client.downloadAdapter(job.adapter, { folder: path.join(folder, weights) }, { weights, signal });
   }
   const { origin } = await client.manifest(job.adapter, { signal });
-  if (origin.kind === 'imported') throw new Error(`${job.adapter} is not of this training`);
+  if (origin.kind !== 'trained') throw new Error(`${job.adapter} is not of this training`);
   const { seconds, first_loss: firstLoss, last_loss: lastLoss } = origin.result;
   const { modules, trained, total } = report.parameters;
   return {

@@ -28,3 +28,4 @@ export {
 export * from './checkpoints/run-inputs.js';
 export { datasetIdOf, datasetNotFound, readDataset, writeDataset } from './datasets/dataset-record.js';
 export * from './own-details.js';
+export { publishSnapshot, readSnapshot, type SnapshotRecord } from './snapshots/snapshot.js';

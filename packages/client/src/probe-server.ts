@@ -1,4 +1,4 @@
-import { type AdapterManifest, type ProbeCase, type ProbeToken, ProductError } from '@lorasmith/contracts';
+import { type AdapterManifest, type ProbeCase, type ProbeToken, ProductError, probeOf } from '@lorasmith/contracts';
 import { type CallOptions, createHttpTransport } from './http-transport.js';
 
 interface CompletionsServerOptions {
@@ -131,9 +131,8 @@ export interface ProbeResult extends ProbeJudgement {
  * to use; errors of the server
  */
 export async function probeServer(manifest: AdapterManifest, options: ProbeServerOptions): Promise<ProbeResult> {
-  const { origin } = manifest;
-  if (origin.kind === 'imported') throw noProbe(manifest, 'it was imported, not trained here');
-  const { probe } = origin;
+  const probe = probeOf(manifest.origin);
+  if (probe === null) throw noProbe(manifest, 'it was imported, not trained here');
   if (probe.kind === 'class-scores')
     throw noProbe(manifest, 'it is the probe of a classifier, which does not complete text');
   if (probe.cases.length === 0) throw noProbe(manifest, 'its prompts could not be tokenized');

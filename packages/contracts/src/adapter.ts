@@ -10,6 +10,7 @@ import { RecordVersion } from './record-version.js';
 import { Report } from './report.js';
 import { SampleRound } from './samples.js';
 import { AdapterId, closed, DatasetId, JobId, Label, ModelName, Nullable, Owner } from './schema-parts.js';
+import { SessionModelSpec } from './session-model.js';
 
 const sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' });
 
@@ -73,9 +74,23 @@ const published = {
 };
 const imported = { kind: Type.Literal('imported') };
 
-/** The origin of an adapter: by a training job, from a checkpoint, or by an import. */
+const session = {
+  kind: Type.Literal('session'),
+  model: Type.String({ description: 'The model that a client trained call by call.' }),
+  checkpoint: Type.String({
+    description: 'Kind and name under which the client saved it.',
+    examples: ['weights/step-100'],
+  }),
+};
+
+/** The origin of an adapter: by a training job, from a checkpoint, by a client call by call, or by an import. */
 const Origin = Type.Union(
-  [Type.Object(trained, closed), Type.Object(published, closed), Type.Object(imported, closed)],
+  [
+    Type.Object(trained, closed),
+    Type.Object(published, closed),
+    Type.Object(session, closed),
+    Type.Object(imported, closed),
+  ],
   { $id: 'AdapterOrigin' },
 );
 
@@ -102,6 +117,19 @@ export type PublishedCheckpointOrigin = Static<typeof PublishedCheckpointOrigin>
 export const ImportedOrigin = Type.Object(imported, { $id: 'ImportedOrigin', ...closed });
 export type ImportedOrigin = Static<typeof ImportedOrigin>;
 
+export const SessionOrigin = Type.Object(
+  {
+    ...session,
+    steps: Type.Integer({ minimum: 0, description: 'Optimizer steps.' }),
+    settings: SessionModelSpec,
+    precision: Type.Enum(['float32', 'bfloat16']),
+    probe: AdapterProbe,
+    checks: AdapterChecks,
+  },
+  { $id: 'SessionOrigin', ...closed },
+);
+export type SessionOrigin = Static<typeof SessionOrigin>;
+
 /** The file `manifest.json` beside the PEFT files: what the adapter is, and how it was made. */
 export const AdapterManifest = Type.Object(
   {
@@ -111,7 +139,7 @@ export const AdapterManifest = Type.Object(
     owner: Owner,
     name: Nullable(Type.String()),
     created_at: Type.String(),
-    origin: Type.Union([TrainedOrigin, PublishedCheckpointOrigin, ImportedOrigin]),
+    origin: Type.Union([TrainedOrigin, PublishedCheckpointOrigin, SessionOrigin, ImportedOrigin]),
     base_model: Type.Object(
       {
         name: ModelName,
@@ -166,6 +194,23 @@ export const AdapterManifest = Type.Object(
   { $id: 'AdapterManifest', ...closed },
 );
 export type AdapterManifest = Static<typeof AdapterManifest>;
+
+type ManifestOrigin = AdapterManifest['origin'];
+
+/** The origin of an adapter that a job here has made; null for any other. */
+export function jobOrigin(origin: ManifestOrigin): TrainedOrigin | PublishedCheckpointOrigin | null {
+  return origin.kind === 'trained' || origin.kind === 'published-checkpoint' ? origin : null;
+}
+
+/** The answers by which an adapter is recognised in a server; null for one that was not trained here. */
+export function probeOf(origin: ManifestOrigin): AdapterProbe | null {
+  return origin.kind === 'imported' ? null : origin.probe;
+}
+
+/** The precision in which an adapter was trained; null if that is not known. */
+export function trainedPrecision(origin: ManifestOrigin): 'float32' | 'bfloat16' | null {
+  return origin.kind === 'session' ? origin.precision : (jobOrigin(origin)?.report.precision.chosen ?? null);
+}
 
 /** The adapter that a trainer has made: its manifest without the job, the owner and the name. */
 export type TrainingOutcome = Pick<AdapterManifest, 'base_model' | 'lora' | 'versions' | 'files'> &
@@ -319,4 +364,6 @@ export const ADAPTER_FILES = {
   manifest: 'manifest.json',
   card: 'README.md',
   log: 'training.tfevents',
+  /** The state of the optimizer of a session's model. It is for those who continue the model, and no part of what is handed out. */
+  optimizer: 'optimizer.safetensors',
 } as const;

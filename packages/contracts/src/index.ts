@@ -34,6 +34,7 @@ export * from './record-version.js';
 export * from './report.js';
 export * from './samples.js';
 export * from './schema-parts.js';
+export * from './session-model.js';
 export * from './sweep.js';
 export * from './training-session.js';
 export * from './unfinished-run.js';

@@ -1,7 +1,7 @@
 import type { AdapterManifest, TrainingOutcome } from './adapter.js';
 import type { ErrorCode } from './error.js';
 import type { AdapterChecks, AdapterProbe } from './probe.js';
-import type { AdapterId, ModelName, SnapshotId } from './schema-parts.js';
+import type { AdapterId, SnapshotId } from './schema-parts.js';
 
 // A training session is a model that its client trains call by call. Its ops and their results are bytes of `v8.serialize`
 // between the services, so that typed arrays stay typed arrays.
@@ -19,18 +19,6 @@ export const sessionLimits = {
 
 /** The alpha of every session's adapter: its scale is alpha / rank. */
 export const SESSION_LORA_ALPHA = 32;
-
-/** The model that a session trains: LoRA on a base model, without dropout. */
-export interface SessionModelSpec {
-  base_model: ModelName;
-  rank: number;
-  /** The seed of the first numbers of A. */
-  seed: number;
-  /** True if the linear layers of attention, of MLPs, and the output head are adapted; at least one is. */
-  train_attn: boolean;
-  train_mlp: boolean;
-  train_unembed: boolean;
-}
 
 /** A row: the model's prediction at position i is compared with the targets of i. */
 export interface SessionDatum {

@@ -1,4 +1,4 @@
-import type { AdapterManifest, JobRequest, LoraSettings } from '@lorasmith/contracts';
+import { type AdapterManifest, type JobRequest, jobOrigin, type LoraSettings } from '@lorasmith/contracts';
 import {
   type BaseIdentity,
   baseMismatch,
@@ -81,9 +81,10 @@ function shapeFaults(
   });
 }
 
-/** The settings of the job that trained it, or of the files that were imported. */
+/** The settings of the job that trained it, or of the files alone. */
 function settingsOf({ origin, lora }: AdapterManifest, base: BaseNames): AdapterSettings {
-  if (origin.kind !== 'imported') return origin.settings.lora;
+  const made = jobOrigin(origin);
+  if (made !== null) return made.settings.lora;
   const { r, alpha, rank_pattern, alpha_pattern, modules } = lora;
   const layers = modules.filter((name) => !isExpertParameter(name));
   const parameters = targetParametersOf(modules.filter(isExpertParameter), base.parameters);

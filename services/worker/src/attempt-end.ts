@@ -1,5 +1,12 @@
 import { readManifest } from '@lorasmith/artifacts';
-import { ERRORS, type ErrorCode, type JobFailure, ProductError, type TrainingResult } from '@lorasmith/contracts';
+import {
+  ERRORS,
+  type ErrorCode,
+  type JobFailure,
+  jobOrigin,
+  ProductError,
+  type TrainingResult,
+} from '@lorasmith/contracts';
 import type { AttemptWrite, JobAttempt, JobStore, ReleaseOptions } from '@lorasmith/queue';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
@@ -176,7 +183,7 @@ export class AttemptEnding {
   async #publishedResult(): Promise<TrainingResult | undefined> {
     const { adapters } = this.#options.sources;
     const manifest = await readManifest(adapters, adapterIdOf(this.#attempt.job.id)).catch(() => null);
-    return manifest === null || manifest.origin.kind === 'imported' ? undefined : manifest.origin.result;
+    return (manifest && jobOrigin(manifest.origin))?.result;
   }
 
   /** Returns the job to the waiting ones. Where its user has cancelled or paused it meanwhile, it is cancelled or paused. */

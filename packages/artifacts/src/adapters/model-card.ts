@@ -1,4 +1,10 @@
-import { ADAPTER_FILES, type AdapterManifest, type TrainedOrigin } from '@lorasmith/contracts';
+import {
+  ADAPTER_FILES,
+  type AdapterManifest,
+  jobOrigin,
+  type TrainedOrigin,
+  trainedPrecision,
+} from '@lorasmith/contracts';
 
 /** The contents of a card: a manifest before or after it was written. */
 export type CardContent = Pick<AdapterManifest, 'id' | 'name' | 'origin' | 'base_model' | 'lora'>;
@@ -59,7 +65,7 @@ function quantizationLines(
   { type, double_quantization: isDouble }: NonNullable<CardContent['base_model']['quantization']>,
   origin: CardContent['origin'],
 ): string[] {
-  const precision = origin.kind === 'imported' ? null : origin.report.precision.chosen;
+  const precision = trainedPrecision(origin);
   return [
     'load_in_4bit=True',
     `bnb_4bit_quant_type="${type}"`,
@@ -130,6 +136,8 @@ function howMade({ origin }: CardContent): string {
       return 'trained';
     case 'published-checkpoint':
       return `trained (checkpoint of step ${origin.step})`;
+    case 'session':
+      return `trained call by call (${origin.checkpoint}, ${origin.steps} steps)`;
     case 'imported':
       return 'imported, and not trained,';
   }
@@ -141,8 +149,9 @@ function about({ id, base_model, lora, origin }: CardContent): string[] {
     `- Adapter: \`${id}\`, rank ${lora.r}, alpha ${lora.alpha}, ${lora.modules.length} layers`,
     `- Base model: ${inlineText(publicName(base_model))}, sha256 of its weights \`${base_model.weights_sha256}\``,
   ];
-  if (origin.kind === 'imported') return [facts.join('\n')];
-  const { dataset, settings } = origin;
+  const made = jobOrigin(origin);
+  if (made === null) return [facts.join('\n')];
+  const { dataset, settings } = made;
   facts.push(`- Data: \`${dataset.id}\`, ${dataset.rows} rows, sha256 \`${dataset.sha256}\``);
   return [
     facts.join('\n'),
@@ -153,7 +162,7 @@ function about({ id, base_model, lora, origin }: CardContent): string[] {
       ),
     ),
     '## Results',
-    results(origin),
+    results(made),
   ];
 }
 

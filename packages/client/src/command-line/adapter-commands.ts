@@ -1,12 +1,5 @@
 import { stat } from 'node:fs/promises';
-import {
-  ADAPTER_SORTS,
-  type AdapterManifest,
-  type AdapterQuery,
-  ProductError,
-  type PublishedCheckpointOrigin,
-  type TrainedOrigin,
-} from '@lorasmith/contracts';
+import { ADAPTER_SORTS, type AdapterManifest, type AdapterQuery, ProductError } from '@lorasmith/contracts';
 import type { DownloadAdapterOptions } from '../node-client.js';
 import { bytesText, countText, durationText } from '../text-output.js';
 import { type Command, createTransferProgress, moreText, print, textTable } from './command.js';
@@ -175,7 +168,7 @@ function manifestText({ id, name, base_model, lora, origin }: AdapterManifest, d
     ...details,
     `base model    ${base_model.name} (${base_model.weights_sha256.slice(0, 12)})${quantizationText(base_model)}`,
     `LoRA          r ${lora.r}, alpha ${lora.alpha}, ${countText(lora.modules.length)} layers`,
-    ...(origin.kind === 'imported' ? ['imported, not trained here'] : trainingText(origin)),
+    ...trainingText(origin),
   ].join('\n');
 }
 
@@ -185,7 +178,14 @@ function quantizationText({ quantization }: AdapterManifest['base_model']): stri
     : `, ${quantization.type}${quantization.on_load ? ', quantized when it is loaded' : ''}`;
 }
 
-function trainingText({ dataset, result }: TrainedOrigin | PublishedCheckpointOrigin): string[] {
+function trainingText(origin: AdapterManifest['origin']): string[] {
+  if (origin.kind === 'imported') return ['imported, not trained here'];
+  if (origin.kind === 'session') {
+    return [
+      `training      call by call by its client, ${countText(origin.steps)} steps, saved as ${origin.checkpoint}`,
+    ];
+  }
+  const { dataset, result } = origin;
   return [
     `dataset       ${dataset.id}, ${countText(dataset.rows)} rows`,
     `training      ${countText(result.steps)} steps, ${countText(result.tokens)} tokens, ${durationText(result.seconds)}, peak memory of the host ${bytesText(result.peak_memory_bytes)}`,

@@ -3,9 +3,6 @@ import { checkRecordVersion, ProductError, RECORD_VERSION } from '@lorasmith/con
 import { systemErrorCode, writeWithinSpace } from '@lorasmith/storage';
 import { openSafetensors, SafetensorsError, toFloat32, writeSafetensors } from '@lorasmith/weight-files';
 
-/** The file of an optimizer's state beside the files of its adapter. */
-export const OPTIMIZER_FILE = 'optimizer.safetensors';
-
 /** The state of AdamW. */
 export interface OptimizerState {
   /** Updates done. */

@@ -30,7 +30,7 @@ import { FORWARD_SHARE, throwIfStopped } from '../shared-pass/engine-time.js';
 import type { Participant } from '../shared-pass/pass-scheduler.js';
 import { versionsHere } from '../trained-outcome.js';
 import { checkData } from './check-data.js';
-import { OPTIMIZER_FILE, readOptimizer, writeOptimizer } from './optimizer-file.js';
+import { readOptimizer, writeOptimizer } from './optimizer-file.js';
 import { type DatumFigures, type SessionBatch, sessionBatchOf, sessionObjectiveOn } from './session-objective.js';
 
 /** The advice where the memory of an op runs out. */
@@ -245,10 +245,10 @@ export class TrainingSession {
   ): Promise<NonNullable<SavedSessionAdapter['optimizerFile']>> {
     const { step, moments } = this.#parts.optimizer;
     const [first, second] = [toFloat32Array(moments.first), toFloat32Array(moments.second)];
-    const file = join(folder, OPTIMIZER_FILE);
+    const file = join(folder, ADAPTER_FILES.optimizer);
     const gradient = withGradient && this.#gradient !== null ? toFloat32Array(this.#gradient) : null;
     await writeOptimizer(file, { step, first, second, gradient });
-    return { name: OPTIMIZER_FILE, ...(await digestFile(file)) };
+    return { name: ADAPTER_FILES.optimizer, ...(await digestFile(file)) };
   }
 
   async #load({ folder, withOptimizer, withGradient }: LoadOp): Promise<Done<'loaded'>> {
@@ -258,7 +258,7 @@ export class TrainingSession {
       const manifest = await readInitialManifest(folder, SAVED);
       if (manifest !== null) requireWeightsOf(manifest, model, leased.weightsSha256, SAVED);
       const initial = await readInitialAdapter(folder, plan.targets, SAVED);
-      const state = withOptimizer ? await readOptimizer(join(folder, OPTIMIZER_FILE), count) : null;
+      const state = withOptimizer ? await readOptimizer(join(folder, ADAPTER_FILES.optimizer), count) : null;
       return { initial, state };
     });
     throwIfStopped(signal);

@@ -4,6 +4,7 @@ import {
   type DatasetFormat,
   type DatasetRowPage,
   type GenerationRequest,
+  jobOrigin,
   MAX_CHOICES,
   MAX_GUARD_ROWS,
   MAX_ROW_TOKENS,
@@ -112,9 +113,10 @@ export class HeldOutLoss {
   }
 }
 
-/** The way in which the training of an adapter read rows with an answer; the default for one that was imported. */
+/** The way in which the job of an adapter read rows with an answer; the default for one without a job. */
 function completionFormatOf({ origin }: AdapterManifest) {
-  return origin.kind === 'imported' ? {} : { completion_format: origin.settings.training.completion_format };
+  const made = jobOrigin(origin);
+  return made === null ? {} : { completion_format: made.settings.training.completion_format };
 }
 
 /** The tokens of a row, without what is cut; none if a job would drop it. @throws ProductError its fault */

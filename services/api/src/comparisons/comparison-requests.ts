@@ -8,6 +8,7 @@ import {
   type CompletionFormat,
   DatasetId,
   DEFAULT_COMPLETION_FORMAT,
+  jobOrigin,
   ProductError,
   type UploadedDataset,
 } from '@lorasmith/contracts';
@@ -113,8 +114,7 @@ export class ComparisonRequests {
     if (text?.chat_template == null) return 'text';
     if (adapter === null) return DEFAULT_COMPLETION_FORMAT;
     const { origin } = await readManifest(this.#options.adapters, adapter);
-    const format: CompletionFormat | null =
-      origin.kind === 'imported' ? null : origin.settings.training.completion_format;
+    const format: CompletionFormat | null = jobOrigin(origin)?.settings.training.completion_format ?? null;
     return format ?? DEFAULT_COMPLETION_FORMAT;
   }
 }

@@ -8,6 +8,7 @@ import {
   type Job,
   type JobEvent,
   type JobStatus,
+  jobOrigin,
   type ObjectiveRequest,
   objectiveContract,
   ProductError,
@@ -93,8 +94,7 @@ async function trainedTokens({ adapter }: Job, adapters: BundleStore): Promise<n
   if (adapter === null) return null;
   // A deleted adapter, or a damaged one, does not hide its job.
   const manifest = await readManifest(adapters, adapter).catch(() => null);
-  if (manifest === null || manifest.origin.kind === 'imported') return null;
-  return manifest.origin.result.tokens;
+  return (manifest && jobOrigin(manifest.origin))?.result.tokens ?? null;
 }
 
 function errorOf({ error, objective }: Job): FineTuningJob['error'] {

@@ -204,6 +204,8 @@ function shortOrigin(origin: AdapterManifest['origin']): Adapter['origin'] {
       return { kind: origin.kind, job: origin.job };
     case 'published-checkpoint':
       return { kind: origin.kind, job: origin.job, step: origin.step };
+    case 'session':
+      return { kind: origin.kind, model: origin.model, checkpoint: origin.checkpoint };
     case 'imported':
       return { kind: origin.kind };
   }

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { type AdapterFile, ProductError } from '@lorasmith/contracts';
+import { type AdapterFile, jobOrigin, ProductError } from '@lorasmith/contracts';
 import { isExpertParameter } from '@lorasmith/model-folder';
 import type { FileSegment } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
@@ -76,7 +76,7 @@ export class AdapterDownloads {
       return stream.once('close', release);
     };
     const started = (bytes: number) => {
-      onStarted?.({ adapter: id, job: origin.kind === 'imported' ? null : origin.job, weights, bytes });
+      onStarted?.({ adapter: id, job: jobOrigin(origin)?.job ?? null, weights, bytes });
     };
     try {
       const { store } = bundle;

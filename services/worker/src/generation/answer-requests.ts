@@ -1,7 +1,7 @@
 import { readManifestOfFolder } from '@lorasmith/artifacts';
 import type { ModelSource } from '@lorasmith/base-models';
 import { pause, untilAborted } from '@lorasmith/concurrency';
-import { type GenerationFailure, type MachineProfile, ProductError } from '@lorasmith/contracts';
+import { type GenerationFailure, type MachineProfile, ProductError, trainedPrecision } from '@lorasmith/contracts';
 import { onLoad, openBaseModel } from '@lorasmith/model-folder';
 import type { ClaimedRequest, GenerationServer } from '@lorasmith/queue';
 import { linkSignals } from '@lorasmith/service-kit';
@@ -197,8 +197,7 @@ async function prepare(
     releases.push(() => files.release());
     adapterFolder = files.folder;
     const manifest = await readManifestOfFolder(files.folder);
-    const origin = manifest?.origin;
-    if (origin !== undefined && origin.kind !== 'imported') precision = origin.report.precision.chosen ?? 'auto';
+    precision = (manifest && trainedPrecision(manifest.origin)) ?? 'auto';
     quantization = onLoad(manifest?.base_model.quantization ?? null);
   }
   return { request, modelFolder, adapterFolder, precision, quantization, machine, weightDigests };

@@ -1,12 +1,13 @@
 import { bytesText, countText, durationText, quantizationText } from '@lorasmith/client/core';
-import type {
-  AdapterChecks,
-  AdapterManifest,
-  Evaluation,
-  PublishedCheckpointOrigin,
-  SamplePrompt,
-  TrainedOrigin,
-  TrainingResult,
+import {
+  type AdapterChecks,
+  type AdapterManifest,
+  type Evaluation,
+  jobOrigin,
+  type PublishedCheckpointOrigin,
+  type SamplePrompt,
+  type TrainedOrigin,
+  type TrainingResult,
 } from '@lorasmith/contracts';
 import { useState } from 'preact/hooks';
 import { CodeBlock } from '../../components/copy-button.js';
@@ -69,20 +70,23 @@ export function AdapterView({ params }: ViewProps) {
         />
       )}
       <Loaded from={manifest} what="the adapter">
-        {(value) => (
-          <>
-            <About manifest={value} />
-            {record.value && <AdapterNames adapter={record.value} />}
-            <Downloads manifest={value} name={record.value?.name ?? null} />
-            {value.origin.kind !== 'imported' && <TrainingFacts origin={value.origin} />}
-            <Deliveries adapter={value.id} />
-            <Commands manifest={value} />
-            <details class="card">
-              <summary>Manifest</summary>
-              <CodeBlock text={JSON.stringify(value, undefined, 2)} what="the manifest" />
-            </details>
-          </>
-        )}
+        {(value) => {
+          const trained = jobOrigin(value.origin);
+          return (
+            <>
+              <About manifest={value} />
+              {record.value && <AdapterNames adapter={record.value} />}
+              <Downloads manifest={value} name={record.value?.name ?? null} />
+              {trained && <TrainingFacts origin={trained} />}
+              <Deliveries adapter={value.id} />
+              <Commands manifest={value} />
+              <details class="card">
+                <summary>Manifest</summary>
+                <CodeBlock text={JSON.stringify(value, undefined, 2)} what="the manifest" />
+              </details>
+            </>
+          );
+        }}
       </Loaded>
       {isDeleting && (
         <ConfirmDialog

@@ -150,6 +150,7 @@ function ImportAdapter({ onImported }: { onImported: () => void }) {
 /** The origin of an adapter, with a link to its job. */
 export function OriginText({ origin }: { origin: Adapter['origin'] }) {
   if (origin.kind === 'imported') return <>imported</>;
+  if (origin.kind === 'session') return <>trained by its client, saved as {origin.checkpoint}</>;
   const job = (
     <Link to="/jobs/:id" params={{ id: origin.job }}>
       {origin.job}

@@ -1,5 +1,5 @@
 import { addAbortSignal, Readable } from 'node:stream';
-import { AdapterFile, AdapterId, type BucketTarget, Nullable, ProductError } from '@lorasmith/contracts';
+import { AdapterFile, AdapterId, type BucketTarget, jobOrigin, Nullable, ProductError } from '@lorasmith/contracts';
 import { digestStream, openS3Objects, type S3Objects } from '@lorasmith/storage';
 import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
@@ -104,7 +104,7 @@ async function deliverInto(
     const message = `${file.name} is in the bucket with other bytes than it was sent with. What was there before is as it was.`;
     throw new ProductError('delivery_not_verified', message);
   }
-  const job = origin.kind === 'imported' ? null : origin.job;
+  const job = jobOrigin(origin)?.job ?? null;
   const latest: Latest = { adapter: id, folder, merged, job, created_at: new Date().toISOString(), files };
   const isThere = before !== null && before.folder === folder && Value.Equal(before.files, files);
   // Whoever took the delivery over writes it.

@@ -6,6 +6,7 @@ import {
   type AdapterManifest,
   Nullable,
   ProductError,
+  probeOf,
   type VllmTarget,
 } from '@lorasmith/contracts';
 import { linkSignals } from '@lorasmith/service-kit';
@@ -83,11 +84,12 @@ function invalid(message: string, param?: string): ProductError {
 
 /** @throws ProductError `invalid_delivery` for an adapter of which nothing could show that a server answers with it */
 function checkProbe({ id, origin }: AdapterManifest): void {
-  if (origin.kind === 'imported') {
+  const probe = probeOf(origin);
+  if (probe === null) {
     throw invalid(`${id} was imported. It has no probe, so nothing can show that a server answers with it.`);
   }
-  if (origin.probe.kind === 'class-scores') throw invalid(`${id} is of a classifier, which vLLM does not serve so.`);
-  if (origin.probe.cases.length === 0) {
+  if (probe.kind === 'class-scores') throw invalid(`${id} is of a classifier, which vLLM does not serve so.`);
+  if (probe.cases.length === 0) {
     throw invalid(`The probe of ${id} is empty, so nothing can show that a server answers with it.`);
   }
 }
