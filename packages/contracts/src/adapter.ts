@@ -14,6 +14,12 @@ import { SessionModelSpec } from './session-model.js';
 
 const sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' });
 
+export const AdapterFile = Type.Object(
+  { name: Type.String(), bytes: Type.Integer({ minimum: 0 }), sha256 },
+  { $id: 'AdapterFile', ...closed },
+);
+export type AdapterFile = Static<typeof AdapterFile>;
+
 /** The tokens of an evaluation. */
 export const evaluatedTokens = {
   tokens: Type.Integer({ minimum: 0, description: 'All tokens of the held-out rows; rows for a classifier.' }),
@@ -123,6 +129,7 @@ export const SessionOrigin = Type.Object(
     steps: Type.Integer({ minimum: 0, description: 'Optimizer steps.' }),
     settings: SessionModelSpec,
     precision: Type.Enum(['float32', 'bfloat16']),
+    optimizer: Nullable(AdapterFile, { description: 'The state of the optimizer. It is not downloaded.' }),
     probe: AdapterProbe,
     checks: AdapterChecks,
   },
@@ -255,11 +262,6 @@ export const AdapterQuery = Type.Object(
 );
 export type AdapterQuery = Static<typeof AdapterQuery>;
 
-export const AdapterFile = Type.Object(
-  { name: Type.String(), bytes: Type.Integer({ minimum: 0 }), sha256 },
-  { $id: 'AdapterFile', ...closed },
-);
-export type AdapterFile = Static<typeof AdapterFile>;
 export const AdapterFileList = Type.Object({ data: Type.Array(AdapterFile) }, { $id: 'AdapterFileList', ...closed });
 
 /** Number and bytes of the stored adapters, as the registry reports them to the api. */

@@ -139,6 +139,9 @@ export type QueuedSessionOp =
       adapter: AdapterId;
       checkpoint: { kind: CheckpointKind; name: string };
       withOptimizer: boolean;
+      /** ISO 8601; null: it stays. */
+      expires_at: string | null;
+      user_metadata: Record<string, unknown>;
     }
   | { kind: 'save-snapshot'; snapshot: SnapshotId }
   | { kind: 'load'; adapter: AdapterId; withOptimizer: boolean };

@@ -246,7 +246,7 @@ export interface SessionKeys {
   waiting: string;
   /** Counter: the order of models in lists. */
   sequence: string;
-  /** What the hash of a model begins with. */
+  /** The beginning of the keys of models. */
   models: string;
   /** Sorted set by sequence number: the models of this API key, or those without an owner. */
   modelsOf(owner: Owner): string;

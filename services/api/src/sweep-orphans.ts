@@ -7,7 +7,7 @@ import type { FastifyBaseLogger } from 'fastify';
 const DAY_MS = 24 * 3_600_000;
 /** Random, so that several apis do not sweep at once. Long, so that an api that restarts often does not sweep each time. */
 const FIRST_AFTER_MS = 3_600_000;
-const KINDS = ['datasets', 'adapters', 'checkpoints', 'models'];
+const KINDS = ['datasets', 'adapters', 'checkpoints', 'models', 'snapshots'];
 
 export interface SweepOptions {
   stores: Stores;

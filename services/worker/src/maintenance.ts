@@ -1,16 +1,18 @@
 import { pause } from '@lorasmith/concurrency';
 import type { ExampleStore } from '@lorasmith/planning';
-import type { JobStore } from '@lorasmith/queue';
+import type { JobStore, TrainingSessionServer } from '@lorasmith/queue';
 import type { BundleStore, Stores } from '@lorasmith/storage';
 import type { Logger } from 'pino';
 import type { FolderSweeps, SweptStore } from './folder-cleanup.js';
 import { removeOrphanedAdapters } from './publish-adapter.js';
+import { endSilentSessions, removeLostSnapshots } from './sessions/session-leftovers.js';
 
 const RECONCILE_EVERY_MS = 30_000;
 /** More often than the rest: checkpoints are large, and have a quota. */
 const SWEEP_JOBS_EVERY_MS = 120_000;
 const SWEEP_EVERY_MS = 3_600_000;
 const THIN_EVERY_MS = 60_000;
+const END_SILENT_EVERY_MS = 30_000;
 /** The time between two questions of a worker if work that one does for all is due. */
 const ASK_EVERY_MS = 10_000;
 /** An adapter is staged in seconds; an older staging was left by a process that died. */
@@ -24,6 +26,8 @@ export interface MaintenanceOptions {
   adapters: BundleStore;
   datasets: BundleStore;
   sweepStagings: Stores['sweepStagings'];
+  sessions: Pick<TrainingSessionServer, 'endSilent' | 'clean' | 'isSnapshotKnown'>;
+  snapshots: BundleStore;
   /** The token store of this host. */
   examples: ExampleStore;
   log: Logger;
@@ -35,7 +39,7 @@ export interface MaintenanceOptions {
  * @returns ends it, once the work under way is done
  */
 export function startMaintenance(options: MaintenanceOptions): () => Promise<void> {
-  const { store, sweeps, adapters, datasets, sweepStagings, examples, log } = options;
+  const { store, sweeps, adapters, datasets, sweepStagings, sessions, snapshots, examples, log } = options;
   const over = new AbortController();
 
   const repeat = async (name: string, everyMs: number, work: () => Promise<object>) => {
@@ -73,6 +77,12 @@ export function startMaintenance(options: MaintenanceOptions): () => Promise<voi
     })),
     repeatForAll('events thinned', THIN_EVERY_MS, async (signal) => ({
       jobs: await store.thinEvents(signal),
+    })),
+    repeatForAll('snapshots of ended sessions removed', END_SILENT_EVERY_MS, async () => ({
+      snapshots: await endSilentSessions(sessions, snapshots),
+    })),
+    repeatForAll('lost snapshots removed', SWEEP_EVERY_MS, async (signal) => ({
+      snapshots: await removeLostSnapshots(sessions, snapshots, signal),
     })),
     repeat('copies removed', SWEEP_JOBS_EVERY_MS, async () => ({
       jobFolders: await sweeps.sweepCopies(store, over.signal),

@@ -4,9 +4,9 @@ import { inTime, SingleFlight } from '@lorasmith/concurrency';
 import type { MachineProfile } from '@lorasmith/contracts';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openExampleStore, precisionOn, SHARED_PASS_TOKENS } from '@lorasmith/planning';
-import { createGenerationServer, createJobStore, type JobStore } from '@lorasmith/queue';
+import { createGenerationServer, createJobStore, type JobStore, TrainingSessionServer } from '@lorasmith/queue';
 import type { Registry, Tracing } from '@lorasmith/service-kit';
-import type { Stores } from '@lorasmith/storage';
+import type { BundleStore, Stores } from '@lorasmith/storage';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { CheckpointMirror } from './checkpoint-mirror.js';
@@ -21,6 +21,7 @@ import { profileMachine } from './machine-profile.js';
 import { startMaintenance } from './maintenance.js';
 import type { OrderSources } from './prepare-order.js';
 import { runJob } from './run-job.js';
+import { serveSessions } from './sessions/serve-sessions.js';
 import type { WorkerConfig } from './settings.js';
 import { DEFAULT_POOL_TIMES, TrainerPool } from './trainer/trainer-pool.js';
 import {
@@ -114,11 +115,14 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     atOnce: generation.atOnce,
     timeoutMs: generation.timeoutMs,
   });
-  const { adapters, datasets, folders } = files;
+  const sessions = new TrainingSessionServer({ redis, prefix, workerName });
+  const stopSessions = serveSessions({ pool, machine, log, ...files, server: sessions });
+  const { adapters, datasets, folders, snapshots } = files;
   const retentionMs = config.checkpointsKeptHours * HOUR_MS;
   const sweeps = new FolderSweeps({ folders, retentionMs, quotas: config.checkpointBytes });
   const { sweepStagings } = stores;
-  const endMaintenance = startMaintenance({ store, sweeps, adapters, datasets, sweepStagings, examples, log });
+  const repaired = { store, sweeps, adapters, datasets, sweepStagings, sessions, snapshots, examples };
+  const endMaintenance = startMaintenance({ ...repaired, log });
   queue.ready().then(
     () => log.info({ worker: workerName }, 'ready for jobs'),
     (error: unknown) => log.error({ err: error }, 'the queue could not be reached'),
@@ -126,7 +130,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
 
   const stopAll = async () => {
     load.stop();
-    await Promise.all([queue.stop(), stopAnswers()]);
+    await Promise.all([queue.stop(), stopAnswers(), stopSessions()]);
     await endMaintenance();
   };
   let stopping: Promise<void> | undefined;
@@ -146,12 +150,16 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
 }
 
 /** Opens what jobs read and write on this host and in the stores. */
-async function openFiles({ config, stores }: WorkerOptions): Promise<Omit<OrderSources, 'machine'>> {
+async function openFiles({
+  config,
+  stores,
+}: WorkerOptions): Promise<Omit<OrderSources, 'machine'> & { snapshots: BundleStore }> {
   const { dataDir, modelsDir } = config;
   const weightDigests = path.join(dataDir, WEIGHT_DIGESTS_FOLDER);
   return {
     adapters: await stores.open('adapters'),
     datasets: await stores.open('datasets'),
+    snapshots: await stores.open('snapshots'),
     models: await openModelSource({ modelsDir, stores, digests: new WeightDigests(weightDigests) }),
     folders: new JobFolders({
       dataDir,

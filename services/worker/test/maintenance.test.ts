@@ -41,7 +41,7 @@ test('of several workers that start at once, one repairs the queue and cleans up
       return work(signal);
     });
     asked++;
-    if (asked === 4 * workers) allAsked();
+    if (asked === 6 * workers) allAsked();
     return result;
   };
   const datasets = await openBundleStore({ root: dataDir, kind: 'datasets' });
@@ -58,12 +58,21 @@ test('of several workers that start at once, one repairs the queue and cleans up
       adapters,
       datasets,
       sweepStagings: async () => 0,
+      sessions: { endSilent: async () => {}, clean: async () => {}, isSnapshotKnown: async () => true },
+      snapshots: adapters,
       examples,
       log: pino({ level: 'silent' }),
     }),
   );
   await everyoneAsked;
   await Promise.all(ends.map((end) => end()));
-  expect(done.sort()).toEqual(['events-thinned', 'job-folders-removed', 'orphaned-adapters-removed', 'queue-repaired']);
+  expect(done.sort()).toEqual([
+    'events-thinned',
+    'job-folders-removed',
+    'lost-snapshots-removed',
+    'orphaned-adapters-removed',
+    'queue-repaired',
+    'snapshots-of-ended-sessions-removed',
+  ]);
   expect(await readdir(path.join(dataDir, 'jobs'))).toEqual([]);
 });

@@ -102,9 +102,10 @@ export async function writeManifest(
   return { manifest: written, digest: await staging.write(ADAPTER_FILES.manifest, [content]) };
 }
 
-/** The entry of an adapter in the index of the store. Its bytes are those of the files that the manifest lists. */
-export function listingOf({ owner, created_at, files }: AdapterManifest): Listing {
-  return { owner, created_at, bytes: totalBytes(files) };
+/** The entry of an adapter in the index of the store. Its bytes are those of the files that the manifest lists, and of the optimizer. */
+export function listingOf({ owner, created_at, files, origin }: AdapterManifest): Listing {
+  const optimizer = origin.kind === 'session' ? (origin.optimizer?.bytes ?? 0) : 0;
+  return { owner, created_at, bytes: totalBytes(files) + optimizer };
 }
 
 /** The answer for an adapter that does not exist, or that the caller may not use. */

@@ -65,7 +65,7 @@ export const WORKER_LOST =
   'The worker that had the model has ended, and what was trained since the last save is lost. Create a training client from the last ' +
   'saved state.';
 
-/** What became of a call: its result, or why there will be none. `waiting`: nothing yet. */
+/** The state of a call: its result, or why there will be none. `waiting`: nothing yet. */
 export type CallState =
   | { kind: 'done'; result: QueuedSessionResult }
   | { kind: 'waiting'; state: Exclude<TrainedModelState, 'ended'> }

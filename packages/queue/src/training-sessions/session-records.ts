@@ -11,7 +11,7 @@ import type {
   SnapshotId,
 } from '@lorasmith/contracts';
 
-/** What the client of a session says of itself. */
+/** The description that the client of a session gives of itself. */
 export interface ClientRecord {
   tags: string[];
   sdk_version: string | null;
@@ -30,7 +30,7 @@ export interface ClientSession {
   ended: string | null;
 }
 
-/** What a model is made of. */
+/** The parts of which a model is made. */
 export interface TrainedModelRecord {
   spec: SessionModelSpec;
   /** The saved adapter that it begins with; null: a new one. */
@@ -39,7 +39,7 @@ export interface TrainedModelRecord {
 }
 
 /**
- * How a model stands. `waiting`: for a worker; `open`: a worker has it; `parked`: it is kept in a store until its next op comes; `ended`: it
+ * The state of a model. `waiting`: for a worker; `open`: a worker has it; `parked`: it is kept in a store until its next op comes; `ended`: it
  * takes no ops any more.
  */
 export type TrainedModelState = 'waiting' | 'open' | 'parked' | 'ended';
@@ -79,7 +79,7 @@ export interface SessionCheckpoint {
   user_metadata: Record<string, unknown>;
 }
 
-/** From what a client samples: a base model, an adapter of it, or a snapshot of a model in training. */
+/** The source from which a client samples: a base model, an adapter of it, or a snapshot of a model in training. */
 export interface Sampler {
   id: string;
   owner: Owner;

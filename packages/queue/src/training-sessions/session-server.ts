@@ -7,7 +7,7 @@ import type {
   SnapshotId,
 } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
-import { NEW_REQUEST, type SessionKeys, sessionKeys } from '../keys.js';
+import { jobKeys, NEW_REQUEST, type SessionKeys, sessionKeys } from '../keys.js';
 import { createEventNotices, type EventNotices, type Notice } from '../redis/event-notices.js';
 import { luaScript } from '../redis/lua-script.js';
 import {
@@ -42,6 +42,7 @@ const SILENT_REASON = 'Nothing was heard of the client for five minutes.';
 export class TrainingSessionServer {
   readonly #redis: Redis;
   readonly #keys: SessionKeys;
+  readonly #keyWeights: string;
   readonly #workerName: string;
   readonly #models: EventNotices;
   readonly #ops: EventNotices;
@@ -50,6 +51,7 @@ export class TrainingSessionServer {
   constructor({ redis, prefix, workerName }: { redis: Redis; prefix: string; workerName: string }) {
     this.#redis = redis;
     this.#keys = sessionKeys(prefix);
+    this.#keyWeights = jobKeys(prefix).keyWeights;
     this.#workerName = workerName;
     this.#models = createEventNotices({ redis, channel: this.#keys.modelChannel });
     this.#ops = createEventNotices({ redis, channel: this.#keys.opChannel });
@@ -70,9 +72,18 @@ export class TrainingSessionServer {
       );
       const model = modelOf(id, fields);
       if (model !== null) {
-        return new ClaimedModel(model, { redis: this.#redis, keys: this.#keys, token, ops: this.#ops });
+        const weight = Number((await this.#redis.hget(this.#keyWeights, model.owner ?? '')) ?? 1);
+        return new ClaimedModel(model, { redis: this.#redis, keys: this.#keys, token, ops: this.#ops, weight });
       }
     }
+  }
+
+  /** True if a model of another base than this one has waited for a worker for that long. */
+  async isOtherWaiting(baseModel: ModelName, waitedMs: number): Promise<boolean> {
+    const [seconds] = await this.#redis.time();
+    const until = Number(seconds) * 1_000 - waitedMs;
+    const members = await this.#redis.zrangebyscore(this.#keys.waiting, '-inf', until);
+    return members.some((member) => baseOf(member) !== baseModel);
   }
 
   /** Notices models that wait, from now on. Ask for it before a claim, so that none in between is missed. */
@@ -105,15 +116,27 @@ export class TrainingSessionServer {
     }
   }
 
+  /** True if a snapshot is still to be sampled from, or its model to be continued from it. */
+  async isSnapshotKnown(snapshot: SnapshotId, model: string): Promise<boolean> {
+    const [session, parked] = await this.#redis.hmget(this.#keys.model(model), 'session', 'parked');
+    if (session == null) return false;
+    return parked === snapshot || (await this.#redis.zscore(this.#keys.snapshotsOf(session), snapshot)) !== null;
+  }
+
   close(): void {
     this.#models.close();
     this.#ops.close();
   }
 }
 
+/** @param member of the set `waiting` */
+const baseOf = (member: string) => member.slice(member.indexOf(' ') + 1);
+
 /** A model that this worker has. `lost`: another worker may have it, so nothing is to be said of it any more. */
 export class ClaimedModel {
   readonly model: TrainedModel;
+  /** The weight of its key beside others. */
+  readonly keyWeight: number;
   readonly #redis: Redis;
   readonly #keys: SessionKeys;
   readonly #token: string;
@@ -121,9 +144,16 @@ export class ClaimedModel {
 
   constructor(
     model: TrainedModel,
-    { redis, keys, token, ops }: { redis: Redis; keys: SessionKeys; token: string; ops: EventNotices },
+    {
+      redis,
+      keys,
+      token,
+      ops,
+      weight,
+    }: { redis: Redis; keys: SessionKeys; token: string; ops: EventNotices; weight: number },
   ) {
     this.model = model;
+    this.keyWeight = weight;
     this.#redis = redis;
     this.#keys = keys;
     this.#token = token;
@@ -146,7 +176,7 @@ export class ClaimedModel {
     return bytes === null ? null : opOfBytes(bytes);
   }
 
-  /** To be called every few seconds. `ended`: the model is to be closed. */
+  /** Tells others that this worker still has the model. To be called every few seconds. `ended`: it is to be closed. */
   async renew(): Promise<'ok' | 'ended' | 'lost'> {
     const args = { token: this.#token, claim_ms: CLAIM_MS };
     return (await renewScript(this.#redis, this.#own, args)) as 'ok' | 'ended' | 'lost';

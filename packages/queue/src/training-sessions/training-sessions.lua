@@ -32,9 +32,11 @@ local function end_one(model, id, reason, keep_ms)
   redis.call('PEXPIRE', model, keep_ms)
 end
 
--- What becomes of an open model whose worker is lost: it waits again if no op was done since its state was kept.
+-- Settles a model whose worker is lost: it waits again if no op was done since its state was kept.
 local function settle_lost(model, id, reason, keep_ms)
-  local state, done, kept = fields_of(model, 'state', 'done', 'kept')
+  local state, done, kept, base = fields_of(model, 'state', 'done', 'kept', 'base')
+  -- Its worker died just after it had taken it. One that has not begun yet does not mind another.
+  if state == 'waiting' then redis.call('ZADD', waiting, 'NX', server_time_ms(), id .. ' ' .. base) end
   if state ~= 'open' or redis.call('EXISTS', model .. ':claim') == 1 then return end
   if done == kept then wait_for_worker(model, id, server_time_ms()) else end_one(model, id, reason, keep_ms) end
 end
@@ -193,6 +195,8 @@ local function end_op()
   redis.call('DEL', op)
   redis.call('HDEL', pending, seq)
   redis.call('HSET', model, 'done', seq)
+  -- A model that has only been opened is opened again in the same state.
+  if tonumber(seq) == 0 then redis.call('HSET', model, 'kept', 0) end
   if described ~= '' then redis.call('HSET', model, 'described', described) end
   redis.call('PUBLISH', channel, id .. ':' .. seq)
   return 'done'
