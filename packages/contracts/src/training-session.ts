@@ -1,7 +1,7 @@
 import type { AdapterManifest, TrainingOutcome } from './adapter.js';
 import type { ErrorCode } from './error.js';
 import type { AdapterChecks, AdapterProbe } from './probe.js';
-import type { AdapterId, SnapshotId } from './schema-parts.js';
+import type { AdapterId, ModelName, Owner, SnapshotId } from './schema-parts.js';
 
 // A training session is a model that its client trains call by call. Its ops and their results are bytes of `v8.serialize`
 // between the services, so that typed arrays stay typed arrays.
@@ -143,11 +143,28 @@ export type QueuedSessionOp =
       expires_at: string | null;
       user_metadata: Record<string, unknown>;
     }
-  | { kind: 'save-snapshot'; snapshot: SnapshotId }
-  | { kind: 'load'; adapter: AdapterId; withOptimizer: boolean };
+  | { kind: 'save-snapshot'; snapshot: SnapshotId; sampler: Sampler }
+  | { kind: 'load'; adapter: AdapterId; withOptimizer: boolean; path: string };
+
+/** The source from which a client samples: a base model, an adapter of it, or a snapshot of a model in training. */
+export interface Sampler {
+  id: string;
+  owner: Owner;
+  session: string;
+  base_model: ModelName;
+  weights: AdapterId | SnapshotId | null;
+  /** The name that the client gave; null for none. */
+  model_path: string | null;
+}
 
 /** The result of a {@link QueuedSessionOp}. `opened` is that of a new model. */
 export type QueuedSessionResult =
-  | Extract<SessionResult, { kind: 'forward-backward' | 'optimizer-step' | 'loaded' | 'failed' }>
+  | (Extract<SessionResult, { kind: 'forward-backward' }> & {
+      /** Targets of each position, of each datum. */
+      targetsEach: number[];
+    })
+  | Extract<SessionResult, { kind: 'optimizer-step' | 'failed' }>
+  | { kind: 'loaded'; path: string }
   | { kind: 'opened'; described: SessionModelDescription }
-  | { kind: 'saved'; bytes: number; steps: number };
+  | { kind: 'saved'; bytes: number; steps: number; checkpoint: { kind: CheckpointKind; name: string } }
+  | { kind: 'snapshot-saved'; sampler: string };

@@ -84,7 +84,6 @@ export {
   type ClientSession,
   OPENING,
   resultId,
-  type Sampler,
   type SessionCheckpoint,
   type TrainedModel,
   type TrainedModelRecord,

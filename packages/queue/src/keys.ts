@@ -242,6 +242,8 @@ export interface SessionKeys {
   beats: string;
   /** Sorted set by when they ended: sessions whose snapshots are not removed yet. */
   leftovers: string;
+  /** Sorted set by when they expire, in milliseconds: checkpoints, as JSON of model, kind and name. */
+  expiring: string;
   /** Sorted set by when they may be taken, in milliseconds: models that wait for a worker, as `id base`. */
   waiting: string;
   /** Counter: the order of models in lists. */
@@ -282,6 +284,7 @@ export function sessionKeys(prefix: string): SessionKeys {
     clients: `${prefix}training-clients`,
     beats: `${prefix}training-clients:beats`,
     leftovers: `${prefix}training-clients:leftovers`,
+    expiring: `${prefix}training-models:expiring`,
     waiting: `${prefix}training-models:waiting`,
     sequence: `${prefix}training-models:sequence`,
     models,

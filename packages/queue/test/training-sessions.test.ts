@@ -121,6 +121,7 @@ test('typed arrays arrive as they were sent', async () => {
     kind: 'forward-backward',
     logProbabilities: [Float32Array.of(-1, -2)],
     metrics: { 'loss:sum': 3 },
+    targetsEach: [1],
   };
   await claimed.end(1, result);
   expect(await now(1)).toEqual({ kind: 'done', result });

@@ -144,10 +144,10 @@ test('ops that arrive in any order are done in that of their numbers, and a save
   expect(manifest.files.map(({ name }) => name)).not.toContain('optimizer.safetensors');
 
   // Continued in another model, with the optimizer, it goes the same way.
-  await begin(`${SESSION}:train:1`, { initial: { adapter, withOptimizer: true } });
+  await begin(`${SESSION}:train:1`, { initial: { adapter, withOptimizer: true, path: 'x' } });
   expect(lossesOf(await doOps([ROW, STEP, ROW], 1, `${SESSION}:train:1`))).toEqual(losses.slice(2));
   // Loaded into the first one, too.
-  const again = await doOps([{ kind: 'load', adapter, withOptimizer: true }, ROW, STEP, ROW], 9);
+  const again = await doOps([{ kind: 'load', adapter, withOptimizer: true, path: 'x' }, ROW, STEP, ROW], 9);
   expect(lossesOf(again)).toEqual(losses.slice(2));
 });
 
@@ -156,7 +156,7 @@ test('a call that fails has a result, and the next ones are done', async () => {
   await begin();
   const [wrong, missing, right] = await doOps([
     row(5, 160, 1),
-    { kind: 'load', adapter: 'ad_00000000000000000000000f', withOptimizer: false },
+    { kind: 'load', adapter: 'ad_00000000000000000000000f', withOptimizer: false, path: 'x' },
     ROW,
   ]);
   expect(wrong).toMatchObject({ kind: 'failed', category: 'user', message: expect.stringContaining('160') });
@@ -229,9 +229,14 @@ test('an ended trainer is told as what it is; what was not begun goes on in the 
 test('the end of a session frees its models, and snapshots that nobody knows are removed once they are old', async () => {
   serve();
   await begin();
-  const snapshot = 'sn_000000000000000000000001';
+  const snapshot: SnapshotId = 'sn_000000000000000000000001';
   await store.addSnapshot(SESSION, snapshot);
-  expect(await doOps([ROW, { kind: 'save-snapshot', snapshot }])).toMatchObject([{}, { kind: 'saved' }]);
+  const sampler = { id: 's', owner: OWNER, session: SESSION, base_model: 'tiny', weights: snapshot, model_path: null };
+  expect(await doOps([ROW, { kind: 'save-snapshot', snapshot, sampler } as const])).toMatchObject([
+    { kind: 'forward-backward', targetsEach: [1] },
+    { kind: 'snapshot-saved', sampler: 's' },
+  ]);
+  expect(await store.sampler(SESSION, 's')).toEqual(sampler);
   const never = new AbortController().signal;
   expect(await removeLostSnapshots(server, snapshots, never)).toBe(0);
   await store.endSession(SESSION, 'over');

@@ -1,4 +1,11 @@
-import type { Owner, QueuedSessionOp, QueuedSessionResult, SnapshotId } from '@lorasmith/contracts';
+import type {
+  CheckpointKind,
+  Owner,
+  QueuedSessionOp,
+  QueuedSessionResult,
+  Sampler,
+  SnapshotId,
+} from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import { NEW_REQUEST, type SessionKeys, sessionKeys } from '../keys.js';
 import { createEventNotices, type EventNotices } from '../redis/event-notices.js';
@@ -12,7 +19,6 @@ import {
   ownerOf,
   resultId,
   resultOfBytes,
-  type Sampler,
   type SessionCheckpoint,
   type TrainedModel,
   type TrainedModelRecord,
@@ -234,12 +240,25 @@ export class TrainingSessionStore {
     await onRedis(() => writeCheckpoint(this.#redis, this.#keys, model, checkpoint));
   }
 
+  /** Checkpoints that have expired, with the ids of their models. */
+  async expired(limit: number): Promise<{ model: string; kind: CheckpointKind; name: string }[]> {
+    const now = Date.now();
+    const members = await onRedis(() => this.#redis.zrangebyscore(this.#keys.expiring, '-inf', now, 'LIMIT', 0, limit));
+    return members.map((member) => JSON.parse(member) as { model: string; kind: CheckpointKind; name: string });
+  }
+
   async forgetCheckpoint(model: string, { kind, name }: Pick<SessionCheckpoint, 'kind' | 'name'>): Promise<void> {
-    await onRedis(() => this.#redis.hdel(this.#keys.checkpoints(model), `${kind}/${name}`));
+    const gone = this.#redis.multi().hdel(this.#keys.checkpoints(model), `${kind}/${name}`);
+    await onRedis(() => gone.zrem(this.#keys.expiring, JSON.stringify({ model, kind, name })).exec());
   }
 
   async writeSampler(sampler: Sampler): Promise<void> {
-    await onRedis(() => this.#redis.hset(this.#keys.samplersOf(sampler.session), sampler.id, JSON.stringify(sampler)));
+    await onRedis(() => writeSampler(this.#redis, this.#keys, sampler));
+  }
+
+  /** The samplers of a session. */
+  async samplersOf(session: string): Promise<string[]> {
+    return await onRedis(() => this.#redis.hkeys(this.#keys.samplersOf(session)));
   }
 
   async sampler(session: string, id: string): Promise<Sampler | null> {
@@ -328,5 +347,14 @@ export async function writeCheckpoint(
   model: string,
   checkpoint: SessionCheckpoint,
 ): Promise<void> {
-  await redis.hset(keys.checkpoints(model), `${checkpoint.kind}/${checkpoint.name}`, JSON.stringify(checkpoint));
+  const { kind, name, expires_at: expiresAt } = checkpoint;
+  const member = JSON.stringify({ model, kind, name });
+  const written = redis.multi().hset(keys.checkpoints(model), `${kind}/${name}`, JSON.stringify(checkpoint));
+  if (expiresAt === null) written.zrem(keys.expiring, member);
+  else written.zadd(keys.expiring, Date.parse(expiresAt), member);
+  await written.exec();
+}
+
+export async function writeSampler(redis: Redis, keys: SessionKeys, sampler: Sampler): Promise<void> {
+  await redis.hset(keys.samplersOf(sampler.session), sampler.id, JSON.stringify(sampler));
 }

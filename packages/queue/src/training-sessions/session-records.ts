@@ -34,7 +34,7 @@ export interface ClientSession {
 export interface TrainedModelRecord {
   spec: SessionModelSpec;
   /** The saved adapter that it begins with; null: a new one. */
-  initial: { adapter: AdapterId; withOptimizer: boolean } | null;
+  initial: { adapter: AdapterId; withOptimizer: boolean; path: string } | null;
   user_metadata: Record<string, unknown>;
 }
 
@@ -77,17 +77,6 @@ export interface SessionCheckpoint {
   bytes: number;
   public: boolean;
   user_metadata: Record<string, unknown>;
-}
-
-/** The source from which a client samples: a base model, an adapter of it, or a snapshot of a model in training. */
-export interface Sampler {
-  id: string;
-  owner: Owner;
-  session: string;
-  base_model: ModelName;
-  weights: AdapterId | SnapshotId | null;
-  /** The name that the client gave; null for none. */
-  model_path: string | null;
 }
 
 /** The number of the op that opens a model. */

@@ -3,6 +3,7 @@ import type {
   ModelName,
   QueuedSessionOp,
   QueuedSessionResult,
+  Sampler,
   SessionModelDescription,
   SnapshotId,
 } from '@lorasmith/contracts';
@@ -16,6 +17,7 @@ import {
   RESULT_LIFETIME_MS,
   SESSION_SILENCE_MS,
   writeCheckpoint,
+  writeSampler,
 } from './session-client.js';
 import {
   bytesOfResult,
@@ -222,6 +224,10 @@ export class ClaimedModel {
   /** Lets others know that nobody has the model any more, after its end. */
   async leave(): Promise<void> {
     await this.#redis.del(this.#keys.claim(this.model.id));
+  }
+
+  async writeSampler(sampler: Sampler): Promise<void> {
+    await writeSampler(this.#redis, this.#keys, sampler);
   }
 
   async writeCheckpoint(checkpoint: SessionCheckpoint): Promise<void> {

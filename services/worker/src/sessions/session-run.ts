@@ -299,32 +299,38 @@ class SessionRun {
         await this.#claimed.end(seq, done);
       })
       .finally(() => {
-        this.#writes.splice(this.#writes.indexOf(write), 1);
+        void this.#writes.splice(this.#writes.indexOf(write), 1);
         this.#lastOpMs = performance.now();
       });
     this.#writes.push(write);
     // Whoever awaits it next throws.
-    write.catch(() => this.#over.abort());
+    void write.catch(() => this.#over.abort());
     if (isAlone) await write;
   }
 
   async #resultOf(op: QueuedSessionOp): Promise<QueuedSessionResult> {
     try {
       switch (op.kind) {
-        case 'forward-backward':
+        case 'forward-backward': {
+          const targetsEach = op.data.map((datum) => datum.targetsEach);
+          return queued(await this.#session.do(op), targetsEach);
+        }
         case 'optimizer-step':
-          return queued(await this.#session.do(op));
+          return queued(await this.#session.do(op), []);
         case 'save-checkpoint':
           return await this.#saveCheckpoint(op);
         case 'save-snapshot': {
           const { snapshots } = this.#options;
           const what = { id: op.snapshot, whole: false };
-          return await saveSnapshot(snapshots, this.#claimed.model, this.#session, what);
+          const saved = await saveSnapshot(snapshots, this.#claimed.model, this.#session, what);
+          if (saved.kind === 'failed') return saved;
+          await this.#claimed.writeSampler(op.sampler);
+          return { kind: 'snapshot-saved', sampler: op.sampler.id };
         }
         case 'load': {
           const what = { withOptimizer: op.withOptimizer, withGradient: false };
           const failure = await loadFrom(this.#options.adapters, op.adapter, this.#session, what);
-          return failure ?? { kind: 'loaded' };
+          return failure ?? { kind: 'loaded', path: op.path };
         }
       }
     } catch (error) {
@@ -346,7 +352,7 @@ class SessionRun {
       ...{ ...checkpoint, adapter, base_model: model.record.spec.base_model, bytes: result.bytes },
       ...{ created_at: new Date().toISOString(), expires_at, public: false, user_metadata },
     });
-    return result;
+    return { ...result, checkpoint };
   }
 
   /** True if the trainer is to take another base, or to be replaced. */
@@ -409,7 +415,14 @@ interface RunSignals {
   stopping: AbortSignal;
 }
 
-function queued(result: SessionResult): QueuedSessionResult {
-  if (result.kind === 'saved') throw new Error('An op that saves nothing has saved');
-  return result;
+function queued(result: SessionResult, targetsEach: number[]): QueuedSessionResult {
+  switch (result.kind) {
+    case 'forward-backward':
+      return { ...result, targetsEach };
+    case 'optimizer-step':
+    case 'failed':
+      return result;
+    default:
+      throw new Error(`The trainer answers a call with ${result.kind}`);
+  }
 }

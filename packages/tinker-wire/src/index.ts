@@ -1,0 +1,11 @@
+export { encodeForwardBackwardOutput, type ForwardBackwardOutput } from './forward-backward-output.js';
+export {
+  decodeForwardBackwardRequest,
+  type ForwardBackwardRequest,
+  MAX_REQUEST_ELEMENTS,
+  type RequestLimits,
+} from './forward-backward-request.js';
+export { MessageReader } from './message-reader.js';
+export { MessageWriter } from './message-writer.js';
+export { encodeSampleResponse, type SampleResponse, type TopToken, type WireSequence } from './sample-response.js';
+export { WireError } from './wire-error.js';
