@@ -1,13 +1,14 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import type { ErrorCode } from './error.js';
 import { ChatMessage, Tools } from './message.js';
-import { AdapterId, closed, ModelName, Nullable } from './schema-parts.js';
+import { AdapterId, closed, ModelName, Nullable, SnapshotId } from './schema-parts.js';
 
-/** A request for text, as the api sends it to a worker: checked, and with every default filled in. */
+/** A request for text or tokens, as the api sends it to a worker: checked, and with every default filled in. */
 export const GenerationRequest = Type.Object(
   {
     base_model: ModelName,
-    adapter: Nullable(AdapterId),
+    /** An adapter, or the snapshot of a model in training. */
+    adapter: Nullable(Type.Union([AdapterId, SnapshotId])),
     input: Type.Union([
       Type.Object(
         {
@@ -30,6 +31,22 @@ export const GenerationRequest = Type.Object(
         },
         closed,
       ),
+      /** The answer is tokens with their log-probabilities, not text. */
+      Type.Object(
+        {
+          kind: Type.Literal('tokens'),
+          prompt: Type.Array(Type.Integer({ minimum: 0 }), { minItems: 1 }),
+          /** Tokens that end a choice; the one that does is part of it. */
+          stop_tokens: Type.Array(Type.Integer({ minimum: 0 })),
+          /** True if the model's own end of text ends a choice, too. */
+          ends_itself: Type.Boolean(),
+          /** The number of alternatives reported of each token of the prompt; null: nothing of the prompt. */
+          prompt_logprobs: Nullable(Type.Integer({ minimum: 0 })),
+          /** The number of last tokens of the prompt that are reported; null: all. */
+          prompt_last: Nullable(Type.Integer({ minimum: 1 })),
+        },
+        closed,
+      ),
     ]),
     /** The JSON schema of the answers; null: any text. */
     schema: Nullable(Type.Unknown()),
@@ -46,8 +63,9 @@ export const GenerationRequest = Type.Object(
     frequency_penalty: Type.Number(),
     repetition_penalty: Type.Number({ exclusiveMinimum: 0 }),
     seed: Type.Integer(),
+    /** Texts that end a choice. They are no part of a text, but their tokens are of a choice of tokens. */
     stop: Type.Array(Type.String({ minLength: 1 })),
-    /** The number of alternatives reported of each token; null: no log-probabilities at all. */
+    /** The number of alternatives reported of each token; null: none, and of text no log-probabilities at all. */
     logprobs: Nullable(Type.Integer({ minimum: 0 })),
   },
   closed,
@@ -70,6 +88,18 @@ export interface GeneratedToken extends TokenLogprob {
   top: TokenLogprob[];
 }
 
+/** Tokens in their order. */
+export interface ScoredTokens {
+  ids: number[];
+  /**
+   * Natural log-probabilities under the model: before temperature, penalties and all that limits which tokens are drawn. At least
+   * -9999; null for the first token of a prompt.
+   */
+  logprobs: (number | null)[];
+  /** The most likely tokens in the place of each, the first first; empty if none were asked for. */
+  top: [id: number, logprob: number][][];
+}
+
 export type FinishReason = 'stop' | 'length';
 
 /**
@@ -78,6 +108,8 @@ export type FinishReason = 'stop' | 'length';
  * - `start`: the precision in which the text is computed; before any text.
  * - `text`: more of a choice, with the tokens that start in it if log-probabilities were asked for.
  * - `call`: a choice calls a tool; its text is no part of `text`.
+ * - `prompt-scored`: the next tokens of the prompt that are reported, of a request with tokens.
+ * - `tokens`: more of a choice, of a request with tokens. The token that ends it is part of it.
  * - `finish`: a choice is complete.
  * - `end`: the answer is complete.
  * - `failed`: it will not be.
@@ -86,6 +118,8 @@ export type GenerationChunk =
   | { type: 'start'; precision: 'float32' | 'bfloat16' }
   | { type: 'text'; choice: number; text: string; tokens: GeneratedToken[] }
   | { type: 'call'; choice: number; name: string; arguments: string }
+  | { type: 'prompt-scored'; tokens: ScoredTokens }
+  | { type: 'tokens'; choice: number; tokens: ScoredTokens }
   | { type: 'finish'; choice: number; reason: FinishReason }
   | { type: 'end'; prompt_tokens: number; completion_tokens: number }
   | { type: 'failed'; failure: GenerationFailure };

@@ -110,6 +110,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     server: createGenerationServer({ redis, prefix, workerName }),
     models: files.models,
     adapters: files.adapters,
+    snapshots: await stores.open('snapshots'),
     weightDigests: files.weightDigests,
     metrics: createGenerationMetrics(registry),
     atOnce: generation.atOnce,

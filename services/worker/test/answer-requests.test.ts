@@ -73,6 +73,7 @@ beforeEach(async () => {
       },
     },
     adapters: await openBundleStore({ root: path.join(folder, 'data'), kind: 'adapters' }),
+    snapshots,
     machine: null,
     weightDigests: path.join(folder, 'digests'),
     log: pino({ level: 'silent' }),

@@ -53,6 +53,8 @@ export interface PromptRequest {
   logprobs?: number | null | undefined;
   /** The same for the tokens of the prompt. @defaultValue null */
   promptLogprobs?: number | null | undefined;
+  /** Only so many last tokens of the prompt are scored. @defaultValue all */
+  promptLast?: number | undefined;
 }
 
 /** A token in its place, and the most probable ones there, the first first. */
@@ -61,7 +63,7 @@ export interface ScoredToken extends TokenLogprob {
 }
 
 export type GenerationEvent =
-  /** A token of the prompt, in their order. The first, at position 0, has no log-probability and no event. */
+  /** A token of the prompt that is scored, in their order. The first, at position 0, has no log-probability and no event. */
   | { kind: 'prompt-scored'; position: number; token: ScoredToken }
   /** `scored` is null where no log-probabilities are wanted. A stop token has no such event. */
   | { kind: 'token'; choice: number; id: number; scored: ScoredToken | null }

@@ -123,9 +123,11 @@ export class Text {
 
   /** True if it predicts a token of the prompt whose log-probability is wanted. */
   #isScored(position: number): boolean {
-    const { promptLogprobs = null } = this.running.request;
-    const isInPrompt = position < this.promptTokens - 1 && position >= this.promptScored;
-    return promptLogprobs !== null && this.choice === 0 && isInPrompt;
+    const { promptLogprobs = null, promptLast = this.promptTokens } = this.running.request;
+    if (promptLogprobs === null || this.choice !== 0) return false;
+    const predicted = position + 1;
+    const first = Math.max(this.promptTokens - promptLast, this.promptScored + 1);
+    return predicted >= first && predicted < this.promptTokens;
   }
 
   /** The number of most probable tokens after this one that are wanted with their log-probabilities; null: not even one. */

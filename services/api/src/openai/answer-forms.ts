@@ -100,13 +100,13 @@ export function chatForm(
   };
 }
 
-function choiceOf(index: number, pieces: readonly GenerationChunk[], asksLogprobs: boolean): Choice {
+function choiceOf(index: number, pieces: readonly ChoiceChunk[], asksLogprobs: boolean): Choice {
   const parts: string[] = [];
   const tokens: GeneratedToken[] = [];
   const calls: NonNullable<Choice['message']['tool_calls']> = [];
   let reason: FinishReason = 'stop';
   for (const piece of pieces) {
-    if (!('choice' in piece) || piece.choice !== index) continue;
+    if (piece.choice !== index) continue;
     if (piece.type === 'text') {
       parts.push(piece.text);
       if (asksLogprobs) tokens.push(...piece.tokens);

@@ -179,8 +179,9 @@ async function nextPiece(
   const { value: piece, done } = await pieces.next();
   if (done) throw serviceStopping();
   if (piece.type === 'failed') throw failed(piece.failure);
-  if (piece.type !== 'start') return piece;
-  form.begin(piece);
+  if (piece.type === 'start') form.begin(piece);
+  // Chunks of tokens answer no request for text.
+  else if (piece.type !== 'tokens' && piece.type !== 'prompt-scored') return piece;
   return await nextPiece(pieces, form);
 }
 

@@ -1,6 +1,6 @@
 import { readManifestOfFolder } from '@lorasmith/artifacts';
 import { Semaphore } from '@lorasmith/concurrency';
-import { type AdapterId, ProductError } from '@lorasmith/contracts';
+import { type AdapterId, ProductError, type SnapshotId } from '@lorasmith/contracts';
 import { baseMismatch } from '@lorasmith/model-folder';
 import { type Decoder, LoraAdapter } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
@@ -31,7 +31,7 @@ const BYTES_PER_PARAMETER = 8;
 export class AdapterCache {
   readonly #options: AdapterCacheOptions;
   /** Adapters in the order of their last use. */
-  readonly #cached = new Map<AdapterId, CachedAdapter>();
+  readonly #cached = new Map<AdapterId | SnapshotId, CachedAdapter>();
   /** One at a time, so that two requests do not load the same adapter. */
   readonly #leasing = new Semaphore(1);
 
@@ -43,11 +43,11 @@ export class AdapterCache {
    * The adapter in this folder, loaded unless it is in memory.
    * @throws ProductError `invalid_adapter` for one of another base model; `service_unavailable` where too many are in use
    */
-  async lease(id: AdapterId, folder: string): Promise<LeasedAdapter> {
+  async lease(id: AdapterId | SnapshotId, folder: string): Promise<LeasedAdapter> {
     return await this.#leasing.run(() => this.#lease(id, folder));
   }
 
-  async #lease(id: AdapterId, folder: string): Promise<LeasedAdapter> {
+  async #lease(id: AdapterId | SnapshotId, folder: string): Promise<LeasedAdapter> {
     const cached = this.#cached.get(id) ?? (await this.#load(id, folder));
     this.#cached.delete(id);
     this.#cached.set(id, cached);
@@ -60,7 +60,7 @@ export class AdapterCache {
     return { adapter: cached.adapter, release };
   }
 
-  async #load(id: AdapterId, folder: string): Promise<CachedAdapter> {
+  async #load(id: AdapterId | SnapshotId, folder: string): Promise<CachedAdapter> {
     const { decoder, base } = this.#options;
     const manifest = await readManifestOfFolder(folder);
     const mismatch = manifest === null ? null : baseMismatch(id, manifest.base_model, base);

@@ -1,7 +1,14 @@
-import { readManifestOfFolder } from '@lorasmith/artifacts';
+import { readManifestOfFolder, readSnapshot } from '@lorasmith/artifacts';
 import type { ModelSource } from '@lorasmith/base-models';
 import { pause, untilAborted } from '@lorasmith/concurrency';
-import { type GenerationFailure, type MachineProfile, ProductError, trainedPrecision } from '@lorasmith/contracts';
+import {
+  type AdapterId,
+  type GenerationFailure,
+  type MachineProfile,
+  ProductError,
+  type SnapshotId,
+  trainedPrecision,
+} from '@lorasmith/contracts';
 import { onLoad, openBaseModel } from '@lorasmith/model-folder';
 import type { ClaimedRequest, GenerationServer } from '@lorasmith/queue';
 import { linkSignals } from '@lorasmith/service-kit';
@@ -18,6 +25,8 @@ export interface AnswerRequestsOptions {
   pool: Pick<TrainerPool, 'generatableModel' | 'onChange' | 'lease'>;
   models: ModelSource;
   adapters: BundleStore;
+  /** Adapters of models in training. */
+  snapshots: BundleStore;
   machine: MachineProfile | null;
   /** Folder in which digests of weights are remembered. */
   weightDigests: string;
@@ -29,6 +38,8 @@ export interface AnswerRequestsOptions {
   timeoutMs: number;
 }
 
+/** The start of the ids of snapshots. */
+const SNAPSHOT_PREFIX = 'sn_';
 /** The time between two looks for requests without a notice. */
 const LOOK_MS = 1_000;
 /** The pause after an error of Redis. */
@@ -176,31 +187,47 @@ async function prepare(
   { request }: ClaimedRequest,
   {
     models,
-    adapters,
     machine,
     weightDigests,
-  }: Pick<AnswerRequestsOptions, 'models' | 'adapters' | 'machine' | 'weightDigests'>,
+    ...stores
+  }: Pick<AnswerRequestsOptions, 'models' | 'adapters' | 'snapshots' | 'machine' | 'weightDigests'>,
   releases: (() => void)[],
 ): Promise<Omit<GenerationOrder, 'inTrainer'>> {
   const model = await models.lease(request.base_model);
   releases.push(() => model.release());
   const { path: modelFolder } = await openBaseModel(model.modelsDir, request.base_model);
-  let adapterFolder: string | null = null;
-  let precision: GenerationOrder['precision'] = 'auto';
-  let quantization: GenerationOrder['quantization'] = 'none';
-  if (request.adapter !== null) {
-    // It may have been deleted since the api looked.
-    if (!(await adapters.has(request.adapter))) {
-      throw new ProductError('adapter_not_found', `There is no adapter ${request.adapter}.`, { param: 'model' });
-    }
-    const files = await adapters.lease(request.adapter);
+  const adapter = request.adapter === null ? NO_ADAPTER : await prepareAdapter(request.adapter, stores, releases);
+  return { request, modelFolder, ...adapter, machine, weightDigests };
+}
+
+/** The files of an adapter, and the form of the base model that it is computed with. */
+type PreparedAdapter = Pick<GenerationOrder, 'adapterFolder' | 'precision' | 'quantization'>;
+
+const NO_ADAPTER: PreparedAdapter = { adapterFolder: null, precision: 'auto', quantization: 'none' };
+
+/** @throws ProductError `adapter_not_found`: it may have been deleted since the api looked */
+async function prepareAdapter(
+  id: AdapterId | SnapshotId,
+  { adapters, snapshots }: Pick<AnswerRequestsOptions, 'adapters' | 'snapshots'>,
+  releases: (() => void)[],
+): Promise<PreparedAdapter> {
+  if (id.startsWith(SNAPSHOT_PREFIX)) {
+    const { precision } = await readSnapshot(snapshots, id);
+    const files = await snapshots.lease(id);
     releases.push(() => files.release());
-    adapterFolder = files.folder;
-    const manifest = await readManifestOfFolder(files.folder);
-    precision = (manifest && trainedPrecision(manifest.origin)) ?? 'auto';
-    quantization = onLoad(manifest?.base_model.quantization ?? null);
+    return { adapterFolder: files.folder, precision, quantization: 'none' };
   }
-  return { request, modelFolder, adapterFolder, precision, quantization, machine, weightDigests };
+  if (!(await adapters.has(id))) {
+    throw new ProductError('adapter_not_found', `There is no adapter ${id}.`, { param: 'model' });
+  }
+  const files = await adapters.lease(id);
+  releases.push(() => files.release());
+  const manifest = await readManifestOfFolder(files.folder);
+  return {
+    adapterFolder: files.folder,
+    precision: (manifest && trainedPrecision(manifest.origin)) ?? 'auto',
+    quantization: onLoad(manifest?.base_model.quantization ?? null),
+  };
 }
 
 function failureOf(error: unknown): GenerationFailure {

@@ -1,16 +1,19 @@
 import { type GenerationChunk, type GenerationRequest, ProductError } from '@lorasmith/contracts';
 import { GrammarTooLargeError, SchemaError } from '@lorasmith/json-grammar';
-import { conversationOf, type ModelFolder, type ModelText, stopTokenIds } from '@lorasmith/model-folder';
+import type { ModelText } from '@lorasmith/model-folder';
 import {
   type GenerationEvent,
   type GenerationHandle,
   NotFiniteError,
   type Sampling,
+  type ScoredToken,
   type TokenConstraint,
 } from '@lorasmith/models';
 import type { TokenCounts } from '../trainer/messages.js';
-import { ChoiceText } from './choice-text.js';
+import { type AnswerOutput, outputOf } from './answer-output.js';
+import type { ChoiceOutput } from './choice-output.js';
 import type { GenerationContext } from './generation-context.js';
+import type { PromptTokens } from './prompt-tokens.js';
 import type { AnswerCalls } from './tool-calls.js';
 
 /** A request with all that is needed to answer it. */
@@ -36,7 +39,8 @@ export class Answer {
   readonly #options: AnswerOptions;
   /** Tokens that a prompt and a text may have together. */
   readonly #space: number;
-  readonly #isEcho: boolean;
+  /** The kind of the answer. */
+  readonly #output: AnswerOutput;
   /** Makes the constraint of each text; undefined: any token may come. */
   readonly #constraint: (() => TokenConstraint) | undefined;
   readonly #handles: GenerationHandle[] = [];
@@ -57,7 +61,7 @@ export class Answer {
     this.#constraint = schema === null ? undefined : constraintOf(schema, options);
     this.#space = context.spaceFor(request.n);
     for (const { ids } of prompts) checkLength(ids.length, request, this.#space);
-    this.#isEcho = request.input.kind === 'text' && request.input.echo;
+    this.#output = outputOf(options);
     this.#tokens = { prompt: prompts.reduce((sum, { ids }) => sum + ids.length, 0), completion: 0 };
     this.#open = prompts.length * request.n;
     this.done = new Promise((resolve, reject) => {
@@ -93,73 +97,56 @@ export class Answer {
   }
 
   #add(prompt: PromptTokens, index: number): GenerationHandle {
-    const { request, context, text, adapter } = this.#options;
-    const choices = this.#choicesOf(prompt, index);
+    const { request, context, adapter } = this.#options;
+    const { stopIds, logprobs, promptLogprobs, promptLast } = this.#output;
+    const choices = this.#output.choicesOf(prompt, index);
     const handle: GenerationHandle = context.generation.add(
       {
         promptIds: prompt.ids,
         adapter,
         maxNewTokens: Math.min(request.max_tokens, this.#space - prompt.ids.length),
         sampling: samplingOf(request),
-        stopIds: stopTokenIds(context.decoder.architecture, text.tokenizer),
         constraint: this.#constraint,
         choices: request.n,
-        logprobs: request.logprobs,
-        promptLogprobs: this.#isEcho ? request.logprobs : null,
+        ...{ stopIds, logprobs, promptLogprobs, promptLast },
       },
       (event) => this.#onEvent(event, prompt, choices, handle),
     );
     return handle;
   }
 
-  /** The texts of a prompt, which begin with the prompt itself if the request wants it. */
-  #choicesOf(prompt: PromptTokens, index: number): ChoiceText[] {
-    const { request, context, text, calls, onChunk } = this.#options;
-    const { tokenizer } = text;
-    const choices = Array.from({ length: request.n }, (_, choice) => {
-      const number = index * request.n + choice;
-      const tokenTexts = context.tokenTextsOf(text);
-      return new ChoiceText({
-        choice: number,
-        promptIds: prompt.ids,
-        tokenizer,
-        tokenTexts,
-        stop: request.stop,
-        calls: calls?.ofChoice() ?? null,
-        onChunk,
-      });
-    });
-    if (!this.#isEcho) return choices;
-    for (const choice of choices) {
-      if (request.logprobs === null) choice.echo(prompt.text ?? tokenizer.decode(prompt.ids));
-      else choice.echoToken(prompt.ids[0]!, null, prompt.isText(0));
-    }
-    return choices;
-  }
-
   #onEvent(
     event: GenerationEvent,
     prompt: PromptTokens,
-    choices: readonly ChoiceText[],
+    choices: readonly ChoiceOutput[],
     handle: GenerationHandle,
   ): void {
     switch (event.kind) {
       case 'prompt-scored':
-        for (const choice of choices) choice.echoToken(event.token.id, event.token, prompt.isText(event.position));
+        for (const choice of choices) choice.promptToken(event.token.id, event.token, prompt.isText(event.position));
         break;
       case 'token':
-        this.#tokens.completion++;
-        if (!choices[event.choice]!.push(event.id, event.scored)) break;
+        if (!this.#push(choices[event.choice]!, event.id, event.scored)) break;
         handle.cancel(event.choice);
         this.#finished();
         break;
-      case 'ended':
-        choices[event.choice]!.finish(event.reason);
+      case 'ended': {
+        const choice = choices[event.choice]!;
+        const stop = this.#output.keepsStopToken ? event.stop : undefined;
+        const isOver = stop !== undefined && this.#push(choice, stop.id, stop);
+        if (!isOver) choice.finish(event.reason);
         this.#finished();
         break;
+      }
       case 'failed':
         this.fail(failureOf(event.error, this.#options));
     }
+  }
+
+  /** @returns true if the choice has ended with this token */
+  #push(choice: ChoiceOutput, id: number, scored: ScoredToken | null): boolean {
+    this.#tokens.completion++;
+    return choice.push(id, scored);
   }
 
   #finished(): void {
@@ -225,45 +212,4 @@ function checkLength(length: number, { input, max_tokens: maxTokens, n }: Genera
 
 function impossible(error: RangeError): ProductError {
   return new ProductError('invalid_request', error.message, { param: 'prompt', cause: error });
-}
-
-/** A prompt of a request as tokens. */
-export interface PromptTokens {
-  ids: Int32Array;
-  /** null: it was sent as tokens, or as a conversation. */
-  text: string | null;
-  /** True if the token at this position is a part of the text, and not one that the tokenizer has added. */
-  isText(position: number): boolean;
-}
-
-/**
- * @param begun the text with which the assistant's turn begins
- * @throws ProductError `invalid_request` without a chat template; `chat_template_failed`
- */
-export async function promptsOf(
-  { input, logprobs }: GenerationRequest,
-  text: ModelText,
-  { name }: ModelFolder,
-  begun = '',
-): Promise<PromptTokens[]> {
-  const isText = () => true;
-  if (input.kind === 'chat') {
-    const ids = await text.tokensOf(conversationOf(input), begun);
-    if (ids !== null) return [{ ids, text: null, isText }];
-    const message = `The base model ${name} has no chat template. Use POST /v1/completions.`;
-    throw new ProductError('invalid_request', message, { param: 'messages' });
-  }
-  const isScored = input.echo && logprobs !== null;
-  return input.prompts.map((prompt) => {
-    if (typeof prompt !== 'string') return { ids: Int32Array.from(prompt), text: null, isText };
-    const ids = text.tokenizer.encodeWithSpecialTokens(prompt);
-    return { ids, text: prompt, isText: isScored ? textWithin(ids, text.tokenizer.encode(prompt)) : isText };
-  });
-}
-
-/** The test for a position, true if its token is one of the text alone. */
-function textWithin(ids: Int32Array, alone: Int32Array): (position: number) => boolean {
-  let first = 0;
-  while (first < ids.length - alone.length && !alone.every((id, i) => ids[first + i] === id)) first++;
-  return (position) => position >= first && position < first + alone.length;
 }

@@ -90,7 +90,7 @@ describe('a choice', () => {
 
   test('has each token where it starts in the text, those of the prompt first', () => {
     const { text, pieces, promptIds } = choiceOf('Say 😀 twice: ');
-    for (const [place, id] of promptIds.entries()) text.echoToken(id, place === 0 ? null : scored(id), true);
+    for (const [place, id] of promptIds.entries()) text.promptToken(id, place === 0 ? null : scored(id), true);
     const ids = tokenizer.encode('naïve 😀!');
     for (const id of ids) expect(text.push(id, scored(id))).toBe(false);
     text.finish('length');

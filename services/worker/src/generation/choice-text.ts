@@ -1,6 +1,7 @@
 import type { FinishReason, GeneratedToken, GenerationChunk, TokenLogprob } from '@lorasmith/contracts';
 import { TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import type { ScoredToken } from '@lorasmith/models';
+import type { ChoiceOutput } from './choice-output.js';
 import { type AnswerPart, type ChoiceCalls, startAtEnd } from './tool-calls.js';
 
 export interface ChoiceTextOptions {
@@ -18,7 +19,7 @@ export interface ChoiceTextOptions {
 const PROMPT_TOKENS_IN_CHUNK = 64;
 
 /** Turns the tokens of one choice into the chunks of its text. */
-export class ChoiceText {
+export class ChoiceText implements ChoiceOutput {
   readonly #options: ChoiceTextOptions;
   readonly #stream: TextStream;
   readonly #stop: StopTexts;
@@ -41,11 +42,8 @@ export class ChoiceText {
     this.#length = this.#sentLength;
   }
 
-  /**
-   * Starts the text with the next token of the prompt, in their order.
-   * @param isText - True if it is a part of the text, and not one that the tokenizer has added.
-   */
-  echoToken(id: number, scored: ScoredToken | null, isText: boolean): void {
+  /** Starts the text with the next token of the prompt. */
+  promptToken(id: number, scored: ScoredToken | null, isText: boolean): void {
     this.#echo ??= { stream: new TextStream(this.#options.tokenizer, [], { skipSpecialTokens: false }), text: '' };
     this.#record(id, scored);
     const text = isText ? this.#echo.stream.push(id) : '';
@@ -54,7 +52,7 @@ export class ChoiceText {
     if (this.#tokens.length >= PROMPT_TOKENS_IN_CHUNK) this.#sendEcho();
   }
 
-  /** @returns true if a stop text, or its only call, ends the choice */
+  /** @returns true also if its only call ends the choice */
   push(id: number, scored: ScoredToken | null): boolean {
     this.#endEcho();
     if (scored !== null) this.#record(id, scored);
@@ -68,7 +66,6 @@ export class ChoiceText {
     return isOver;
   }
 
-  /** No more tokens come. */
   finish(reason: FinishReason): void {
     this.#endEcho();
     const last = this.#stream.end();
@@ -170,7 +167,7 @@ export class StopTexts {
 }
 
 /** The log-probability that the OpenAI API reports for an impossible token. */
-const IMPOSSIBLE = -9999;
+export const IMPOSSIBLE = -9999;
 
 /** The texts of single tokens of a base model, special ones included. */
 export class TokenTexts {

@@ -21,8 +21,9 @@ import {
 import type { MemoryLedger } from '../trainer/memory-ledger.js';
 import type { GenerationOrder, TokenCounts } from '../trainer/messages.js';
 import type { AnswerCallbacks } from '../trainer/trainer-process.js';
-import { Answer, type PreparedRequest, promptsOf } from './answer.js';
+import { Answer, type PreparedRequest } from './answer.js';
 import { cacheTokensOf, GenerationContext, type GenerationMemory, generationBytes } from './generation-context.js';
+import { promptsOf } from './prompt-tokens.js';
 import { callsOf } from './tool-calls.js';
 
 export interface GenerationHostOptions {
