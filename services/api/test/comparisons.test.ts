@@ -115,6 +115,7 @@ function work(base: string): void {
   const answer = async ({ request, answer: to }: NonNullable<Awaited<ReturnType<typeof worker.claim>>>) => {
     requests.push(request);
     const { input } = request;
+    if (input.kind === 'tokens') throw new Error('a comparison asks for text');
     const prompt = input.kind === 'chat' ? String(input.messages.at(-1)!.content) : String(input.prompts[0]);
     const text = await answering(request.adapter ?? request.base_model, prompt);
     if (text instanceof ProductError) to.write({ type: 'failed', failure: { code: text.code, message: text.message } });

@@ -4,11 +4,12 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { publishSnapshot } from '@lorasmith/artifacts';
 import { localModels } from '@lorasmith/base-models';
 import type { GenerationChunk, GenerationRequest } from '@lorasmith/contracts';
 import { createGenerationClient, createGenerationServer, type GenerationClient } from '@lorasmith/queue';
 import { createMetrics } from '@lorasmith/service-kit';
-import { openBundleStore } from '@lorasmith/storage';
+import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
@@ -33,6 +34,7 @@ let stop: () => Promise<void>;
 let metrics: ReturnType<typeof createMetrics>;
 /** Resolves when a base model is on this host. */
 let fetched: Promise<void>;
+let snapshots: BundleStore;
 /** Base models that were fetched, and those of them that are held. */
 let fetches: number;
 let heldModels: number;
@@ -57,6 +59,7 @@ beforeEach(async () => {
   const local = localModels(path.join(folder, 'models'));
   fetched = Promise.resolve();
   fetches = heldModels = 0;
+  snapshots = await openBundleStore({ root: path.join(folder, 'data'), kind: 'snapshots' });
   const options = { redis, prefix: server.prefix };
   generation = createGenerationClient(options);
   stop = answerRequests({
@@ -91,7 +94,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-type How = 'wait' | 'end' | 'crash';
+type How = 'wait' | 'end' | 'end with its order' | 'crash';
 
 function requestFor(base: string, how: How, adapter: string | null = null): GenerationRequest {
   return {
@@ -176,6 +179,24 @@ test('if the worker stops, its answers end with an error; an adapter or a model 
   expect((await waiting.all).at(-1)).toEqual(failed('service_unavailable'));
   await stopped;
   await expect(ask('one', 'end', 50)).rejects.toMatchObject({ code: 'service_unavailable' });
+});
+
+test('a snapshot of a model in training is an adapter in its own precision, until it is removed', async () => {
+  const id = `sn_${'1'.repeat(24)}`;
+  const identity = { weights_sha256: '0'.repeat(64), architecture_sha256: '0'.repeat(64) };
+  await publishSnapshot(snapshots, await snapshots.stage(), id, {
+    model: 'session:train:0',
+    base_model: { name: 'one', family: 'llama', ...identity, quantization: null },
+    precision: 'bfloat16',
+  });
+  const [, order] = await (await ask('one', 'end with its order', 30_000, id)).all;
+  expect(JSON.parse((order as { text: string }).text)).toEqual({
+    adapterFolder: path.join(folder, 'data', 'snapshots', id),
+    precision: 'bfloat16',
+    quantization: 'none',
+  });
+  await snapshots.delete(id);
+  expect(await (await ask('one', 'end', 30_000, id)).all).toEqual([failed('adapter_not_found')]);
 });
 
 test('a request whose base model is still being fetched ends when nobody waits any more, or the worker stops', async () => {

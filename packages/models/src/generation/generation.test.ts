@@ -2,12 +2,13 @@ import { readModelFolder } from '@lorasmith/model-folder';
 import { chooseKernels, engine, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { adapterOf, BiasAdapter } from '../../test/bias-adapter.js';
+import { passLogprobs } from '../../test/pass-logprobs.js';
 import { tinyDecoder } from '../../test/tiny-decoder.js';
 import type { Decoder } from '../decoder/decoder.js';
 import { loadDecoder } from '../decoder/load-decoder.js';
 import type { ModelAdapter } from '../pass.js';
 import { Generation } from './generation.js';
-import { type GenerationEvent, NotFiniteError, type PromptRequest } from './request.js';
+import { type GenerationEvent, NotFiniteError, type PromptRequest, type ScoredToken } from './request.js';
 
 let decoder: Decoder;
 let before: number;
@@ -195,6 +196,49 @@ test('scoring a prompt alone: one event for each token after the first', () => {
   const scored = events!.flatMap((event) => (event.kind === 'prompt-scored' ? [event] : []));
   expect(scored.map(({ position }) => position)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
   expect(scored.map(({ token }) => token.id)).toEqual([...idsOf(9, 1)].slice(1));
+});
+
+describe.each(['float32', 'bfloat16'] as const)('log-probabilities in %s', (dtype) => {
+  let model: Decoder;
+  beforeEach(() => {
+    model = tinyDecoder(kernels, dtype);
+  });
+  afterEach(() => model.dispose());
+
+  const DIGITS = dtype === 'float32' ? 4 : 1;
+
+  test('of a prompt and of one token after it are those of a pass over the whole, with the most probable tokens', () => {
+    const promptIds = idsOf(70, 3);
+    const sampling = { temperature: 1.7, topP: 0.9, topK: 5, repetitionPenalty: 1.3, seed: 2 };
+    const request = aRequest({ promptIds, maxNewTokens: 1, promptLogprobs: 4, logprobs: 3, choices: 3, sampling });
+    const [events] = eventsOf([request], {}, model);
+    const expected = passLogprobs(model, promptIds);
+    const scored = events!.flatMap((event) => (event.kind === 'prompt-scored' ? [event] : []));
+    expect(scored.map(({ position }) => position)).toEqual(Array.from({ length: 69 }, (_, i) => i + 1));
+    const check = (position: number, { id, logprob, top }: ScoredToken, count: number) => {
+      const row = expected[position - 1]!;
+      expect(logprob).toBeCloseTo(row[id]!, DIGITS);
+      const sorted = [...row].sort((a, b) => b - a).slice(0, count);
+      expect(new Set(top.map((one) => one.id)).size).toBe(count);
+      for (const [place, one] of top.entries()) {
+        expect(one.logprob).toBeCloseTo(sorted[place]!, DIGITS);
+        expect(one.logprob).toBeCloseTo(row[one.id]!, DIGITS);
+      }
+    };
+    for (const { position, token } of scored) check(position, token, 4);
+    const sampled = events!.flatMap((event) => (event.kind === 'token' ? [event.scored!] : []));
+    expect(sampled).toHaveLength(3);
+    for (const token of sampled) check(70, token, 3);
+  });
+
+  test('of the last tokens of a prompt are the same without the others', () => {
+    const request = aRequest({ promptIds: idsOf(70, 3), promptLogprobs: 2 });
+    const [all] = eventsOf([request], {}, model);
+    for (const promptLast of [1, 2, 40, 69, 70, 1_000]) {
+      const [last] = eventsOf([{ ...request, promptLast }], {}, model);
+      expect(last).toEqual(all!.filter((event) => event.kind !== 'prompt-scored' || event.position >= 70 - promptLast));
+    }
+  });
 });
 
 test.each([
