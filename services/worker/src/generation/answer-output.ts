@@ -8,7 +8,7 @@ import type { PromptTokens } from './prompt-tokens.js';
 import { SampledTokens } from './sampled-tokens.js';
 import type { AnswerCalls } from './tool-calls.js';
 
-/** What an answer of one kind asks of the generation, and what takes its events. */
+/** The part of an answer that its kind decides: what is asked of the generation, and the chunks that come of it. */
 export interface AnswerOutput extends Pick<PromptRequest, 'logprobs' | 'promptLogprobs' | 'promptLast' | 'stopIds'> {
   /** True if the stop token that ends a choice is a part of it. */
   keepsStopToken: boolean;
@@ -44,11 +44,9 @@ function textOutput({ request, context, text, calls, onChunk }: AnswerOutputOpti
       const tokenTexts = context.tokenTextsOf(text);
       const choices = Array.from({ length: n }, (_, number) => {
         const choice = index * n + number;
-        const ofChoice = calls?.ofChoice() ?? null;
-        return new ChoiceText({
-          ...{ choice, promptIds: prompt.ids, tokenizer, tokenTexts, stop, onChunk },
-          calls: ofChoice,
-        });
+        const callsOfChoice = calls?.ofChoice() ?? null;
+        const given = { choice, promptIds: prompt.ids, tokenizer, tokenTexts, stop, onChunk };
+        return new ChoiceText({ ...given, calls: callsOfChoice });
       });
       if (!isEcho) return choices;
       for (const choice of choices) {
