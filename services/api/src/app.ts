@@ -3,8 +3,15 @@ import type { ModelSource, PullStore } from '@lorasmith/base-models';
 import type { ChildProgram } from '@lorasmith/child-processes';
 import type { Owner } from '@lorasmith/contracts';
 import type { ExampleStore } from '@lorasmith/planning';
-import { comparisonNotFound, deliveryNotFound, type GenerationClient, type JobStore } from '@lorasmith/queue';
 import {
+  comparisonNotFound,
+  deliveryNotFound,
+  type GenerationClient,
+  type JobStore,
+  type TrainingSessionStore,
+} from '@lorasmith/queue';
+import {
+  answerError,
   createHttpApp,
   type HttpApp,
   healthRoutes,
@@ -20,7 +27,7 @@ import { type Access, guardRequests, type OwnedThings } from './access/access.js
 import { createByteQuota, type StoredBytes } from './access/byte-quota.js';
 import { ConcurrencyLimit } from './access/concurrency-limit.js';
 import type { HubTokens } from './access/hub-tokens.js';
-import { createAdapterReservation } from './access/limits.js';
+import { adapterLimits, createAdapterReservation } from './access/limits.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
 import { createRegistryClient, type RegistryAddress, type RegistryClient } from './adapters/registry-client.js';
 import { transferRoutes } from './adapters/transfer-routes.js';
@@ -52,13 +59,15 @@ import { modelRoutes } from './model-routes.js';
 import type { GenerationLimits } from './openai/generation-request.js';
 import { ModelDirectory } from './openai/model-directory.js';
 import { createResultFiles, fileNotFound, ownerOfFile } from './openai/openai-files.js';
-import { answerUnrouted, openaiRoutes } from './openai/openai-routes.js';
+import { answerOpenaiError, OPENAI_PREFIX, openaiRoutes } from './openai/openai-routes.js';
 import { registerOpenapi } from './openapi/openapi-plugin.js';
 import { type Site, servePage } from './page-plugin.js';
 import { serviceRoutes } from './service-routes.js';
 import { advanceSweep } from './sweeps/advance-sweeps.js';
 import { SweepSubmission } from './sweeps/submit-sweep.js';
 import { sweepIdOf, sweepNotFound, sweepRoutes } from './sweeps/sweep-routes.js';
+import { OwnSessions } from './tinker/own-sessions.js';
+import { answerTinkerError, TINKER_PREFIX, tinkerRoutes } from './tinker/tinker-routes.js';
 import type { WebhookConfig } from './webhooks/webhook-config.js';
 
 export interface AppDependencies {
@@ -94,6 +103,9 @@ export interface AppDependencies {
   downloadStallMs: number;
   /** Requests for text, to the workers. */
   generation: GenerationClient;
+  /** The models that clients train, to the workers. */
+  trainingSessions: TrainingSessionStore;
+  snapshots: BundleStore;
   /** Bounds of requests for text. */
   generationLimits: GenerationLimits & { waitMs: number; queueMs: number };
   /** The ways in which adapters are delivered. */
@@ -155,6 +167,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   await app.register(hubTokenRoutes, { tokens: dependencies.hubTokens });
   await app.register(comparisonRoutes, { store: dependencies.jobs.comparisons, requests: parts.comparisonRequests });
   const { machines, queue } = dependencies.jobs;
+  await registerTinkerRoutes(app, dependencies, parts);
   await app.register(serviceRoutes, { machines, queue, webhooks: dependencies.webhooks });
   return app;
 }
@@ -319,6 +332,46 @@ async function registerAdapterRoutes(app: HttpApp, dependencies: AppDependencies
     fineTuning: { jobs, submission, continuation, directory, baseModels, catalog, adapters },
   });
 }
+
+/** The calls of the tinker SDK. */
+async function registerTinkerRoutes(app: HttpApp, dependencies: AppDependencies, parts: Parts): Promise<void> {
+  const {
+    trainingSessions: store,
+    snapshots,
+    baseModels,
+    generation,
+    generationLimits: limits,
+    jobs,
+    aliases,
+  } = dependencies;
+  await app.register(tinkerRoutes, {
+    ...{ store, snapshots, generation, limits, waitMs: limits.waitMs },
+    own: new OwnSessions({ store, baseModels }),
+    directory: parts.directory,
+    registry: parts.registry,
+    users: { jobs, aliases },
+    checkSpace: async ({ caller, limits: ofCaller }) => {
+      const quota = parts.adapterQuota.begin(caller.owner, adapterLimits(ofCaller));
+      try {
+        await quota.reserve(0);
+        quota.checkMore(1);
+      } finally {
+        await quota.end();
+      }
+    },
+  });
+}
+
+const ERROR_ANSWERS = [
+  [`${OPENAI_PREFIX}/`, answerOpenaiError],
+  [`${TINKER_PREFIX}/`, answerTinkerError],
+] as const;
+
+/** Answers an error that occurred before a route was found, in the form of those below its path. */
+const answerUnrouted: typeof answerError = (error, request, reply) => {
+  const [, answer = answerError] = ERROR_ANSWERS.find(([prefix]) => request.url.startsWith(prefix)) ?? [];
+  answer(error, request, reply);
+};
 
 /**
  * The path of a request within the service. A proxy may remove its path before it forwards, or leave it.

@@ -4,7 +4,7 @@ import { ALIASES_KIND, AliasStore } from '@lorasmith/artifacts';
 import { createPullStore, openModelSource } from '@lorasmith/base-models';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openExampleStore } from '@lorasmith/planning';
-import { createGenerationClient, createJobStore, onRedis } from '@lorasmith/queue';
+import { createGenerationClient, createJobStore, onRedis, TrainingSessionStore } from '@lorasmith/queue';
 import {
   checkFolders,
   checkRedisSettings,
@@ -98,6 +98,7 @@ const jobs = createJobStore({
   onQueueError: (job, error) => logger.error({ job, err: error }, 'a job could not be queued; a worker will queue it'),
 });
 const generation = createGenerationClient({ redis, prefix: config.redis.prefix });
+const trainingSessions = new TrainingSessionStore({ redis, prefix: config.redis.prefix });
 const digests = new WeightDigests(path.join(dataDir, WEIGHT_DIGESTS_FOLDER));
 const tokens = { dataDir, maxBytes: config.tokenCacheBytes };
 const examples = await openExampleStore(tokens);
@@ -158,6 +159,8 @@ const app = await buildApp({
   uploadStallMs: config.http.uploadStallMs,
   downloadStallMs: config.http.downloadStallMs,
   generation,
+  trainingSessions,
+  snapshots: await stores.open('snapshots'),
   generationLimits: config.generation,
   deliveryKinds: kinds,
   hubTokens,
@@ -217,6 +220,7 @@ end = shutDownInOrder({
     await Promise.all([endWebhooks(), endGradings(), endDeliveries(), endFollowing(), endComparisons()]);
     await jobs.close();
     generation.close();
+    trainingSessions.close();
     redis.disconnect();
     await endSweeping();
     stores.close();

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { ALIASES_KIND, AliasStore } from '@lorasmith/artifacts';
 import { createPullStore, localModels } from '@lorasmith/base-models';
 import { openExampleStore } from '@lorasmith/planning';
-import { createGenerationClient, createJobStore, type JobStore } from '@lorasmith/queue';
+import { createGenerationClient, createJobStore, type JobStore, TrainingSessionStore } from '@lorasmith/queue';
 import { connectRedis, createLogger, type HttpApp, NO_TRACING, redisReady } from '@lorasmith/service-kit';
 import { type BundleStore, openBundleStore, openLocalAnnotations } from '@lorasmith/storage';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
@@ -69,6 +69,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   await redisReady(redis, 300);
   const jobs = createJobStore({ redis, ...(options.prefix === undefined ? {} : { prefix: options.prefix }) });
   const generation = createGenerationClient({ redis, prefix: options.prefix ?? 'lorasmith:' });
+  const trainingSessions = new TrainingSessionStore({ redis, prefix: options.prefix ?? 'lorasmith:' });
   const datasets = await openBundleStore({ root: folder, kind: 'datasets' });
   const adapters = await openBundleStore({ root: folder, kind: 'adapters' });
   const aliases = new AliasStore(await openLocalAnnotations({ root: folder, kind: ALIASES_KIND }));
@@ -118,6 +119,8 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     uploadStallMs: 60_000,
     downloadStallMs: 60_000,
     generation,
+    trainingSessions,
+    snapshots: await openBundleStore({ root: folder, kind: 'snapshots' }),
     generationLimits: { maxTokens: 100, waitMs: 5_000, queueMs: 5_000 },
     hubTokens,
     deliveryKinds: deliveryKinds({
@@ -148,6 +151,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
       await app.close();
       await jobs.close();
       generation.close();
+      trainingSessions.close();
       redis.disconnect();
       await rm(folder, { recursive: true, force: true });
     },

@@ -78,7 +78,11 @@ export function createAuthenticator({ keys, withoutKeys }: AuthenticatorOptions)
   };
 }
 
-function tokenOf({ authorization }: IncomingHttpHeaders): string | undefined {
+/** The key as the tinker client sends it, which demands that it begins so. */
+const TINKER_KEY = /^tml-(\S*)$/;
+
+function tokenOf({ authorization, 'x-api-key': apiKey }: IncomingHttpHeaders): string | undefined {
+  if (authorization === undefined && typeof apiKey === 'string') return TINKER_KEY.exec(apiKey)?.[1] ?? '';
   if (authorization === undefined || EMPTY_BEARER.test(authorization)) return undefined;
   return BEARER.exec(authorization)?.[1] ?? '';
 }

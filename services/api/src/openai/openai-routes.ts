@@ -1,5 +1,5 @@
 import { closed, OpenaiModel, OpenaiModelDeleted, OpenaiModelList } from '@lorasmith/contracts';
-import { answerError, createErrorHandler, type HttpApp } from '@lorasmith/service-kit';
+import { createErrorHandler, type HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer } from '../openapi/answers.js';
 import { type FileRoutesOptions, fileRoutes } from './file-routes.js';
@@ -14,18 +14,12 @@ export interface OpenaiRoutesOptions {
   fineTuning: FineTuningRoutesOptions;
 }
 
-const PREFIX = '/v1';
-const answerOpenaiError = createErrorHandler(openaiErrors);
-
-/** Answers an error that occurred before a route was found, below `/v1` as the OpenAI API does. */
-export const answerUnrouted: typeof answerError = (error, request, reply) => {
-  const answer = request.url.startsWith(`${PREFIX}/`) ? answerOpenaiError : answerError;
-  answer(error, request, reply);
-};
+export const OPENAI_PREFIX = '/v1';
+export const answerOpenaiError = createErrorHandler(openaiErrors);
 
 /** The calls of the OpenAI API under `/v1`, with its objects and its errors. */
 export async function openaiRoutes(root: HttpApp, options: OpenaiRoutesOptions): Promise<void> {
-  await root.register(async (app: HttpApp) => routes(app, options), { prefix: PREFIX });
+  await root.register(async (app: HttpApp) => routes(app, options), { prefix: OPENAI_PREFIX });
 }
 
 async function routes(app: HttpApp, { text, files, fineTuning }: OpenaiRoutesOptions): Promise<void> {

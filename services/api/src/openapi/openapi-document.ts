@@ -1,7 +1,7 @@
 import { ALIASES_KIND, AliasStore } from '@lorasmith/artifacts';
 import { createPullStore, localModels } from '@lorasmith/base-models';
 import { openExampleStore } from '@lorasmith/planning';
-import { createGenerationClient, createJobStore } from '@lorasmith/queue';
+import { createGenerationClient, createJobStore, TrainingSessionStore } from '@lorasmith/queue';
 import { createLogger, NO_TRACING } from '@lorasmith/service-kit';
 import { openBundleStore, openLocalAnnotations } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
@@ -26,6 +26,7 @@ export async function openapiDocument(folder: string): Promise<string> {
   const redis = new Redis({ lazyConnect: true });
   const jobs = createJobStore({ redis });
   const generation = createGenerationClient({ redis, prefix: '' });
+  const trainingSessions = new TrainingSessionStore({ redis, prefix: '' });
   const hubTokens = new HubTokens({ redis, prefix: '', secretsKey: null });
   const app = await buildApp({
     logger: createLogger({ service: 'openapi', level: 'silent' }),
@@ -56,6 +57,8 @@ export async function openapiDocument(folder: string): Promise<string> {
     uploadStallMs: 1_000,
     downloadStallMs: 1_000,
     generation,
+    trainingSessions,
+    snapshots: await openBundleStore({ root: folder, kind: 'snapshots' }),
     generationLimits: { maxTokens: 1, waitMs: 1, queueMs: 1 },
     deliveryKinds: deliveryKinds({ config: NO_DELIVERIES, source: { files: absent, read: absent }, hubTokens }),
     hubTokens,
@@ -75,6 +78,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     await app.close();
     await jobs.close();
     generation.close();
+    trainingSessions.close();
     redis.disconnect();
   }
 }

@@ -1,0 +1,129 @@
+import { ProductError } from '@lorasmith/contracts';
+import type { SessionCheckpoint, TrainingSessionStore } from '@lorasmith/queue';
+import type { Caller, HttpApp } from '@lorasmith/service-kit';
+import { type AdapterUsers, beginAdapterDeletion, type RegistryClient } from '../adapters/registry-client.js';
+import type { OwnSessions } from './own-sessions.js';
+import { checkpointAnswer, runAnswer } from './rest-answers.js';
+import { isCheckpointKind, parsePath } from './tinker-names.js';
+import { CheckpointParams, IdParams, Page, Ttl, WeightsInfo } from './tinker-requests.js';
+
+export interface CheckpointRoutesOptions {
+  store: TrainingSessionStore;
+  own: OwnSessions;
+  users: AdapterUsers;
+  registry: Pick<RegistryClient, 'removeAdapter'>;
+}
+
+const hide = true;
+
+/** The lists of models and checkpoints, and what is done with a checkpoint. */
+export async function checkpointRoutes(app: HttpApp, options: CheckpointRoutesOptions): Promise<void> {
+  const { store, own } = options;
+
+  app.get('/training_runs', { schema: { hide, querystring: Page } }, async ({ query: { limit, offset }, caller }) => {
+    const ids = await store.modelsOf(caller.owner);
+    const runs = await Promise.all(ids.slice(offset, offset + limit).map((id) => runOf(store, id)));
+    return {
+      training_runs: runs.filter((run) => run !== null),
+      cursor: { offset, limit, total_count: ids.length },
+    };
+  });
+
+  app.get('/training_runs/:id', { schema: { hide, params: IdParams } }, async ({ params: { id }, caller }) => {
+    const model = await own.model(id, caller);
+    return runAnswer(model, await store.checkpoints(id));
+  });
+
+  app.get(
+    '/training_runs/:id/checkpoints',
+    { schema: { hide, params: IdParams } },
+    async ({ params: { id }, caller }) => {
+      await own.model(id, caller);
+      return { checkpoints: newestFirst(await store.checkpoints(id)).map((one) => checkpointAnswer(id, one)) };
+    },
+  );
+
+  app.get('/checkpoints', { schema: { hide, querystring: Page } }, async ({ query: { limit, offset }, caller }) => {
+    const ids = await store.modelsOf(caller.owner);
+    const all = await Promise.all(
+      ids.map(async (id) => (await store.checkpoints(id)).map((checkpoint) => ({ id, checkpoint }))),
+    );
+    const sorted = all.flat().sort((one, other) => byAge(one.checkpoint, other.checkpoint));
+    return {
+      checkpoints: sorted.slice(offset, offset + limit).map(({ id, checkpoint }) => checkpointAnswer(id, checkpoint)),
+      cursor: { offset, limit, total_count: sorted.length },
+    };
+  });
+
+  app.post('/weights_info', { schema: { hide, body: WeightsInfo } }, async ({ body, caller }) => {
+    const { model } = await own.checkpoint(parsePath(body.tinker_path), caller);
+    const { base_model, rank, train_attn, train_mlp, train_unembed } = model.record.spec;
+    return { base_model, is_lora: true, lora_rank: rank, train_attn, train_mlp, train_unembed };
+  });
+
+  const one = '/training_runs/:model/checkpoints/:kind/:name';
+  const find = async (params: { model: string; kind: string; name: string }, caller: Caller) => {
+    await own.model(params.model, caller);
+    const { model, kind, name } = params;
+    const path = { model, kind: isCheckpointKind(kind) ? kind : ('weights' as const), name };
+    if (!isCheckpointKind(kind)) throw new ProductError('not_found', `There is no kind ${JSON.stringify(kind)}.`);
+    return (await own.checkpoint(path, caller)).checkpoint;
+  };
+
+  app.delete(one, { schema: { hide, params: CheckpointParams } }, async ({ params, caller }, reply) => {
+    await removeCheckpoint(options, params.model, await find(params, caller));
+    return await reply.code(204).send();
+  });
+
+  app.put(`${one}/ttl`, { schema: { hide, params: CheckpointParams, body: Ttl } }, async ({ params, body, caller }) => {
+    const seconds = body.ttl_seconds ?? null;
+    const expires_at = seconds === null ? null : new Date(Date.now() + seconds * 1_000).toISOString();
+    await store.writeCheckpoint(params.model, { ...(await find(params, caller)), expires_at });
+    return {};
+  });
+
+  const setPublic = async (
+    params: { model: string; kind: string; name: string },
+    caller: Caller,
+    isPublic: boolean,
+  ) => {
+    await store.writeCheckpoint(params.model, { ...(await find(params, caller)), public: isPublic });
+    return {};
+  };
+  app.post(`${one}/publish`, { schema: { hide, params: CheckpointParams } }, async ({ params, caller }) =>
+    setPublic(params, caller, true),
+  );
+  app.delete(`${one}/publish`, { schema: { hide, params: CheckpointParams } }, async ({ params, caller }) =>
+    setPublic(params, caller, false),
+  );
+
+  app.get(
+    `${one}/external_weights_urls`,
+    { schema: { hide, params: CheckpointParams } },
+    async ({ params, caller }) => {
+      const { adapter } = await find(params, caller);
+      const message = `Download the adapter with your key instead: GET /adapters/${adapter}/download, or lora download ${adapter}.`;
+      throw new ProductError('invalid_request', message);
+    },
+  );
+}
+
+/** Removes a checkpoint with its adapter. @throws ProductError `in_use`, `registry_unavailable` */
+export async function removeCheckpoint(
+  { store, users, registry }: Omit<CheckpointRoutesOptions, 'own'>,
+  model: string,
+  checkpoint: SessionCheckpoint,
+): Promise<void> {
+  await beginAdapterDeletion(users, checkpoint.adapter);
+  await registry.removeAdapter(checkpoint.adapter);
+  // Last: one whose adapter is gone is removed again.
+  await store.forgetCheckpoint(model, checkpoint);
+}
+
+async function runOf(store: TrainingSessionStore, id: string) {
+  const model = await store.model(id);
+  return model === null ? null : runAnswer(model, await store.checkpoints(id));
+}
+
+const byAge = (one: SessionCheckpoint, other: SessionCheckpoint) => other.created_at.localeCompare(one.created_at);
+const newestFirst = (checkpoints: readonly SessionCheckpoint[]) => [...checkpoints].sort(byAge);
