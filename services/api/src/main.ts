@@ -47,6 +47,7 @@ import { readSite, siteFolder } from './page-plugin.js';
 import { API_SETTINGS } from './settings.js';
 import { repairIndexes, startOrphanSweep } from './sweep-orphans.js';
 import { startSweeps } from './sweeps/advance-sweeps.js';
+import { startCheckpointExpiry } from './tinker/expired-checkpoints.js';
 import { checkWebhookConfig } from './webhooks/webhook-config.js';
 import { startWebhookSender } from './webhooks/webhook-sender.js';
 
@@ -182,6 +183,12 @@ function largestMemory(classes: readonly { memory: number }[]): number | null {
   return classes.length === 0 ? null : Math.max(...classes.map(({ memory }) => memory));
 }
 
+const endExpiry = startCheckpointExpiry({
+  store: trainingSessions,
+  users: { jobs, aliases },
+  registry,
+  log: logger,
+});
 const endSweeps = startSweeps({ jobs, adapters, aliases, registry, log: logger });
 const endWebhooks = startWebhookSender({ outbox: jobs.webhooks, config: config.webhooks, log: logger });
 const endGradings = startGradingSender({
@@ -216,7 +223,7 @@ end = shutDownInOrder({
     await app.close();
     await planners.close();
     await rowChecks.close();
-    await endSweeps();
+    await Promise.all([endSweeps(), endExpiry()]);
     await Promise.all([endWebhooks(), endGradings(), endDeliveries(), endFollowing(), endComparisons()]);
     await jobs.close();
     generation.close();

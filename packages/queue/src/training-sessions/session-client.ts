@@ -58,10 +58,10 @@ const RUNNING_MS = 20_000;
 
 /** Limits, for docs/limits.md. */
 export const trainingSessionLimits = {
-  sessions: { value: MAX_SESSIONS, unit: 'sessions', beyond: '429 `rate_limited`' },
-  models: { value: MAX_MODELS, unit: 'models', beyond: '429 `rate_limited`' },
-  ops: { value: MAX_OPS, unit: 'calls', beyond: '429 `rate_limited`' },
-  opBytes: { value: MAX_OP_BYTES, unit: 'bytes', beyond: '429 `rate_limited`' },
+  sessions: { value: MAX_SESSIONS, unit: 'sessions', beyond: '429 `too_many_requests`' },
+  models: { value: MAX_MODELS, unit: 'models', beyond: '429 `too_many_requests`' },
+  ops: { value: MAX_OPS, unit: 'calls', beyond: '429 `too_many_requests`' },
+  opBytes: { value: MAX_OP_BYTES, unit: 'bytes', beyond: '429 `too_many_requests`' },
   snapshots: { value: MAX_SNAPSHOTS, unit: 'snapshots', beyond: 'the oldest is removed' },
   silence: { value: SESSION_SILENCE_MS, unit: 'ms', beyond: 'the session ends' },
 };

@@ -102,7 +102,7 @@ export async function checkpointRoutes(app: HttpApp, options: CheckpointRoutesOp
     { schema: { hide, params: CheckpointParams } },
     async ({ params, caller }) => {
       const { adapter } = await find(params, caller);
-      const message = `Download the adapter with your key instead: GET /adapters/${adapter}/download, or lora download ${adapter}.`;
+      const message = `Download the adapter with your key instead: GET /adapters/${adapter}, or lora adapters download ${adapter}.`;
       throw new ProductError('invalid_request', message);
     },
   );
