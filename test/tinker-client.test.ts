@@ -62,13 +62,14 @@ test(
       expect(seen.runs).toHaveLength(2);
       expect(seen.checkpoints).toHaveLength(2);
       expect(seen.left).toEqual([[seen.saved, true, true]]);
+      expect(seen.after).toBeGreaterThan(0);
       expect(seen.refused).toEqual({
         token: ['RequestFailedError', null, expect.stringContaining('999999')],
         nan: ['RequestFailedError', null, expect.stringContaining('advantages')],
         long: ['RequestFailedError', null, expect.stringContaining('tokens')],
         model: ['NotFoundError', 404, expect.stringContaining('tiny-llama')],
         path: ['NotFoundError', 404, expect.stringContaining('tinker://a/weights/b')],
-        again: ['BadRequestError', 400, expect.stringContaining('overwrite')],
+        again: ['RequestFailedError', null, expect.stringContaining('overwrite')],
         stability: ['BadRequestError', 400, expect.stringContaining('loss_fn=ppo or importance_sampling')],
       });
     } finally {

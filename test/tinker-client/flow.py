@@ -141,8 +141,10 @@ seen["refused"] = {
     "path": refusal(lambda: service.create_sampling_client(model_path="tinker://a/weights/b").result()),
     "again": refusal(lambda: training.save_state("three").result()),
     "stability": refusal(
-        lambda: snapshot.sample(prompt, 1, types.SamplingParams(max_tokens=1), record_stability_info=True).result()
+        lambda: training.save_weights_and_get_sampling_client(record_stability_info=True)
+        .sample(prompt, 1, types.SamplingParams(max_tokens=1))
+        .result()
     ),
 }
-seen["after"] = training.forward([datum(IDS)], "cross_entropy").result().metrics["loss:sum"] == pairs[0] or "loaded"
+seen["after"] = training.forward([datum(IDS)], "cross_entropy").result().metrics["loss:sum"]
 print(json.dumps(seen))

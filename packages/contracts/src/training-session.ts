@@ -144,7 +144,9 @@ export type QueuedSessionOp =
       user_metadata: Record<string, unknown>;
     }
   | { kind: 'save-snapshot'; snapshot: SnapshotId; sampler: Sampler }
-  | { kind: 'load'; adapter: AdapterId; withOptimizer: boolean; path: string };
+  | { kind: 'load'; adapter: AdapterId; withOptimizer: boolean; path: string }
+  /** A call that the api has refused. It has its place all the same: later calls wait for the number. */
+  | { kind: 'refused'; failure: SessionFailure };
 
 /** The source from which a client samples: a base model, an adapter of it, or a snapshot of a model in training. */
 export interface Sampler {

@@ -34,7 +34,7 @@ export interface ForwardBackwardRequest {
 export function decodeForwardBackwardRequest(bytes: Uint8Array, limits: RequestLimits): ForwardBackwardRequest {
   const fields = readFields(bytes, limits.maxDatums);
   if (fields.modelId === '') throw new WireError('model_id', 'is missing');
-  if (fields.seqId < 1 || fields.seqId >= 2 ** 31) throw new WireError('seq_id', `${fields.seqId} is not 1, 2, …`);
+  if (!isSeqId(fields.seqId)) throw new WireError('seq_id', `${fields.seqId} is not 1, 2, …`);
   const loss = checkLoss(fields.loss);
   if (fields.data.length === 0) throw new WireError('data', 'is empty');
   const budget = { remaining: limits.maxElements ?? MAX_REQUEST_ELEMENTS };
@@ -48,6 +48,26 @@ export function decodeForwardBackwardRequest(bytes: Uint8Array, limits: RequestL
       : readSettings(fields.oldSettings, 'loss_fn_config', loss, readDouble);
   const op = { kind: 'forward-backward' as const, loss, settings, isForwardOnly: fields.isForwardOnly, data };
   return { modelId: fields.modelId, seqId: fields.seqId, op };
+}
+
+const isSeqId = (seqId: number) => seqId >= 1 && seqId < 2 ** 31;
+
+/** The model and the number of a request, of which no more need be readable. @returns null where these are not */
+export function readCallNumber(bytes: Uint8Array): { modelId: string; seqId: number } | null {
+  const call = { modelId: '', seqId: 0 };
+  try {
+    const reader = new MessageReader(bytes, 'request', { remaining: MAX_FIELDS });
+    // The client writes them first.
+    while ((call.modelId === '' || call.seqId === 0) && reader.next()) {
+      if (reader.field === 1) call.modelId = reader.text('model_id');
+      else if (reader.field === 2) call.seqId = reader.integer('seq_id');
+      else reader.skip();
+    }
+  } catch (error) {
+    if (error instanceof WireError) return null;
+    throw error;
+  }
+  return call.modelId !== '' && isSeqId(call.seqId) ? call : null;
 }
 
 /** The most entries of a map of settings. Of one name, the last counts. */

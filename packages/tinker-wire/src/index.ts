@@ -4,6 +4,7 @@ export {
   type ForwardBackwardRequest,
   MAX_REQUEST_ELEMENTS,
   type RequestLimits,
+  readCallNumber,
 } from './forward-backward-request.js';
 export { MessageReader } from './message-reader.js';
 export { MessageWriter } from './message-writer.js';

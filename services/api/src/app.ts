@@ -67,7 +67,8 @@ import { advanceSweep } from './sweeps/advance-sweeps.js';
 import { SweepSubmission } from './sweeps/submit-sweep.js';
 import { sweepIdOf, sweepNotFound, sweepRoutes } from './sweeps/sweep-routes.js';
 import { OwnSessions } from './tinker/own-sessions.js';
-import { answerTinkerError, TINKER_PREFIX, tinkerRoutes } from './tinker/tinker-routes.js';
+import { answerTinkerError } from './tinker/tinker-errors.js';
+import { TINKER_PREFIX, tinkerRoutes } from './tinker/tinker-routes.js';
 import type { WebhookConfig } from './webhooks/webhook-config.js';
 
 export interface AppDependencies {

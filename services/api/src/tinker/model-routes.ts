@@ -1,18 +1,14 @@
 import { randomInt } from 'node:crypto';
-import {
-  type CheckpointKind,
-  newIdentifier,
-  ProductError,
-  type QueuedSessionOp,
-  type SnapshotId,
-} from '@lorasmith/contracts';
+import { type CheckpointKind, newIdentifier, ProductError, type SnapshotId } from '@lorasmith/contracts';
 import type { TrainedModelRecord, TrainingSessionStore } from '@lorasmith/queue';
 import type { Caller, HttpApp } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { decodeForwardBackwardRequest, WireError } from '@lorasmith/tinker-wire';
 import type { Static } from 'typebox';
 import type { AccessLimits } from '../access/limits.js';
+import { queueRefusal, submit } from './numbered-calls.js';
 import type { OwnSessions } from './own-sessions.js';
+import { answerTinkerError } from './tinker-errors.js';
 import { checkpointAdapterId, futureIdOf, modelIdOf, parsePath, samplerIdOf } from './tinker-names.js';
 import { CreateModel, LoadWeights, ModelCall, OptimizerStep, SaveWeights } from './tinker-requests.js';
 
@@ -43,6 +39,9 @@ const hide = true;
 /** The calls on models. Each answers with the id of its result, which is fetched later. */
 export async function modelRoutes(app: HttpApp, options: ModelRoutesOptions): Promise<void> {
   const { store, own } = options;
+  app.setErrorHandler(async (thrown, request, reply) => {
+    return (await queueRefusal(options, thrown, request)) ?? answerTinkerError(thrown, request, reply);
+  });
   app.addContentTypeParser(PROTOBUF, { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
 
   app.post('/create_model', { schema: { hide, body: CreateModel } }, async ({ body, caller }) => {
@@ -190,17 +189,6 @@ async function begin(
     default:
       return { request_id: futureIdOf(id, 0), model_id: id };
   }
-}
-
-async function submit(store: TrainingSessionStore, model: string, seq: number, op: QueuedSessionOp) {
-  const answer = await store.submit(model, seq, op);
-  if (answer === 'full') {
-    throw new ProductError('too_many_requests', 'As many calls of this model wait as may. Fetch results first.', {
-      retryAfterSeconds: 2,
-    });
-  }
-  // The result of a call on a model that has ended is the reason.
-  return { request_id: futureIdOf(model, seq), model_id: model };
 }
 
 function decoded(body: Buffer) {

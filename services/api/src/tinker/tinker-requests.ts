@@ -44,6 +44,9 @@ export const CreateModel = Type.Object({
 
 export const ModelCall = Type.Object({ model_id: Id });
 
+/** A call that has a place among those on its model. */
+export const NumberedCall = Type.Object({ model_id: Id, seq_id: Seq });
+
 export const OptimizerStep = Type.Object({
   model_id: Id,
   seq_id: Seq,

@@ -1,17 +1,15 @@
-import { createErrorHandler, type HttpApp } from '@lorasmith/service-kit';
+import type { HttpApp } from '@lorasmith/service-kit';
 import { type CheckpointRoutesOptions, checkpointRoutes } from './checkpoint-routes.js';
 import { futureRoutes } from './future-routes.js';
 import { type ModelRoutesOptions, modelRoutes } from './model-routes.js';
 import { type SamplingRoutesOptions, samplingRoutes } from './sampling-routes.js';
 import { sessionRoutes } from './session-routes.js';
-import { tinkerErrors } from './tinker-errors.js';
+import { answerTinkerError } from './tinker-errors.js';
 
 export type TinkerRoutesOptions = CheckpointRoutesOptions & ModelRoutesOptions & SamplingRoutesOptions;
 
 /** The beginning of the paths that the client of tinker calls. Its `TINKER_BASE_URL` ends with `/tinker`. */
 export const TINKER_PREFIX = '/tinker/api/v1';
-
-export const answerTinkerError = createErrorHandler(tinkerErrors);
 
 /** The calls of the tinker SDK, with its errors. */
 export async function tinkerRoutes(root: HttpApp, options: TinkerRoutesOptions): Promise<void> {

@@ -332,6 +332,8 @@ class SessionRun {
           const failure = await loadFrom(this.#options.adapters, op.adapter, this.#session, what);
           return failure ?? { kind: 'loaded', path: op.path };
         }
+        case 'refused':
+          return op.failure;
       }
     } catch (error) {
       const known = asStorageError(error);
