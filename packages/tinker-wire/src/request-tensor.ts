@@ -17,7 +17,7 @@ export interface ElementBudget {
 export interface RequestTensor {
   path: string;
   dtype: number;
-  /** Of one dimension or of two. */
+  /** `[n]` or `[n, k]`. */
   shape: number[];
   /** The product of the shape. */
   elements: number;
