@@ -80,8 +80,10 @@ export {
   WORKER_LOST,
 } from './training-sessions/session-client.js';
 export {
+  type CheckpointCopy,
   type ClientRecord,
   type ClientSession,
+  hasExpired,
   OPENING,
   resultId,
   type SessionCheckpoint,

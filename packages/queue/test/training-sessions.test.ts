@@ -1,6 +1,12 @@
-import type { OptimizerStepOp, QueuedSessionResult, SnapshotId } from '@lorasmith/contracts';
+import type { AdapterId, OptimizerStepOp, QueuedSessionResult, SnapshotId } from '@lorasmith/contracts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { type ClaimedModel, TrainingSessionServer, TrainingSessionStore, WORKER_LOST } from '../src/index.js';
+import {
+  type ClaimedModel,
+  type SessionCheckpoint,
+  TrainingSessionServer,
+  TrainingSessionStore,
+  WORKER_LOST,
+} from '../src/index.js';
 import { sessionKeys } from '../src/keys.js';
 import { prefix, redis, useJobStore } from './real-job-store.js';
 
@@ -223,4 +229,64 @@ test('what an api process does for a call is begun once, and its result is fetch
   } finally {
     other.close();
   }
+});
+
+const checkpointOf = (adapter: string, more: Partial<SessionCheckpoint> = {}): SessionCheckpoint => ({
+  ...{ kind: 'weights', name: 'a', adapter: `ad_${adapter.repeat(24)}` as AdapterId, base_model: 'tiny' },
+  ...{ created_at: new Date(0).toISOString(), expires_at: null, bytes: 1, public: false, user_metadata: {} },
+  ...more,
+});
+
+test('a checkpoint that replaces another of its name lets the adapter of that expire', async () => {
+  const claimed = await openOne();
+  await claimed.writeCheckpoint(checkpointOf('1'));
+  await claimed.writeCheckpoint(checkpointOf('1'));
+  expect(await store.expired(9)).toEqual([]);
+  await claimed.writeCheckpoint(checkpointOf('2'));
+  expect(await store.checkpoints(MODEL)).toEqual([checkpointOf('2')]);
+  const [old, ...others] = await store.expired(9);
+  expect(others).toEqual([]);
+  expect(await store.checkpoint(MODEL, old!)).toMatchObject({ adapter: checkpointOf('1').adapter });
+  await store.forgetCheckpoint(MODEL, old!);
+  expect(await store.expired(9)).toEqual([]);
+  expect(await store.checkpoint(MODEL, checkpointOf('2'))).toEqual(checkpointOf('2'));
+});
+
+test('a checkpoint is changed only while it is as it was, so that none comes back that was removed', async () => {
+  const claimed = await openOne();
+  const one = checkpointOf('1');
+  await claimed.writeCheckpoint(one);
+  expect(await store.changeCheckpoint(MODEL, one, { public: true })).toBe(true);
+  expect(await store.changeCheckpoint(MODEL, one, { expires_at: new Date(0).toISOString() })).toBe(false);
+  const shared = { ...one, public: true };
+  expect(await store.changeCheckpoint(MODEL, shared, { expires_at: new Date(0).toISOString() })).toBe(true);
+  expect(await store.checkpoints(MODEL)).toEqual([]);
+  expect(await store.expired(9)).toEqual([{ model: MODEL, kind: 'weights', name: 'a' }]);
+  await store.forgetCheckpoint(MODEL, one);
+  expect(await store.changeCheckpoint(MODEL, shared, { public: false })).toBe(false);
+  expect(await store.checkpoint(MODEL, one)).toBeNull();
+});
+
+test('the record of a model stays as long as its checkpoints', async () => {
+  const claimed = await openOne();
+  await claimed.writeCheckpoint(checkpointOf('1'));
+  await store.endSession(SESSION, 'over');
+  const lifetime = () => redis.pttl(sessionKeys(prefix).model(MODEL));
+  expect(await lifetime()).toBe(-1);
+  await store.forgetCheckpoint(MODEL, checkpointOf('1'));
+  expect(await lifetime()).toBeGreaterThan(0);
+});
+
+test('a copy has a model of its own, which has ended, and is added once', async () => {
+  const copy = {
+    ...({ owner: OWNER, session: 'two', record: { spec: SPEC, initial: null, user_metadata: {} } } as const),
+    ...{ checkpoint: checkpointOf('3'), reason: 'a copy' },
+  };
+  await store.addCopy('two:train:0', copy);
+  await store.addCopy('two:train:0', copy);
+  expect(await store.modelsOf(OWNER)).toEqual(['two:train:0']);
+  expect(await store.model('two:train:0')).toMatchObject({ owner: OWNER, state: 'ended', reason: 'a copy' });
+  expect(await store.checkpoints('two:train:0')).toEqual([checkpointOf('3')]);
+  expect(await store.submit('two:train:0', 1, step(1))).toBe('ended');
+  expect(await server.claim(null)).toBeNull();
 });

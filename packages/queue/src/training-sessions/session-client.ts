@@ -13,8 +13,10 @@ import { luaScript } from '../redis/lua-script.js';
 import { onRedis } from '../redis/redis-errors.js';
 import {
   bytesOfOp,
+  type CheckpointCopy,
   type ClientRecord,
   type ClientSession,
+  hasExpired,
   modelOf,
   ownerOf,
   resultId,
@@ -33,6 +35,8 @@ const beginModelScript = scriptOf('begin_model');
 const submitScript = scriptOf('submit_op');
 const lookScript = scriptOf('look_at_model');
 const endModelScript = scriptOf('end_model');
+const writeCheckpointScript = scriptOf('write_checkpoint');
+const forgetCheckpointScript = scriptOf('forget_checkpoint');
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
@@ -49,7 +53,7 @@ const OP_LIFETIME_MS = DAY_MS;
 /** The time for which a result that nobody fetches is kept, and then one that was fetched. */
 export const RESULT_LIFETIME_MS = 60 * MINUTE_MS;
 const FETCHED_LIFETIME_MS = 10 * MINUTE_MS;
-/** The time for which the record of what has ended is kept. */
+/** The time for which the record of what has ended is kept; that of a model with checkpoints stays as long as they. */
 export const ENDED_LIFETIME_MS = 30 * DAY_MS;
 /** The time after which it is looked without a notice. */
 const LOOK_MS = 2_000;
@@ -226,18 +230,44 @@ export class TrainingSessionStore {
     return bytes.length === 0 ? { kind: 'running' } : { kind: 'done', bytes };
   }
 
+  /** The checkpoints of a model that have not expired. */
   async checkpoints(model: string): Promise<SessionCheckpoint[]> {
     const values = await onRedis(() => this.#redis.hvals(this.#keys.checkpoints(model)));
-    return values.map((value) => JSON.parse(value) as SessionCheckpoint);
+    const all = values.map((value) => JSON.parse(value) as SessionCheckpoint);
+    return all.filter((checkpoint) => !hasExpired(checkpoint));
   }
 
+  /** A checkpoint, which may have expired. */
   async checkpoint(model: string, { kind, name }: Pick<SessionCheckpoint, 'kind' | 'name'>) {
     const value = await onRedis(() => this.#redis.hget(this.#keys.checkpoints(model), `${kind}/${name}`));
     return value === null ? null : (JSON.parse(value) as SessionCheckpoint);
   }
 
-  async writeCheckpoint(model: string, checkpoint: SessionCheckpoint): Promise<void> {
-    await onRedis(() => writeCheckpoint(this.#redis, this.#keys, model, checkpoint));
+  /** Changes a checkpoint. @returns false if it is not as it was any more */
+  async changeCheckpoint(
+    model: string,
+    checkpoint: SessionCheckpoint,
+    change: Partial<Pick<SessionCheckpoint, 'expires_at' | 'public'>>,
+  ): Promise<boolean> {
+    const changed = { ...checkpoint, ...change };
+    return await onRedis(() => writeCheckpoint(this.#redis, this.#keys, model, changed, checkpoint));
+  }
+
+  /** Adds a checkpoint that no worker has saved, with a model of its own that has ended. Done again, it is the same. */
+  async addCopy(id: string, { owner, session, record, checkpoint, reason }: CheckpointCopy): Promise<void> {
+    const keys = this.#keys;
+    await onRedis(async () => {
+      if ((await this.#redis.exists(keys.model(id))) === 0) {
+        const now = Date.now();
+        const fields = {
+          ...{ owner: owner ?? '', session, base: record.spec.base_model, record: JSON.stringify(record), reason },
+          ...{ state: 'ended', done: 0, kept: 0, parked: '', created: now, used: now },
+        };
+        const order = await this.#redis.incr(keys.sequence);
+        await this.#redis.multi().hset(keys.model(id), fields).zadd(keys.modelsOf(owner), order, id).exec();
+      }
+      await writeCheckpoint(this.#redis, keys, id, checkpoint);
+    });
   }
 
   /** Checkpoints that have expired, with the ids of their models. */
@@ -247,9 +277,9 @@ export class TrainingSessionStore {
     return members.map((member) => JSON.parse(member) as { model: string; kind: CheckpointKind; name: string });
   }
 
-  async forgetCheckpoint(model: string, { kind, name }: Pick<SessionCheckpoint, 'kind' | 'name'>): Promise<void> {
-    const gone = this.#redis.multi().hdel(this.#keys.checkpoints(model), `${kind}/${name}`);
-    await onRedis(() => gone.zrem(this.#keys.expiring, JSON.stringify({ model, kind, name })).exec());
+  async forgetCheckpoint(model: string, checkpoint: Pick<SessionCheckpoint, 'kind' | 'name'>): Promise<void> {
+    const args = { ...fieldOf(model, checkpoint), keep_ms: ENDED_LIFETIME_MS };
+    await onRedis(() => forgetCheckpointScript(this.#redis, checkpointKeys(this.#keys, model), args));
   }
 
   async writeSampler(sampler: Sampler): Promise<void> {
@@ -341,18 +371,39 @@ export async function endSession(
   return (await endClientScript(redis, { waiting, clients, beats, leftovers }, args, ids, models)) === 1;
 }
 
+/**
+ * Writes a checkpoint of a model. The one before of that name, with another adapter, expires now.
+ * @param expected - Null: whatever is there.
+ * @returns false if something else than `expected` is there
+ */
 export async function writeCheckpoint(
   redis: Redis,
   keys: SessionKeys,
   model: string,
   checkpoint: SessionCheckpoint,
-): Promise<void> {
-  const { kind, name, expires_at: expiresAt } = checkpoint;
-  const member = JSON.stringify({ model, kind, name });
-  const written = redis.multi().hset(keys.checkpoints(model), `${kind}/${name}`, JSON.stringify(checkpoint));
-  if (expiresAt === null) written.zrem(keys.expiring, member);
-  else written.zadd(keys.expiring, Date.parse(expiresAt), member);
-  await written.exec();
+  expected: SessionCheckpoint | null = null,
+): Promise<boolean> {
+  const { name, adapter, expires_at: expiresAt } = checkpoint;
+  const args = {
+    ...fieldOf(model, checkpoint),
+    value: JSON.stringify(checkpoint),
+    expires_ms: expiresAt === null ? '' : Date.parse(expiresAt),
+    expected: expected === null ? '' : JSON.stringify(expected),
+  };
+  const before = (await writeCheckpointScript(redis, checkpointKeys(keys, model), args)) as string;
+  if (before === 'changed') return false;
+  const old = before === '' ? null : (JSON.parse(before) as SessionCheckpoint);
+  if (old === null || old.adapter === adapter) return true;
+  const expired = { ...old, name: `${name}~${old.adapter}`, public: false, expires_at: new Date().toISOString() };
+  return await writeCheckpoint(redis, keys, model, expired);
+}
+
+function checkpointKeys({ waiting, model, checkpoints, expiring }: SessionKeys, id: string) {
+  return { waiting, model: model(id), checkpoints: checkpoints(id), expiring };
+}
+
+function fieldOf(model: string, { kind, name }: Pick<SessionCheckpoint, 'kind' | 'name'>) {
+  return { field: `${kind}/${name}`, member: JSON.stringify({ model, kind, name }) };
 }
 
 export async function writeSampler(redis: Redis, keys: SessionKeys, sampler: Sampler): Promise<void> {

@@ -79,6 +79,20 @@ export interface SessionCheckpoint {
   user_metadata: Record<string, unknown>;
 }
 
+/** The copy of a checkpoint, with the model that is made for it. */
+export interface CheckpointCopy {
+  owner: Owner;
+  session: string;
+  record: TrainedModelRecord;
+  checkpoint: SessionCheckpoint;
+  /** Why the model takes no ops. */
+  reason: string;
+}
+
+export function hasExpired({ expires_at }: SessionCheckpoint): boolean {
+  return expires_at !== null && Date.parse(expires_at) <= Date.now();
+}
+
 /** The number of the op that opens a model. */
 export const OPENING = 0;
 

@@ -29,7 +29,8 @@ local function end_one(model, id, reason, keep_ms)
   redis.call('ZREM', waiting, id .. ' ' .. redis.call('HGET', model, 'base'))
   for _, seq in ipairs(redis.call('HKEYS', model .. ':pending')) do redis.call('DEL', model .. ':op:' .. seq) end
   redis.call('DEL', model .. ':pending')
-  redis.call('PEXPIRE', model, keep_ms)
+  -- While it has checkpoints, they are found by it.
+  if redis.call('EXISTS', model .. ':checkpoints') == 0 then redis.call('PEXPIRE', model, keep_ms) end
 end
 
 -- Settles a model whose worker is lost: it waits again if no op was done since its state was kept.
@@ -147,6 +148,32 @@ local function end_model()
   if redis.call('EXISTS', model) == 0 then return 'unknown' end
   end_one(model, id, reason, keep_ms)
   return 'ended'
+end
+
+--- @script
+--- Writes a checkpoint (JSON) of a model, which expires at `expires_ms` unless that is ''. With an `expected` that is not '', only if it is still
+--- that. Returns what was there before, '' for nothing; `changed` if it was another.
+--- @keys model checkpoints expiring
+--- @args field value member expires_ms expected
+local function write_checkpoint()
+  local before = redis.call('HGET', checkpoints, field) or ''
+  if expected ~= '' and before ~= expected then return 'changed' end
+  redis.call('HSET', checkpoints, field, value)
+  if expires_ms == '' then redis.call('ZREM', expiring, member) else redis.call('ZADD', expiring, expires_ms, member) end
+  redis.call('PERSIST', model)
+  return before
+end
+
+--- @script
+--- Removes the record of a checkpoint. A model that has ended, and has no other, is kept for `keep_ms`.
+--- @keys model checkpoints expiring
+--- @args field member keep_ms
+local function forget_checkpoint()
+  redis.call('HDEL', checkpoints, field)
+  redis.call('ZREM', expiring, member)
+  if redis.call('EXISTS', checkpoints) == 0 and redis.call('HGET', model, 'state') == 'ended' then
+    redis.call('PEXPIRE', model, keep_ms)
+  end
 end
 
 --- @script

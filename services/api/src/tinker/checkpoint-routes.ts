@@ -1,6 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { SessionCheckpoint, TrainingSessionStore } from '@lorasmith/queue';
 import type { Caller, HttpApp } from '@lorasmith/service-kit';
+import type { Static } from 'typebox';
 import { type AdapterUsers, beginAdapterDeletion, type RegistryClient } from '../adapters/registry-client.js';
 import type { OwnSessions } from './own-sessions.js';
 import { checkpointAnswer, runAnswer } from './rest-answers.js';
@@ -70,6 +71,17 @@ export async function checkpointRoutes(app: HttpApp, options: CheckpointRoutesOp
     return (await own.checkpoint(path, caller)).checkpoint;
   };
 
+  const change = async (
+    params: Static<typeof CheckpointParams>,
+    caller: Caller,
+    changes: Partial<Pick<SessionCheckpoint, 'expires_at' | 'public'>>,
+  ) => {
+    if (!(await store.changeCheckpoint(params.model, await find(params, caller), changes))) {
+      throw new ProductError('conflict', 'The checkpoint was changed or removed at the same time. Look at it again.');
+    }
+    return {};
+  };
+
   app.delete(one, { schema: { hide, params: CheckpointParams } }, async ({ params, caller }, reply) => {
     await removeCheckpoint(options, params.model, await find(params, caller));
     return await reply.code(204).send();
@@ -78,23 +90,14 @@ export async function checkpointRoutes(app: HttpApp, options: CheckpointRoutesOp
   app.put(`${one}/ttl`, { schema: { hide, params: CheckpointParams, body: Ttl } }, async ({ params, body, caller }) => {
     const seconds = body.ttl_seconds ?? null;
     const expires_at = seconds === null ? null : new Date(Date.now() + seconds * 1_000).toISOString();
-    await store.writeCheckpoint(params.model, { ...(await find(params, caller)), expires_at });
-    return {};
+    return await change(params, caller, { expires_at });
   });
 
-  const setPublic = async (
-    params: { model: string; kind: string; name: string },
-    caller: Caller,
-    isPublic: boolean,
-  ) => {
-    await store.writeCheckpoint(params.model, { ...(await find(params, caller)), public: isPublic });
-    return {};
-  };
   app.post(`${one}/publish`, { schema: { hide, params: CheckpointParams } }, async ({ params, caller }) =>
-    setPublic(params, caller, true),
+    change(params, caller, { public: true }),
   );
   app.delete(`${one}/publish`, { schema: { hide, params: CheckpointParams } }, async ({ params, caller }) =>
-    setPublic(params, caller, false),
+    change(params, caller, { public: false }),
   );
 
   app.get(

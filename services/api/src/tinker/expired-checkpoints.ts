@@ -57,7 +57,7 @@ export async function removeExpired(options: ExpiryOptions, signal: AbortSignal)
     } catch (error) {
       if (!(error instanceof ProductError && error.code === 'in_use')) throw error;
       // It is somebody's by now, so it does not expire any more.
-      await store.writeCheckpoint(name.model, { ...checkpoint, expires_at: null });
+      await store.changeCheckpoint(name.model, checkpoint, { expires_at: null });
     }
   }
   return removed;

@@ -1,6 +1,12 @@
 import type { ModelSource } from '@lorasmith/base-models';
 import { type BaseModel, type ModelName, ProductError } from '@lorasmith/contracts';
-import type { ClientSession, SessionCheckpoint, TrainedModel, TrainingSessionStore } from '@lorasmith/queue';
+import {
+  type ClientSession,
+  hasExpired,
+  type SessionCheckpoint,
+  type TrainedModel,
+  type TrainingSessionStore,
+} from '@lorasmith/queue';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import { type CheckpointName, pathOf, sessionOf } from './tinker-names.js';
 
@@ -40,8 +46,7 @@ export class OwnSessions {
   ): Promise<{ model: TrainedModel; checkpoint: SessionCheckpoint }> {
     const model = sessionOf(name.model) === null ? null : await this.#store.model(name.model);
     const checkpoint = model === null ? null : await this.#store.checkpoint(name.model, name);
-    const isExpired = checkpoint?.expires_at != null && Date.parse(checkpoint.expires_at) <= Date.now();
-    if (model === null || checkpoint === null || isExpired) throw missing('checkpoint', pathOf(name));
+    if (model === null || checkpoint === null || hasExpired(checkpoint)) throw missing('checkpoint', pathOf(name));
     if (!checkpoint.public && !mayUse(caller, model.owner)) throw missing('checkpoint', pathOf(name));
     return { model, checkpoint };
   }
