@@ -49,6 +49,11 @@ test(
       });
       for (const loss of Object.values(seen.rewards)) expect(loss).toBeCloseTo(-3, 4);
       expect(seen.continued[1]).toBe(seen.continued[0]);
+      expect(seen.copied).toEqual([
+        expect.stringMatching(/^tinker:\/\/[0-9a-f]{32}:train:0\/weights\/three$/),
+        seen.continued[0],
+      ]);
+      expect(seen.copied[0]).not.toBe(seen.saved);
       const [ofSnapshot, ofCheckpoint, ofBase] = seen.samples;
       expect(ofCheckpoint).toEqual(ofSnapshot);
       expect(ofBase).not.toEqual(ofSnapshot);
@@ -59,7 +64,7 @@ test(
       const [reason, tokens, stop] = seen.stopped;
       expect(reason).toBe('stop');
       expect(tokens.at(-1)).toBe(stop);
-      expect(seen.runs).toHaveLength(2);
+      expect(seen.runs).toHaveLength(4);
       expect(seen.checkpoints).toHaveLength(2);
       expect(seen.left).toEqual([[seen.saved, true, true]]);
       expect(seen.after).toBeGreaterThan(0);

@@ -118,6 +118,14 @@ async def at_once():
 
 seen["at_once"] = all(tokens == answers[0].sequences[0].tokens for tokens in asyncio.run(at_once()))
 
+# A copy, which continues where its source does, with a model of its own.
+copied = rest.copy_weights(saved, "ignored", ttl_seconds=3_600).result()
+of_copy = service.create_training_client_from_state_with_optimizer(copied).result()
+of_copy.forward_backward([datum(IDS)], "cross_entropy").result()
+of_copy.optim_step(ADAM).result()
+seen["copied"] = [copied, of_copy.forward([datum(IDS)], "cross_entropy").result().metrics["loss:sum"]]
+rest.delete_checkpoint_from_tinker_path(copied).result()
+
 # Lists, and what is done with a checkpoint.
 seen["runs"] = sorted(run.training_run_id for run in rest.list_training_runs().result().training_runs)
 seen["checkpoints"] = sorted(c.tinker_path for c in rest.list_user_checkpoints().result().checkpoints)

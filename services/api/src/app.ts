@@ -344,9 +344,10 @@ async function registerTinkerRoutes(app: HttpApp, dependencies: AppDependencies,
     generationLimits: limits,
     jobs,
     aliases,
+    adapters,
   } = dependencies;
   await app.register(tinkerRoutes, {
-    ...{ store, snapshots, generation, limits, waitMs: limits.waitMs },
+    ...{ store, snapshots, adapters, generation, limits, waitMs: limits.waitMs },
     own: new OwnSessions({ store, baseModels }),
     directory: parts.directory,
     registry: parts.registry,

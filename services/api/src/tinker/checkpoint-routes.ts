@@ -1,18 +1,33 @@
+import { randomUUID } from 'node:crypto';
 import { ProductError } from '@lorasmith/contracts';
 import type { SessionCheckpoint, TrainingSessionStore } from '@lorasmith/queue';
 import type { Caller, HttpApp } from '@lorasmith/service-kit';
+import type { BundleStore } from '@lorasmith/storage';
 import type { Static } from 'typebox';
+import type { AccessLimits } from '../access/limits.js';
 import { type AdapterUsers, beginAdapterDeletion, type RegistryClient } from '../adapters/registry-client.js';
+import { copyCheckpoint, sessionOfCopy } from './copy-checkpoint.js';
 import type { OwnSessions } from './own-sessions.js';
 import { checkpointAnswer, runAnswer } from './rest-answers.js';
-import { isCheckpointKind, parsePath } from './tinker-names.js';
-import { CheckpointParams, IdParams, Page, Ttl, WeightsInfo } from './tinker-requests.js';
+import { expiryOf, isCheckpointKind, modelIdOf, parsePath } from './tinker-names.js';
+import {
+  CheckpointParams,
+  CopyWeights,
+  IdempotencyHeader,
+  IdParams,
+  Page,
+  Ttl,
+  WeightsInfo,
+} from './tinker-requests.js';
 
 export interface CheckpointRoutesOptions {
   store: TrainingSessionStore;
   own: OwnSessions;
   users: AdapterUsers;
   registry: Pick<RegistryClient, 'removeAdapter'>;
+  adapters: BundleStore;
+  /** Refuses an adapter more, where the caller has no space for it. @throws ProductError `quota_exceeded`, `storage_full` */
+  checkSpace(request: { caller: Caller; limits: AccessLimits }): Promise<void>;
 }
 
 const hide = true;
@@ -62,6 +77,28 @@ export async function checkpointRoutes(app: HttpApp, options: CheckpointRoutesOp
     return { base_model, is_lora: true, lora_rank: rank, train_attn, train_mlp, train_unembed };
   });
 
+  app.post(
+    '/copy_weights',
+    { schema: { hide, body: CopyWeights, headers: IdempotencyHeader } },
+    async ({ body, headers, caller, limits }) => {
+      const { source_path, ttl_seconds, model_seq_id: number } = body;
+      if ((body.session_id == null) !== (number == null)) {
+        throw new ProductError('invalid_request', 'Send session_id together with model_seq_id, or neither of them.');
+      }
+      if (body.session_id != null) await own.openSession(body.session_id, caller);
+      const source = await own.checkpoint(parsePath(source_path), caller);
+      await options.checkSpace({ caller, limits });
+      const session = body.session_id ?? sessionOfCopy(caller.owner, headers['x-idempotency-key'] ?? randomUUID());
+      const copy = {
+        id: modelIdOf(session, number ?? 0),
+        session,
+        owner: caller.owner,
+        expires_at: expiryOf(ttl_seconds),
+      };
+      return { tinker_path: await copyCheckpoint(options, source, copy) };
+    },
+  );
+
   const one = '/training_runs/:model/checkpoints/:kind/:name';
   const find = async (params: { model: string; kind: string; name: string }, caller: Caller) => {
     await own.model(params.model, caller);
@@ -88,9 +125,7 @@ export async function checkpointRoutes(app: HttpApp, options: CheckpointRoutesOp
   });
 
   app.put(`${one}/ttl`, { schema: { hide, params: CheckpointParams, body: Ttl } }, async ({ params, body, caller }) => {
-    const seconds = body.ttl_seconds ?? null;
-    const expires_at = seconds === null ? null : new Date(Date.now() + seconds * 1_000).toISOString();
-    return await change(params, caller, { expires_at });
+    return await change(params, caller, { expires_at: expiryOf(body.ttl_seconds) });
   });
 
   app.post(`${one}/publish`, { schema: { hide, params: CheckpointParams } }, async ({ params, caller }) =>
@@ -113,7 +148,7 @@ export async function checkpointRoutes(app: HttpApp, options: CheckpointRoutesOp
 
 /** Removes a checkpoint with its adapter. @throws ProductError `in_use`, `registry_unavailable` */
 export async function removeCheckpoint(
-  { store, users, registry }: Omit<CheckpointRoutesOptions, 'own'>,
+  { store, users, registry }: Pick<CheckpointRoutesOptions, 'store' | 'users' | 'registry'>,
   model: string,
   checkpoint: SessionCheckpoint,
 ): Promise<void> {

@@ -9,7 +9,7 @@ import type { AccessLimits } from '../access/limits.js';
 import { queueRefusal, submit } from './numbered-calls.js';
 import type { OwnSessions } from './own-sessions.js';
 import { answerTinkerError } from './tinker-errors.js';
-import { checkpointAdapterId, futureIdOf, modelIdOf, parsePath, samplerIdOf } from './tinker-names.js';
+import { checkpointAdapterId, expiryOf, futureIdOf, modelIdOf, parsePath, samplerIdOf } from './tinker-names.js';
 import { CreateModel, LoadWeights, ModelCall, OptimizerStep, SaveWeights } from './tinker-requests.js';
 
 export interface ModelRoutesOptions {
@@ -115,7 +115,7 @@ export async function modelRoutes(app: HttpApp, options: ModelRoutesOptions): Pr
       return await submit(store, model, seq_id, {
         kind: 'save-checkpoint',
         ...{ adapter, checkpoint: { kind, name }, withOptimizer },
-        expires_at: ttl == null ? null : new Date(Date.now() + ttl * 1_000).toISOString(),
+        expires_at: expiryOf(ttl),
         user_metadata: body.user_metadata ?? {},
       });
     };

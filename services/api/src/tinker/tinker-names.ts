@@ -59,3 +59,8 @@ export function isCheckpointKind(text: string | undefined): text is CheckpointKi
 export function checkpointAdapterId(model: string, seq: number): AdapterId {
   return `ad_${createHash('sha256').update(`${model}:${seq}`).digest('hex').slice(0, 24)}`;
 }
+
+/** The time at which a checkpoint with this time to live expires; null: it stays. */
+export function expiryOf(seconds: number | null | undefined): string | null {
+  return seconds == null ? null : new Date(Date.now() + seconds * 1_000).toISOString();
+}

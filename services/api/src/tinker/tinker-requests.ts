@@ -98,6 +98,15 @@ export const CreateSamplingSession = Type.Object({
 
 export const WeightsInfo = Type.Object({ tinker_path: Text });
 
+export const CopyWeights = Type.Object({
+  source_path: Text,
+  ttl_seconds: Seconds,
+  session_id: orNull(Id),
+  model_seq_id: orNull(Number_),
+});
+
+export const IdempotencyHeader = Type.Object({ 'x-idempotency-key': Type.Optional(Id) });
+
 export const Ttl = Type.Object({ ttl_seconds: Type.Optional(Seconds) });
 
 export const Page = Type.Object({
