@@ -38,7 +38,7 @@ const SLOW = [
   // Rounding errors through 32 layers, whose bounds do not depend on the engine.
   'packages/training/src/publishing/check-merged.test.ts',
   'packages/training/src/objectives/group-relative/group-{example,training}.test.ts',
-  'packages/training/src/objectives/group-relative/webhook-rewards.test.ts',
+  'packages/training/src/objectives/group-relative/asked-rewards.test.ts',
   'packages/training/src/objectives/preference/preference-{example,training}.test.ts',
   'packages/training/src/sessions/training-session.test.ts',
   'packages/training/src/shared-pass/shared-training.test.ts',
