@@ -4,7 +4,7 @@ import { LOST_CARDS } from './test/faults/fault-files.js';
 import { IN_CI_ALONE, OF_THE_REPOSITORY } from './test/usual-files.mjs';
 
 /** These load the engine, which computes on every core. */
-const ENGINE = 'packages/{tensor,models,training}/{src,test}/**/*.test.ts';
+const ENGINE = 'packages/{tensor,models,training}/**/*.test.ts';
 
 /** These load a library of ops other than the processor's own: the choice is a process's. */
 const OTHER_LIBRARIES = 'packages/tensor/test/fused-kernels-*.test.ts';

@@ -13,6 +13,7 @@ export const OF_THE_REPOSITORY = [
   'test/gpu-check/',
   'test/setup/',
   'test/stack/',
+  'test/test-files.test.ts',
 ];
 
 /**
@@ -22,7 +23,7 @@ export const OF_THE_REPOSITORY = [
 export const IN_CI_ALONE = [
   'test/{families,from-outside,from-scratch,logs-keep-secrets,names,openai-clients,openai-import,operating,published,quantized,readme,real-redis,start-up,sweep-example,tinker-client,watch-example}.test.ts',
   'test/browser/page-{comparisons,for-everyone,keys,many-jobs,objectives,outcomes,start,sweeps,uploads,without-worker}.test.ts',
-  'test/{fuzz-readers,hostile,self-test,several-hosts}/**/*.test.ts',
+  'test/{fuzz-readers,hostile,self-test}/**/*.test.ts',
   'services/worker/test/{compiled-trainer,several-runs,worker,worker-process}.test.ts',
   'services/registry/test/{hostile-tars,import-bounds}.test.ts',
   'packages/planning/test/memory.test.ts',

@@ -40,7 +40,11 @@ const hide = true;
 export async function modelRoutes(app: HttpApp, options: ModelRoutesOptions): Promise<void> {
   const { store, own } = options;
   app.setErrorHandler(async (thrown, request, reply) => {
-    return (await queueRefusal(options, thrown, request)) ?? answerTinkerError(thrown, request, reply);
+    try {
+      return (await queueRefusal(options, thrown, request)) ?? answerTinkerError(thrown, request, reply);
+    } catch (other) {
+      return answerTinkerError(other, request, reply);
+    }
   });
   app.addContentTypeParser(PROTOBUF, { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
 

@@ -27,6 +27,7 @@ const SENT_AGAIN = new Set([408, 429]);
 /**
  * Queues a call that is refused, so that its failure is its result: a number without a call would keep all later calls waiting.
  * @returns null where the call has no model of its caller and number, and where the client sends it again
+ * @throws ProductError `too_many_requests`: the client sends it again, too
  */
 export async function queueRefusal(
   { store, own }: { store: TrainingSessionStore; own: OwnSessions },
@@ -45,7 +46,7 @@ export async function queueRefusal(
     logError(error, thrown, request);
     return queued;
   } catch (other) {
-    if (other instanceof ProductError) return null;
+    if (other instanceof ProductError && !SENT_AGAIN.has(other.status)) return null;
     throw other;
   }
 }
