@@ -21,7 +21,7 @@ export const OF_THE_REPOSITORY = [
  * tables of inputs, of which the routes' own tests have the usual ones.
  */
 export const IN_CI_ALONE = [
-  'test/{families,from-outside,from-scratch,logs-keep-secrets,names,openai-clients,openai-import,operating,published,quantized,readme,real-redis,start-up,sweep-example,tinker-client,watch-example}.test.ts',
+  'test/{families,from-outside,from-scratch,logs-keep-secrets,names,openai-clients,openai-import,operating,published,quantized,readme,real-redis,start-up,sweep-example,tinker-client,training-loop-example,watch-example}.test.ts',
   'test/browser/page-{comparisons,for-everyone,keys,many-jobs,objectives,outcomes,start,sweeps,uploads,without-worker}.test.ts',
   'test/{fuzz-readers,hostile,self-test}/**/*.test.ts',
   'services/worker/test/{compiled-trainer,several-runs,worker,worker-process}.test.ts',

@@ -56,6 +56,7 @@ const ALL_PARTS = [
   { name: 'fuzz-readers', command: npm('run', 'fuzz:readers', '--', '--seconds', '60') },
   { name: 'soak', command: npm('run', 'soak', '--', '--jobs', '60') },
   { name: 'check-loaders', command: npm('run', 'check-loaders') },
+  { name: 'check-cookbook', command: npm('run', 'check-cookbook') },
   { name: 'check-ollama', command: npm('run', 'check-ollama') },
   { name: 'check-deliveries', command: npm('run', 'check-deliveries') },
   { name: 'compose-smoke', command: npm('run', 'compose-smoke') },

@@ -23,15 +23,20 @@ export class ApiError extends ProductError {
 /** Reads the error from an answer with status 4xx or 5xx, including answers of a proxy in another format. */
 export async function apiErrorOf(response: Response): Promise<ApiError> {
   const answered = apiErrorOfText(response.status, await response.text().catch(() => ''));
-  if (answered !== null) return answered;
-  return new ApiError(response.status, {
-    code: codeOfStatus(response.status),
-    message: `${response.url} answered ${response.status} ${response.statusText}, not in the form of this API; is it the right address?`,
-    param: null,
-    request_id: null,
-    details: [],
-  });
+  return answered ?? apiErrorWith(response.status, otherForm(response));
 }
+
+/** Reads the error from an answer of the calls of sessions, whose form is that of tinker. */
+export async function sessionErrorOf(response: Response): Promise<ApiError> {
+  const { detail } = (await response.json().catch(() => ({}))) as { detail?: unknown };
+  return apiErrorWith(response.status, typeof detail === 'string' ? detail : otherForm(response));
+}
+
+const apiErrorWith = (status: number, message: string) =>
+  new ApiError(status, { code: codeOfStatus(status), message, param: null, request_id: null, details: [] });
+
+const otherForm = ({ url, status, statusText }: Response) =>
+  `${url} answered ${status} ${statusText}, not in the form of this API; is it the right address?`;
 
 /** The error that a text of the api says: of an answer, or within a stream. Null for any other text. */
 export function apiErrorOfText(status: number, text: string): ApiError | null {

@@ -31,6 +31,8 @@ export interface HttpCall {
   repeatable?: boolean;
   /** True if one redirect is followed, without the API key on another origin. Not in a browser. @defaultValue false */
   followsRedirect?: boolean;
+  /** Reads the error of an answer in another form. @defaultValue the form of this API */
+  errorOf?: (response: Response) => Promise<ApiError>;
 }
 
 export interface HttpTransport {
@@ -106,7 +108,7 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
       try {
         const response = await send(call, url);
         if (response.ok) return response;
-        throw await apiErrorOf(response);
+        throw await (call.errorOf ?? apiErrorOf)(response);
       } catch (error) {
         call.signal?.throwIfAborted();
         const unanswered = isUnanswered(error) && performance.now() < retryTimeoutsUntil;

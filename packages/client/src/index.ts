@@ -6,4 +6,7 @@ export { type Client, createClient, type DownloadAdapterOptions, type DownloadDe
 export { FolderSource } from './openai-import/folder-source.js';
 export * from './openai-import/index.js';
 export type { DownloadOptions, DownloadProgress } from './resumable-download.js';
+export type { Sample, SampledPrompt, Sampler, SamplingSettings } from './sessions/sampler.js';
+export { type SessionRow, sessionRowOf } from './sessions/session-rows.js';
+export type * from './sessions/training-session.js';
 export type { TextOutput } from './text-output.js';

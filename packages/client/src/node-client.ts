@@ -12,6 +12,12 @@ import {
 import { createHttpTransport, type HttpTransportOptions } from './http-transport.js';
 import type { DatasetToPull, PullDatasetOptions, PulledDataset } from './hub-dataset.js';
 import { type DownloadOptions, downloadFolder, downloadToFile, refuseExisting } from './resumable-download.js';
+import {
+  type ContinuedSession,
+  createTrainingSession,
+  type NewSession,
+  type TrainingSession,
+} from './sessions/training-session.js';
 
 /** A single file (a tar, or the GGUF file), or a folder for the files. */
 export type DownloadDestination = { file: string } | { folder: string };
@@ -102,7 +108,13 @@ export function createClient(options: HttpTransportOptions) {
     await downloadToFile(transport, { path: `/adapters/${encodeURIComponent(id)}`, query }, destination.file, call);
   }
 
-  return { ...client, uploadDataset, pullDataset, importAdapter, downloadAdapter };
+  return {
+    ...client,
+    ...{ uploadDataset, pullDataset, importAdapter, downloadAdapter },
+    /** Opens a model that your own loop trains. @see createTrainingSession */
+    createTrainingSession: (of: NewSession | ContinuedSession): Promise<TrainingSession> =>
+      createTrainingSession(transport, of),
+  };
 }
 
 function downloadQuery({ weights, layout, format, type, base_model }: DownloadAdapterOptions): Record<string, string> {

@@ -1,3 +1,4 @@
+import { aligned, MessageReader } from './message-reader.js';
 import { bytesOf, MessageWriter } from './message-writer.js';
 import { WireError } from './wire-error.js';
 
@@ -70,4 +71,66 @@ function runsOf(count: number, targetsEach: number | readonly number[]): { from:
     else runs.push({ from: index, to: index + 1, each });
   }
   return runs;
+}
+
+/**
+ * Decode a `ForwardBackwardOutput`.
+ *
+ * @throws {WireError} for a body that is not one
+ */
+export function decodeForwardBackwardOutput(
+  bytes: Uint8Array,
+): Pick<ForwardBackwardOutput, 'logProbabilities' | 'metrics'> {
+  const reader = new MessageReader(bytes, 'output');
+  const logProbabilities: Float32Array[] = [];
+  const metrics: Record<string, number> = {};
+  while (reader.next()) {
+    if (reader.field === 2) logProbabilities.push(...readRecord(reader.message('record')));
+    else if (reader.field === 3) {
+      const [name, value] = readMetric(reader.message('metrics'));
+      metrics[name] = value;
+    } else reader.skip();
+  }
+  return { logProbabilities, metrics };
+}
+
+/** Read the log-probabilities of each datum of an `ArrayRecord`. */
+function readRecord(record: MessageReader): Float32Array[] {
+  const found: Float32Array[] = [];
+  while (record.next()) {
+    if (record.field === 2) {
+      const entry = record.message('record');
+      let name = '';
+      while (entry.next()) {
+        if (entry.field === 1) name = entry.text('record');
+        else if (entry.field === 2 && name === 'logprobs') found.push(...readTensor(entry.message(name)));
+        else entry.skip();
+      }
+    } else record.skip();
+  }
+  return found;
+}
+
+/** Read a `BatchedTensor` of float32. */
+function readTensor(tensor: MessageReader): Float32Array[] {
+  let data: Uint8Array = new Uint8Array();
+  let offsets = new BigInt64Array();
+  while (tensor.next()) {
+    if (tensor.field === 1) data = tensor.bytes('logprobs');
+    else if (tensor.field === 2) offsets = new BigInt64Array(...aligned(tensor.bytes('offsets'), 8));
+    else tensor.skip();
+  }
+  const at = Array.from(offsets, Number);
+  if (at.at(-1) !== data.length) throw new WireError('offsets', `must end at ${data.length}`);
+  return at.slice(1).map((end, index) => new Float32Array(...aligned(data.subarray(at[index], end), 4)));
+}
+
+function readMetric(entry: MessageReader): [string, number] {
+  const metric: [string, number] = ['', 0];
+  while (entry.next()) {
+    if (entry.field === 1) metric[0] = entry.text('metrics');
+    else if (entry.field === 2) metric[1] = entry.double('metrics');
+    else entry.skip();
+  }
+  return metric;
 }

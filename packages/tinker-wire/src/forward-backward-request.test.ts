@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { decodeForwardBackwardRequest } from './forward-backward-request.js';
 import { bytesOf, MessageWriter } from './message-writer.js';
+import { encodeForwardBackwardRequest } from './request-writer.js';
 import { WireError } from './wire-error.js';
 
 const LIMITS = { maxDatums: 4, maxTokens: 8 };
@@ -36,6 +37,11 @@ describe('a request of the wheel', () => {
         ],
       },
     });
+  });
+
+  test.each(['dense', 'sparse', 'ppo', 'gspo'])('%s is read alike when our client writes it', (name) => {
+    const request = ofWheel(name);
+    expect(decodeForwardBackwardRequest(encodeForwardBackwardRequest(request), LIMITS)).toEqual(request);
   });
 
   test('has soft targets, sparse and dense', () => {

@@ -1,4 +1,8 @@
-export { encodeForwardBackwardOutput, type ForwardBackwardOutput } from './forward-backward-output.js';
+export {
+  decodeForwardBackwardOutput,
+  encodeForwardBackwardOutput,
+  type ForwardBackwardOutput,
+} from './forward-backward-output.js';
 export {
   decodeForwardBackwardRequest,
   type ForwardBackwardRequest,
@@ -8,5 +12,12 @@ export {
 } from './forward-backward-request.js';
 export { MessageReader } from './message-reader.js';
 export { MessageWriter } from './message-writer.js';
-export { encodeSampleResponse, type SampleResponse, type TopToken, type WireSequence } from './sample-response.js';
+export { encodeForwardBackwardRequest } from './request-writer.js';
+export {
+  decodeSampleResponse,
+  encodeSampleResponse,
+  type SampleResponse,
+  type TopToken,
+  type WireSequence,
+} from './sample-response.js';
 export { WireError } from './wire-error.js';

@@ -171,3 +171,14 @@ export class MessageReader {
     return new WireError(name ?? `${this.#path} field ${this.field}`, reason);
   }
 }
+
+/**
+ * The arguments of a typed array over the bytes, which are copied only if its elements would not be aligned.
+ *
+ * @throws {WireError} unless the bytes are whole elements
+ */
+export function aligned(bytes: Uint8Array, itemBytes: number): [ArrayBuffer, number, number] {
+  const { buffer, byteOffset, length } = bytes.byteOffset % itemBytes === 0 ? bytes : bytes.slice();
+  if (length % itemBytes !== 0) throw new WireError('tensor', `has ${length} bytes, and elements of ${itemBytes}`);
+  return [buffer as ArrayBuffer, byteOffset, length / itemBytes];
+}

@@ -1,5 +1,5 @@
 import { MAX_TARGETS_EACH } from '@lorasmith/contracts';
-import type { MessageReader } from './message-reader.js';
+import { aligned, type MessageReader } from './message-reader.js';
 import { WireError } from './wire-error.js';
 
 /** Bytes of an element by the number of its type in `DType`. */
@@ -174,10 +174,4 @@ function scatter<A extends Int32Array | Float32Array>(values: A, places: Int32Ar
   if (places === null) return values;
   for (const [index, place] of places.entries()) dense[place] = values[index]!;
   return dense;
-}
-
-/** The arguments of a typed array over the bytes, which are copied only if its elements would not be aligned. */
-function aligned(bytes: Uint8Array, itemBytes: number): [ArrayBuffer, number, number] {
-  const { buffer, byteOffset, length } = bytes.byteOffset % itemBytes === 0 ? bytes : bytes.slice();
-  return [buffer as ArrayBuffer, byteOffset, length / itemBytes];
 }

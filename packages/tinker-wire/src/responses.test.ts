@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { encodeForwardBackwardOutput } from './forward-backward-output.js';
+import { decodeForwardBackwardOutput, encodeForwardBackwardOutput } from './forward-backward-output.js';
 import { MessageReader } from './message-reader.js';
-import { encodeSampleResponse, type SampleResponse } from './sample-response.js';
+import { decodeSampleResponse, encodeSampleResponse, type SampleResponse } from './sample-response.js';
 import { WireError } from './wire-error.js';
 
 /** The bytes and integers of a message by field; those of a field that is there several times follow each other. */
@@ -53,6 +53,14 @@ describe('the output of a forward-backward', () => {
     ]);
   });
 
+  test('is read as it was written', () => {
+    const output = { logProbabilities, metrics: { 'loss:sum': 1.5, 'tokens:sum': 6 } };
+    expect(decodeForwardBackwardOutput(encodeForwardBackwardOutput(output))).toEqual(output);
+    expect(decodeForwardBackwardOutput(encodeForwardBackwardOutput({ ...output, targetsEach: [1, 4] }))).toEqual(
+      output,
+    );
+  });
+
   test('is refused for sizes that disagree, and for a metric that cannot be combined', () => {
     const encode = (change: object) => () => encodeForwardBackwardOutput({ logProbabilities, metrics: {}, ...change });
     expect(encode({ targetsEach: 4 })).toThrow('logprobs: has 2 numbers, and 4 of each position');
@@ -89,6 +97,16 @@ describe('a response of samples', () => {
     const promptTop = fieldsOf(fields[3]![0] as Uint8Array);
     expect([integersOf(promptTop[1]![0]), promptTop[4]]).toEqual([[0, 0, 1, 0], [2]]);
     expect(fields[4]).toEqual([5]);
+  });
+
+  test('is read as it was written', () => {
+    const [first, second] = response.sequences;
+    const { topK: _, ...read } = response;
+    expect(decodeSampleResponse(encodeSampleResponse(response))).toEqual({
+      ...read,
+      sequences: [{ ...first, tokens: Int32Array.of(7, 8), logProbabilities: Float32Array.of(-0.5, -1) }, second],
+      promptTop: [[], [{ id: 1, logprob: -0.25 }]],
+    });
   });
 
   test('has nothing of the prompt that was not wanted', () => {

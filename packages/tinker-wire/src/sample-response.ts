@@ -1,3 +1,4 @@
+import { aligned, MessageReader } from './message-reader.js';
 import { bytesOf, MessageWriter } from './message-writer.js';
 import { WireError } from './wire-error.js';
 
@@ -80,4 +81,59 @@ function topTokens(
     .bytes(2, bytesOf(logProbabilities))
     .integer(3, k)
     .integer(4, positions.length);
+}
+
+/**
+ * Decode a `SampleResponse`.
+ *
+ * @throws {WireError} for a body that is not one
+ */
+export function decodeSampleResponse(bytes: Uint8Array): Omit<SampleResponse, 'topK'> {
+  const reader = new MessageReader(bytes, 'sample');
+  const sequences: WireSequence[] = [];
+  const response: Omit<SampleResponse, 'topK'> = { sequences, promptLogProbabilities: null, promptTop: null };
+  while (reader.next()) {
+    if (reader.field === 1) sequences.push(readSequence(reader.message('sequences')));
+    else if (reader.field === 2) {
+      const values = new Float32Array(...aligned(reader.bytes('prompt_logprobs'), 4));
+      response.promptLogProbabilities = Array.from(values, (value) => (Number.isNaN(value) ? null : value));
+    } else if (reader.field === 3) response.promptTop = readTopTokens(reader.message('topk_prompt_logprobs'));
+    else if (reader.field === 4) response.promptCacheHitTokens = reader.integer('prompt_cache_hit_tokens');
+    else reader.skip();
+  }
+  return response;
+}
+
+function readSequence(reader: MessageReader): WireSequence {
+  const sequence: WireSequence = { stopReason: 'stop', tokens: [], logProbabilities: [], top: null };
+  while (reader.next()) {
+    if (reader.field === 1)
+      sequence.stopReason = reader.integer('stop_reason') === STOP_REASONS.length ? 'length' : 'stop';
+    else if (reader.field === 2) sequence.tokens = new Int32Array(...aligned(reader.bytes('tokens'), 4));
+    else if (reader.field === 3) sequence.logProbabilities = new Float32Array(...aligned(reader.bytes('logprobs'), 4));
+    else if (reader.field === 4) sequence.top = readTopTokens(reader.message('topk_sampled_logprobs'));
+    else reader.skip();
+  }
+  return sequence;
+}
+
+function readTopTokens(reader: MessageReader): TopToken[][] {
+  let [ids, logProbabilities] = [new Int32Array(), new Float32Array()];
+  let [k, positions] = [0, 0];
+  while (reader.next()) {
+    if (reader.field === 1) ids = new Int32Array(...aligned(reader.bytes('token_ids'), 4));
+    else if (reader.field === 2) logProbabilities = new Float32Array(...aligned(reader.bytes('logprobs'), 4));
+    else if (reader.field === 3) k = reader.integer('k');
+    else if (reader.field === 4) positions = reader.integer('positions');
+    else reader.skip();
+  }
+  if (ids.length !== positions * k || logProbabilities.length !== ids.length) {
+    throw new WireError('topk_logprobs', `has ${ids.length} tokens, and ${positions} positions of ${k}`);
+  }
+  return Array.from({ length: positions }, (_, position) =>
+    Array.from(ids.subarray(position * k, (position + 1) * k), (id, index) => ({
+      id,
+      logprob: logProbabilities[position * k + index]!,
+    })).filter(({ logprob }) => logprob !== EMPTY_CELL),
+  );
 }

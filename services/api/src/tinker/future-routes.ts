@@ -1,11 +1,11 @@
-import { ProductError, type QueuedSessionResult } from '@lorasmith/contracts';
+import { ProductError, type QueuedSessionResult, type SessionFailure } from '@lorasmith/contracts';
 import type { CallState, TrainingSessionStore } from '@lorasmith/queue';
 import { type HttpApp, linkSignals, onceClosed } from '@lorasmith/service-kit';
 import { encodeForwardBackwardOutput } from '@lorasmith/tinker-wire';
 import type { FastifyReply } from 'fastify';
 import { type OwnResult, readOwnResult } from './own-result.js';
 import type { OwnSessions } from './own-sessions.js';
-import { type FutureName, parseFuture, pathOf } from './tinker-names.js';
+import { checkpointAdapterId, type FutureName, parseFuture, pathOf } from './tinker-names.js';
 import { RetrieveFuture } from './tinker-requests.js';
 
 /** The client waits for 45 s. */
@@ -53,13 +53,16 @@ const tryAgain = (request_id: string, queue_state: QueueState) => ({
   queue_state_reason: queue_state === 'active' ? null : 'No worker can take the model now.',
 });
 
-const failed = (error: string, category: 'user' | 'server') => ({ error, category });
+/** A failure as the client of tinker reads it, which ignores the code. */
+const failed = ({ message, category, code }: Pick<SessionFailure, 'message' | 'category' | 'code'>) => ({
+  ...{ error: message, category, code },
+});
 
 /** The client sends a call that samples again. */
 const gone = (reply: FastifyReply) => reply.code(410).send({ detail: 'There is no such result, or no longer.' });
 
 async function sendOwn(reply: FastifyReply, result: OwnResult) {
-  if (result.kind === 'failed') return failed(result.message, result.category);
+  if (result.kind === 'failed') return failed(result);
   return await reply.type(PROTOBUF).send(result.body);
 }
 
@@ -70,16 +73,16 @@ async function sendState(reply: FastifyReply, request_id: string, future: Future
     case 'unknown':
       return await gone(reply);
     case 'ended':
-      return failed(state.reason, 'server');
+      return failed({ message: state.reason, category: 'server', code: 'cancelled' });
     case 'done':
       return await sendResult(reply, future, state.result);
   }
 }
 
-async function sendResult(reply: FastifyReply, { id: model }: FutureName, result: QueuedSessionResult) {
+async function sendResult(reply: FastifyReply, { id: model, seq }: FutureName, result: QueuedSessionResult) {
   switch (result.kind) {
     case 'failed':
-      return failed(result.message, result.category);
+      return failed(result);
     case 'opened':
       return { model_id: model };
     case 'forward-backward':
@@ -89,7 +92,10 @@ async function sendResult(reply: FastifyReply, { id: model }: FutureName, result
     case 'loaded':
       return { path: result.path, model_id: model };
     case 'saved':
-      return { path: pathOf({ model, ...result.checkpoint }), size_bytes: result.bytes };
+      return {
+        ...{ path: pathOf({ model, ...result.checkpoint }), size_bytes: result.bytes },
+        adapter: checkpointAdapterId(model, seq),
+      };
     case 'snapshot-saved':
       return { path: null, sampling_session_id: result.sampler };
   }

@@ -1,7 +1,7 @@
+import type { SessionFailure } from '@lorasmith/contracts';
+
 /** The result of what an api process does for a call. */
-export type OwnResult =
-  | { kind: 'done'; body: Buffer }
-  | { kind: 'failed'; category: 'user' | 'server'; message: string };
+export type OwnResult = { kind: 'done'; body: Buffer } | SessionFailure;
 
 const DONE = 1;
 

@@ -87,10 +87,10 @@ export async function samplingRoutes(app: HttpApp, options: SamplingRoutesOption
     } catch (error) {
       // The client sends it again, to another process.
       if (closing.signal.aborted) return await store.dropOwn(id).catch(() => {});
-      const { status, message } = productErrorOf(error, request);
+      const { status, code, message } = productErrorOf(error, request);
       if (status >= 500) request.log.error({ err: error }, 'a call that samples failed');
       const category = status < 500 ? 'user' : 'server';
-      await store.endOwn(id, bytesOfOwnResult({ kind: 'failed', category, message })).catch(() => {});
+      await store.endOwn(id, bytesOfOwnResult({ kind: 'failed', category, code, message })).catch(() => {});
     } finally {
       clearInterval(renewals);
     }

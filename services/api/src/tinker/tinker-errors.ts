@@ -15,7 +15,7 @@ export const answerTinkerError = createErrorHandler(tinkerErrors);
 /** The message of an error, with its first detail. */
 export function detailOf(error: ProductError): string {
   const [first] = error.details;
-  if (first === undefined) return publicText(error).message;
+  if (first === undefined || error.message.includes(first.message)) return publicText(error).message;
   const where = first.param === undefined ? '' : `${first.param}: `;
   return publicText({ message: `${error.message} ${where}${first.message}`, param: undefined }).message;
 }
