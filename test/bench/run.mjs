@@ -10,6 +10,7 @@ import { fleet } from './benches/fleet.mjs';
 import { jobs } from './benches/jobs.mjs';
 import { fairness, neighbour } from './benches/keys.mjs';
 import { lists } from './benches/lists.mjs';
+import { loop } from './benches/loops.mjs';
 import { sweeps } from './benches/sweeps.mjs';
 import { delta, growth, profile, session, share } from './benches/training-steps.mjs';
 import { optimizers, preferences, rewards, speed } from './benches/trainings.mjs';
@@ -34,6 +35,7 @@ const USUAL = {
   preferences,
   rewards,
   session,
+  loop,
 };
 /** Only with --only: the parts for models that have something of their own, and those that take long. */
 const WHEN_NAMED = { delta, experts, fleet, lists, neighbour };

@@ -10,7 +10,7 @@ import { runProgram } from './run-vitest.mjs';
 const PROGRAM = fileURLToPath(new URL('fuzz/readers/fuzz-reader.mjs', import.meta.url));
 const READERS = [
   ...['safetensors', 'tar', 'jsonl', 'csv', 'zstd', 'parquet', 'config'],
-  ...['quantized', 'quantized-experts', 'scaled', 'mxfp4'],
+  ...['quantized', 'quantized-experts', 'scaled', 'mxfp4', 'tinker'],
 ];
 
 await runAsCommand(async () => {

@@ -5,7 +5,7 @@ import { createInstrumenter } from 'istanbul-lib-instrument';
 
 /** The readers, and the library that reads tars. */
 const MEASURED =
-  /\/(packages\/(weight-files|model-folder|planning|row-files)\/dist|services\/api\/dist\/datasets|services\/registry\/dist\/importing|node_modules\/tar\/dist\/esm|node_modules\/(csv-parse\/lib|fzstd\/esm|hyparquet\/src))\/.*\.js$/;
+  /\/(packages\/(weight-files|model-folder|planning|row-files|tinker-wire)\/dist|services\/api\/dist\/datasets|services\/registry\/dist\/importing|node_modules\/tar\/dist\/esm|node_modules\/(csv-parse\/lib|fzstd\/esm|hyparquet\/src))\/.*\.js$/;
 
 /**
  * A hook of Node's module loader. Instrumented modules count the runs of their statements and branches in the global

@@ -1,5 +1,6 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { ROOT_DIR } from '../../../../scripts/setup/locations.mjs';
 import { ReaderProcess, ReaderRefused } from './reader-process.mjs';
 
@@ -380,6 +381,32 @@ export const TARGETS = {
     };
   },
 
+  /** Bodies of the calls of training sessions. What is read is the same once it is written and read again. */
+  async tinker() {
+    const { decodeForwardBackwardRequest, encodeForwardBackwardRequest } = await compiled(
+      'packages/tinker-wire/dist/index.js',
+    );
+    const limits = { maxDatums: 64, maxTokens: 4096, maxElements: 2 ** 16 };
+    return {
+      async read(input) {
+        const request = decodeForwardBackwardRequest(input, limits);
+        const again = decodeForwardBackwardRequest(encodeForwardBackwardRequest(request), limits);
+        if (!isDeepStrictEqual(again, request)) throw new Error('written and read again, it is another request');
+      },
+      isRefusal: (error) => isNamed(error, ['WireError']),
+      words: [
+        ...['target_tokens', 'weights', 'logprobs', 'advantages', 'clip_low_threshold', 'ppo', 'gspo', 'cross_entropy'],
+        ...[
+          '\x0a\x02',
+          '\x12\x00',
+          '\x18\x01',
+          '\x22\x02\x02\x02',
+          '\x80\x80\x80\x80\x10',
+          '\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01',
+        ],
+      ],
+    };
+  },
   async zstd() {
     const { unzstd } = await compiled('packages/row-files/dist/unpack-zstd.js');
     return {
