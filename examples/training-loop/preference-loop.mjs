@@ -73,7 +73,7 @@ async function pairsOf(client, { dataset, baseModel: base_model }) {
 const bothOf = (/** @type {Pair[]} */ pairs) => pairs.flatMap(({ chosen, rejected }) => [chosen, rejected]);
 
 /**
- * How much more probable the model finds the chosen answer of each pair than the rejected one, as a logarithm.
+ * The logarithm of how much more probable the model finds the chosen answer of each pair than the rejected one.
  *
  * @param {Pair[]} pairs
  * @param {Float32Array[]} logprobs of both rows of each pair

@@ -12,7 +12,7 @@ export interface NewSession {
   base_model: string;
   /** The rank of the adapter, whose alpha is 32. */
   rank: number;
-  /** Of the initial matrices A. @defaultValue chosen at random */
+  /** The seed of the initial matrices A. @defaultValue chosen at random */
   seed?: number;
   /** @defaultValue true */
   train_attn?: boolean;
@@ -63,7 +63,7 @@ export interface SavedWeights {
 export interface LossResult {
   /** The sum over all targets. */
   loss: number;
-  /** Of each row `[n]`, or `[n, k]` row by row: the log-probabilities of its targets. */
+  /** The log-probabilities of the targets of each row: `[n]`, or `[n, k]` row by row. */
   logprobs: Float32Array[];
   /** Sums over all rows, by `name:sum`. */
   metrics: Record<string, number>;
