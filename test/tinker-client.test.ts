@@ -45,6 +45,7 @@ test(
         sampled_logprobs: 4,
         seeded: { count: 20, again: true, distinct: true },
         at_once: true,
+        spellings: true,
         weights: { base_model: 'tiny-llama', is_lora: true, lora_rank: 4, train_unembed: true },
       });
       for (const loss of Object.values(seen.rewards)) expect(loss).toBeCloseTo(-3, 4);

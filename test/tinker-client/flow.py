@@ -116,6 +116,15 @@ async def at_once():
     return [answer.sequences[0].tokens for answer in found]
 
 
+
+
+async def deprecated():
+    forward = await training.forward_async([datum(IDS)], "cross_entropy")
+    return (await forward.result_async()).metrics["loss:sum"]
+
+
+plain = training.forward([datum(IDS)], "cross_entropy").result().metrics["loss:sum"]
+seen["spellings"] = asyncio.run(deprecated()) == plain
 seen["at_once"] = all(tokens == answers[0].sequences[0].tokens for tokens in asyncio.run(at_once()))
 
 # A copy, which continues where its source does, with a model of its own.

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { Semaphore } from '@lorasmith/concurrency';
 import { ProductError, type Sampler } from '@lorasmith/contracts';
 import type { GenerationClient, TrainingSessionStore } from '@lorasmith/queue';
@@ -44,6 +45,8 @@ const hide = true;
 export async function samplingRoutes(app: HttpApp, options: SamplingRoutesOptions): Promise<void> {
   const { store, own, limits } = options;
   const closing = new AbortController();
+  // Each call that samples or waits listens.
+  setMaxListeners(0, closing.signal);
   app.addHook('preClose', async () => closing.abort());
   const atOnce = new Semaphore(AT_ONCE);
 
