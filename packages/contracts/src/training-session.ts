@@ -10,6 +10,31 @@ import type { AdapterId, ModelName, Owner, SnapshotId } from './schema-parts.js'
 export const SESSION_LOSSES = ['cross_entropy', 'importance_sampling', 'ppo', 'cispo', 'dro', 'gspo'] as const;
 export type SessionLoss = (typeof SESSION_LOSSES)[number];
 
+/** The names of the inputs and settings that a loss takes, besides the targets. */
+export interface SessionLossInputs {
+  /** Fields that each datum has. */
+  needs: readonly string[];
+  /** Fields that it may have. */
+  mayHave: readonly string[];
+  /** Settings of the op that it may have, each a number. */
+  settings: readonly string[];
+  /** True if a position may have several targets. */
+  isSoft: boolean;
+}
+
+const THRESHOLDS = ['clip_low_threshold', 'clip_high_threshold'];
+const SAMPLED = { needs: ['logprobs', 'advantages'], mayHave: [], settings: [], isSoft: false };
+const CLIPPED = { ...SAMPLED, mayHave: THRESHOLDS, settings: THRESHOLDS };
+
+export const SESSION_LOSS_INPUTS: Readonly<Record<SessionLoss, SessionLossInputs>> = {
+  cross_entropy: { needs: [], mayHave: ['weights'], settings: [], isSoft: true },
+  importance_sampling: SAMPLED,
+  ppo: CLIPPED,
+  cispo: CLIPPED,
+  dro: { ...SAMPLED, settings: ['beta'] },
+  gspo: { ...CLIPPED, mayHave: [...THRESHOLDS, 'sequence_ratio_mask'] },
+};
+
 /** The most targets of a position, of soft targets. */
 export const MAX_TARGETS_EACH = 64;
 /** Limits, for docs/limits.md. */

@@ -1,5 +1,5 @@
-import type { ForwardBackwardOp, SessionLoss } from '@lorasmith/contracts';
-import { checkLoss, LOSS_INPUTS } from './loss-inputs.js';
+import { type ForwardBackwardOp, SESSION_LOSS_INPUTS, type SessionLoss } from '@lorasmith/contracts';
+import { checkLoss } from './check-loss.js';
 import { MessageReader } from './message-reader.js';
 import { readDatum } from './request-datum.js';
 import { quoted, WireError } from './wire-error.js';
@@ -125,7 +125,7 @@ function readSettings(
       else if (reader.field === 2) value = readNumber(reader, `${path}.${quoted(name)}`);
       else reader.skip();
     }
-    if (!LOSS_INPUTS[loss].settings.includes(name)) {
+    if (!SESSION_LOSS_INPUTS[loss].settings.includes(name)) {
       throw new WireError(path, `the loss ${loss} has no setting ${quoted(name)}`);
     }
     settings[name] = value ?? readNumber(null, `${path}.${quoted(name)}`);

@@ -1,5 +1,4 @@
-import { MAX_TARGETS_EACH, type SessionDatum, type SessionLoss } from '@lorasmith/contracts';
-import { LOSS_INPUTS } from './loss-inputs.js';
+import { MAX_TARGETS_EACH, SESSION_LOSS_INPUTS, type SessionDatum, type SessionLoss } from '@lorasmith/contracts';
 import type { MessageReader } from './message-reader.js';
 import { type ElementBudget, float32Elements, int32Elements, int32Tokens, readTensor } from './request-tensor.js';
 import { quoted, WireError } from './wire-error.js';
@@ -79,7 +78,7 @@ function addInput(inputs: Map<string, MessageReader>, entry: MessageReader, path
     else if (entry.field === 2) tensor = entry.message(path);
     else entry.skip();
   }
-  const { needs, mayHave } = LOSS_INPUTS[loss];
+  const { needs, mayHave } = SESSION_LOSS_INPUTS[loss];
   if (name !== TARGETS && !needs.includes(name) && !mayHave.includes(name)) {
     throw new WireError(path, `the loss ${loss} has no input ${quoted(name)}`);
   }
@@ -93,13 +92,13 @@ function readInputs(
   tokenCount: number,
   { path, loss, budget }: { path: string; loss: SessionLoss; budget: ElementBudget },
 ): Omit<SessionDatum, 'tokens'> {
-  const missing = [TARGETS, ...LOSS_INPUTS[loss].needs].find((name) => !inputs.has(name));
+  const missing = [TARGETS, ...SESSION_LOSS_INPUTS[loss].needs].find((name) => !inputs.has(name));
   if (missing !== undefined) throw new WireError(`${path}.loss_fn_inputs`, `the loss ${loss} needs ${missing}`);
   const read = (name: string) => readTensor(inputs.get(name)!, `${path}.loss_fn_inputs.${name}`, budget);
 
   const tensor = read(TARGETS);
   const [rows, targetsEach = 1] = tensor.shape;
-  const most = LOSS_INPUTS[loss].isSoft ? MAX_TARGETS_EACH : 1;
+  const most = SESSION_LOSS_INPUTS[loss].isSoft ? MAX_TARGETS_EACH : 1;
   if (rows !== tokenCount)
     throw new WireError(tensor.path, `has ${rows} positions, and model_input ${tokenCount} tokens`);
   if (targetsEach < 1 || targetsEach > most) {

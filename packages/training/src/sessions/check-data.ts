@@ -2,12 +2,12 @@ import {
   type ForwardBackwardOp,
   MAX_TARGETS_EACH,
   ProductError,
+  SESSION_LOSS_INPUTS,
   SESSION_LOSSES,
   type SessionDatum,
   type SessionLoss,
 } from '@lorasmith/contracts';
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
-import { LOSS_RULES } from './session-losses.js';
 
 /**
  * Checks all data of an op before anything of it is computed.
@@ -17,9 +17,9 @@ export function checkData({ loss, settings, data }: ForwardBackwardOp, architect
   if (!SESSION_LOSSES.includes(loss)) {
     throw invalid(`There is no loss ${JSON.stringify(loss)}. There are: ${SESSION_LOSSES.join(', ')}.`);
   }
-  const rule = LOSS_RULES[loss];
+  const inputs = SESSION_LOSS_INPUTS[loss];
   for (const [name, value] of Object.entries(settings)) {
-    if (!rule.settings.includes(name)) throw invalid(`The loss ${loss} has no setting ${JSON.stringify(name)}.`);
+    if (!inputs.settings.includes(name)) throw invalid(`The loss ${loss} has no setting ${JSON.stringify(name)}.`);
     if (!Number.isFinite(value) || value < 0)
       throw invalid(`The setting ${name} of ${loss} is ${value}; 0 or more is expected.`);
   }
@@ -46,7 +46,7 @@ function checkTargets(
   loss: SessionLoss,
   vocabSize: number,
 ): void {
-  const most = LOSS_RULES[loss].isSoft ? MAX_TARGETS_EACH : 1;
+  const most = SESSION_LOSS_INPUTS[loss].isSoft ? MAX_TARGETS_EACH : 1;
   if (!Number.isInteger(targetsEach) || targetsEach < 1 || targetsEach > most) {
     throw invalid(`Datum ${index} has ${targetsEach} targets of a position; the loss ${loss} takes at most ${most}.`);
   }
@@ -65,11 +65,11 @@ function checkIds(ids: Int32Array, index: number, what: string, vocabSize: numbe
 }
 
 function checkFields({ targets, fields }: SessionDatum, index: number, loss: SessionLoss): void {
-  const rule = LOSS_RULES[loss];
-  const missing = rule.fields.find((name) => fields[name] === undefined);
+  const inputs = SESSION_LOSS_INPUTS[loss];
+  const missing = inputs.needs.find((name) => fields[name] === undefined);
   if (missing !== undefined) throw invalid(`Datum ${index} has no ${missing}, which the loss ${loss} needs.`);
   for (const [name, values] of Object.entries(fields)) {
-    if (!rule.fields.includes(name) && !rule.mayHave.includes(name)) {
+    if (!inputs.needs.includes(name) && !inputs.mayHave.includes(name)) {
       throw invalid(`Datum ${index} has the field ${JSON.stringify(name)}, which the loss ${loss} does not take.`);
     }
     if (values.length !== targets.length) {

@@ -16,21 +16,11 @@ export interface DatumLoss {
 
 /** A loss, over the log-probabilities of the targets of a datum alone. */
 interface LossRule {
-  /** Fields that each datum has. */
-  fields: readonly string[];
-  /** Fields that it may have. */
-  mayHave: readonly string[];
-  /** Settings of the op that it may have, each a number. */
-  settings: readonly string[];
-  /** True if the positions may have several targets. */
-  isSoft: boolean;
   /** The weights of a datum where they do not depend on the model; null: they do. */
   knownWeights(datum: SessionDatum): Float32Array | null;
   /** @param logProbabilities `[targets]` */
   of(logProbabilities: Float32Array, datum: SessionDatum, settings: Readonly<Record<string, number>>): DatumLoss;
 }
-
-const CLIPPED = { mayHave: Object.keys(CLIP), settings: Object.keys(CLIP) };
 
 /**
  * The losses, summed over tokens. With ℓ the log-probability of a target, q the one with which
@@ -45,7 +35,6 @@ const CLIPPED = { mayHave: Object.keys(CLIP), settings: Object.keys(CLIP) };
  */
 export const LOSS_RULES: Readonly<Record<SessionLoss, LossRule>> = {
   cross_entropy: {
-    ...{ fields: [], mayHave: ['weights'], settings: [], isSoft: true },
     knownWeights: ({ targets, fields: { weights } }) => weights ?? new Float32Array(targets.length).fill(1),
     of(logProbabilities, datum) {
       const weights = this.knownWeights(datum)!;
@@ -56,27 +45,19 @@ export const LOSS_RULES: Readonly<Record<SessionLoss, LossRule>> = {
   importance_sampling: ofTokens({}, ({ ratio, advantage }) => {
     return { loss: -ratio * advantage, weight: ratio * advantage };
   }),
-  ppo: ofTokens(CLIPPED, clippedToken),
-  cispo: ofTokens(CLIPPED, ({ logProbability, ratio, advantage, low, high }) => {
+  ppo: ofTokens({}, clippedToken),
+  cispo: ofTokens({}, ({ logProbability, ratio, advantage, low, high }) => {
     const weight = clip(ratio, low, high) * advantage;
     return { loss: -weight * logProbability, weight };
   }),
-  dro: ofTokens(
-    { settings: ['beta'], isZeroWithoutAdvantage: false },
-    ({ logProbability, sampled, advantage, beta }) => {
-      const beyond = logProbability - sampled;
-      return { loss: (beta / 2) * beyond ** 2 - advantage * logProbability, weight: advantage - beta * beyond };
-    },
-  ),
-  gspo: ofTokens(
-    { ...CLIPPED, mayHave: [...CLIPPED.mayHave, 'sequence_ratio_mask'], ratioOf: sequenceRatio },
-    clippedToken,
-  ),
+  dro: ofTokens({ isZeroWithoutAdvantage: false }, ({ logProbability, sampled, advantage, beta }) => {
+    const beyond = logProbability - sampled;
+    return { loss: (beta / 2) * beyond ** 2 - advantage * logProbability, weight: advantage - beta * beyond };
+  }),
+  gspo: ofTokens({ ratioOf: sequenceRatio }, clippedToken),
 };
 
 interface TokenRule {
-  mayHave?: readonly string[];
-  settings?: readonly string[];
   /** The ratio of all tokens of a datum. @defaultValue each has its own */
   ratioOf?: (logProbabilities: Float32Array, datum: SessionDatum) => number;
   /** True: a token without advantage has no loss. A prompt has none, and its ratio may be beyond any number. @defaultValue true */
@@ -102,11 +83,10 @@ interface TokenLoss {
 
 /** A loss that is a sum over sampled tokens. */
 function ofTokens(
-  { mayHave = [], settings = [], ratioOf, isZeroWithoutAdvantage = true }: TokenRule,
+  { ratioOf, isZeroWithoutAdvantage = true }: TokenRule,
   lossOf: (terms: TokenTerms) => TokenLoss,
 ): LossRule {
   return {
-    ...{ fields: ['logprobs', 'advantages'], mayHave, settings, isSoft: false },
     knownWeights: () => null,
     of(logProbabilities, datum, given) {
       const { clip_low_threshold: lows, clip_high_threshold: highs, ...fields } = datum.fields;
