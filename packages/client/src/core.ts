@@ -1,6 +1,7 @@
 // The part of the client that also runs in a browser: it uses no Node modules and no Node-only globals.
 export type * from '@lorasmith/contracts';
 export { ApiError, apiErrorOf, apiErrorOfText, type FoldedFault, foldedFaults } from './api-error.js';
+export type { CreateJobOptions, UploadOptions, UploadSource } from './calls.js';
 export * from './client.js';
 export * from './comparison-text.js';
 export type { CallOptions } from './http-transport.js';

@@ -23,7 +23,8 @@ import {
   openHubRepository,
 } from '@lorasmith/hub';
 import { type ColumnChoice, parseColumnMapping } from '@lorasmith/row-files';
-import type { Client, UploadOptions } from './client.js';
+import type { UploadOptions } from './calls.js';
+import type { Client } from './client.js';
 import { rowLinesOf } from './convert-dataset.js';
 import type { DownloadProgress } from './resumable-download.js';
 

@@ -2,13 +2,8 @@ import { mkdir, open, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { ADAPTER_FILES, type Adapter, type Dataset, type GgufTensorType, ProductError } from '@lorasmith/contracts';
 import { create } from 'tar/create';
-import {
-  type AdapterSource,
-  clientOver,
-  type ImportAdapterOptions,
-  type UploadOptions,
-  type UploadSource,
-} from './client.js';
+import type { UploadOptions, UploadSource } from './calls.js';
+import { type AdapterSource, clientOver, type ImportAdapterOptions } from './client.js';
 import { createHttpTransport, type HttpTransportOptions } from './http-transport.js';
 import type { DatasetToPull, PullDatasetOptions, PulledDataset } from './hub-dataset.js';
 import { type DownloadOptions, downloadFolder, downloadToFile, refuseExisting } from './resumable-download.js';

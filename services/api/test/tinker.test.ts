@@ -249,6 +249,17 @@ describe('sessions and results', () => {
     });
   });
 
+  test('a thousand clients that wait for results keep nobody waiting, and each has its result', async () => {
+    const client = await newClient('a');
+    const { session, id, claimed } = await newModel(client);
+    await client.post('/optim_step', stepBody(id, 1));
+    const waiting = Array.from({ length: 1_000 }, () => client.post('/retrieve_future', { request_id: `${id}:1` }));
+    expect((await client.post('/session_heartbeat', { session_id: session })).status).toBe(200);
+    await claimed.end(1, { kind: 'optimizer-step', metrics: { 'grad_norm:mean': 0.5 } });
+    const answers = await Promise.all(waiting);
+    expect(answers.filter(({ body }) => body.metrics?.['grad_norm:mean'] === 0.5)).toHaveLength(1_000);
+  });
+
   test('no more calls of a model wait than may: the client is told to send it again', async () => {
     const client = await newClient('a');
     const { id } = await newModel(client);
