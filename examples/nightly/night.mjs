@@ -22,22 +22,19 @@
  * @returns {Promise<{ job: Job, moved: boolean, why: string, deliveries: Delivery[] }>}
  */
 export async function runNight(client, night, say = () => {}) {
-  const { name, date, maxWorse, deliver } = night;
-  const job = await trainedJob(client, night, say);
-  if (job.adapter === null) throw new Error(`the job ${job.id} ${job.status}: ${job.error?.message ?? ''}`);
+  const { name, maxWorse, deliver } = night;
   const heldOut = await client.uploadDataset({ text: night.heldOut }, { name: `${name} held out` });
   const guard = { dataset: heldOut.id, metric: /** @type {const} */ ('loss'), max_worse: maxWorse };
-  const outcome = await client.moveAlias(name, { adapter: job.adapter, reason: `night of ${date}`, guard }).then(
-    ({ history: [move] }) => ({ moved: true, why: lossesOf(move?.guard ?? null) }),
-    (error) => {
-      // The present adapter is better, and stays.
-      if (error?.code === 'guard_failed') return { moved: false, why: error.message };
-      throw error;
-    },
-  );
-  say(`${name} ${outcome.moved ? 'moved to' : 'was not moved to'} ${job.adapter}: ${outcome.why}`);
+  // The name moves once the job has succeeded, unless the present adapter is better: then it stays, and so does what was delivered.
+  const job = await trainedJob(client, night, { kind: 'name', name, guard }, say);
+  if (job.adapter === null) throw new Error(`the job ${job.id} ${job.status}: ${job.error?.message ?? ''}`);
+  const { status, error } = await endedMove(client, job.adapter);
+  const moved = status === 'delivered';
+  if (!moved && error?.code !== 'guard_failed') throw new Error(`${name} was not moved: ${error?.message ?? status}`);
+  const why = moved ? lossesOf((await client.alias(name)).history[0]?.guard ?? null) : (error?.message ?? '');
+  say(`${name} ${moved ? 'moved to' : 'was not moved to'} ${job.adapter}: ${why}`);
   await client.setAliasDeliveries(name, deliver);
-  return { job, ...outcome, deliveries: await endedDeliveries(client, name) };
+  return { job, moved, why, deliveries: await endedDeliveries(client, name) };
 }
 
 /**
@@ -45,9 +42,10 @@ export async function runNight(client, night, say = () => {}) {
  *
  * @param {Client} client
  * @param {Night} night
+ * @param {import('../../packages/client/dist/index.js').DeliveryTarget} to
  * @param {(text: string) => void} say
  */
-async function trainedJob(client, { name, date, rows, baseModel, settings }, say) {
+async function trainedJob(client, { name, date, rows, baseModel, settings }, to, say) {
   const title = `${name} ${date}`;
   const { data } = await client.listJobs({ q: title, limit: 100 });
   const before = data.find((job) => job.name === title && !['failed', 'cancelled'].includes(job.status));
@@ -59,11 +57,20 @@ async function trainedJob(client, { name, date, rows, baseModel, settings }, say
   });
   const lora = { ...settings?.lora, ...(present === null ? {} : { init_from: present.adapter }) };
   const { id } = await client.createJob({
-    ...{ base_model: baseModel, dataset: dataset.id, name: title, lora },
+    ...{ base_model: baseModel, dataset: dataset.id, name: title, lora, deliver: [to] },
     ...(settings?.training === undefined ? {} : { training: settings.training }),
   });
   say(`${id} trains on ${dataset.rows} rows${present === null ? '' : `, from ${present.adapter} on`}`);
   return await client.waitForJob(id);
+}
+
+/** @param {Client} client @param {string} adapter */
+async function endedMove(client, adapter) {
+  for (;;) {
+    const move = (await client.deliveries(adapter)).find(({ to }) => to.kind === 'name');
+    if (move !== undefined && move.ended_at !== null) return move;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
 }
 
 /** @param {Client} client @param {string} name */

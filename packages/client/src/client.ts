@@ -40,6 +40,7 @@ import {
   type MoveAliasRequest,
   type OpenaiImportEvent,
   type OpenaiImportRequest,
+  type OutsideTarget,
   type Paged,
   type PageQuery,
   ProductError,
@@ -404,7 +405,7 @@ function aliasCalls(calls: Calls) {
         signal,
       }),
     /** Sets the places to which the adapter of a name is delivered, now and whenever the name moves. */
-    setAliasDeliveries: (name: string, deliver: readonly DeliveryTarget[], { owner, signal }: AliasOptions = {}) =>
+    setAliasDeliveries: (name: string, deliver: readonly OutsideTarget[], { owner, signal }: AliasOptions = {}) =>
       calls.json<Alias>({
         method: 'PUT',
         path: `${pathOf(name)}/deliveries`,

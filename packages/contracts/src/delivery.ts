@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { AliasGuard, AliasName } from './alias-name.js';
 import { HubRepository, HubRevision } from './model.js';
 import { AdapterId, closed, DeliveryId, JobId, MODEL_NAME_PATTERN, Nullable, Owner } from './schema-parts.js';
 
@@ -96,10 +97,28 @@ export const BucketTarget = Type.Object(
 );
 export type BucketTarget = Static<typeof BucketTarget>;
 
+/** A place outside this service. */
+export const OutsideTarget = Type.Union([VllmTarget, FolderTarget, HubTarget, BucketTarget], { $id: 'OutsideTarget' });
+export type OutsideTarget = Static<typeof OutsideTarget>;
+
+/** A name of this service, which points at the adapter from then on. */
+export const NameTarget = Type.Object(
+  {
+    kind: Type.Literal('name'),
+    name: AliasName,
+    guard: Type.Optional(
+      Nullable(AliasGuard, {
+        description:
+          'Move the name only if the new adapter is not worse. Otherwise the delivery fails with `guard_failed`.',
+      }),
+    ),
+  },
+  { $id: 'NameTarget', ...closed },
+);
+export type NameTarget = Static<typeof NameTarget>;
+
 /** The body of `POST /adapters/:id/deliveries`: where an adapter is delivered to. It has no secrets. */
-export const DeliveryTarget = Type.Union([VllmTarget, FolderTarget, HubTarget, BucketTarget], {
-  $id: 'DeliveryTarget',
-});
+export const DeliveryTarget = Type.Union([...OutsideTarget.anyOf, NameTarget], { $id: 'DeliveryTarget' });
 export type DeliveryTarget = Static<typeof DeliveryTarget>;
 export type DeliveryKindName = DeliveryTarget['kind'];
 
@@ -115,6 +134,7 @@ const PLACES: { [Name in DeliveryKindName]: PlaceWords<Extract<DeliveryTarget, {
     text: ({ repository, revision }) => `hub ${repository}${revision === undefined ? '' : ` (${revision})`}`,
     field: 'repository',
   },
+  name: { text: ({ name }) => `name ${name}`, field: 'name' },
   s3: { text: ({ bucket, prefix }) => `s3://${bucket}/${prefix}`, field: 'prefix' },
 };
 

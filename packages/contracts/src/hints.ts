@@ -1,4 +1,4 @@
-import { AdapterReference, AliasName } from './alias.js';
+import { AdapterReference, AliasName } from './alias-name.js';
 import { JobRequest, LoraSettings, TrainingSettings, ValidationSettings } from './job.js';
 import { HubRepository, HubRevision } from './model.js';
 import { AdapterId, DatasetId, JobId, LABEL_PATTERN, ModelName } from './schema-parts.js';

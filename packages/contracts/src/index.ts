@@ -1,5 +1,6 @@
 export * from './adapter.js';
 export * from './alias.js';
+export * from './alias-name.js';
 export * from './checkpoint.js';
 export * from './comparison.js';
 export * from './completion.js';

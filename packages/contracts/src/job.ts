@@ -1,5 +1,5 @@
 import { type Static, type TSchema, Type } from 'typebox';
-import { AdapterReference } from './alias.js';
+import { AdapterReference } from './alias-name.js';
 import { CheckpointReference } from './checkpoint.js';
 import { JobDeliveries } from './delivery.js';
 import { initialDetails, MAX_NAME_CHARACTERS, ownDetails } from './details.js';

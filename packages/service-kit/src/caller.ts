@@ -12,6 +12,11 @@ export type Caller =
 /** A caller with every permission: the operator of a service without keys, and the services themselves. */
 export const EVERYTHING: Caller = Object.freeze({ owner: null, sees: 'all' });
 
+/** The caller for work that an owner has asked for before. Without keys, everything belongs to all. */
+export function callerOfOwner(owner: Owner): Caller {
+  return owner === null ? EVERYTHING : { sees: 'own', owner };
+}
+
 /** True if the caller may use a thing with this owner. If not, the answer is the same as for one that does not exist. */
 export function mayUse(caller: Caller, owner: Owner | undefined): boolean {
   return caller.sees === 'all' || owner === caller.owner;

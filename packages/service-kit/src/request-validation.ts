@@ -104,7 +104,7 @@ export const faultLimits = {
   faults: { value: MAX_FAULTS, unit: 'faults', beyond: 'the rest are left out' },
 };
 
-/** Ajv's errors as faults with the path of the field (`lora.r`). For a union, only those of the branches whose type matches. */
+/** Ajv's errors as faults with the path of the field (`lora.r`). For a union, only those of the branches whose type and kind match. */
 export function validationFaults(errors: readonly ErrorObject[]): Fault[] {
   const unions = errors.filter(({ keyword }) => keyword === 'anyOf');
   const faults: Fault[] = [];
@@ -124,22 +124,43 @@ export function validationFaults(errors: readonly ErrorObject[]): Fault[] {
 /** A branch may have unions of its own. */
 function faultsOfUnion(union: ErrorObject, errors: readonly ErrorObject[]): Fault[] {
   const branches = matchingBranches(union, errors);
-  if (branches.length > 0) return validationFaults(branches);
-  return [{ ...faultOf(union), message: `${nameOf(union)} ${types(union)}.` }];
+  const [first] = branches;
+  if (first === undefined) return [{ ...faultOf(union), message: `${nameOf(union)} ${types(union)}.` }];
+  if (!branches.every((error) => isKindOf(union, error) && error.instancePath === first.instancePath)) {
+    return validationFaults(branches);
+  }
+  const kinds = new Set(branches.map(({ params }) => String(params.allowedValue)));
+  return [invalid(first, pathOf(first.instancePath), `must be one of: ${[...kinds].join(', ')}`)];
 }
 
 function isWithin(union: ErrorObject, error: ErrorObject): boolean {
   return error !== union && error.schemaPath.startsWith(`${union.schemaPath}/`);
 }
 
-/** The errors of the branches whose type matches the value; empty if no branch matches. */
+/**
+ * The errors of the branches whose type matches the value, and whose `kind` or other constant field does if that of any branch does; empty if no
+ * branch matches.
+ */
 function matchingBranches(union: ErrorObject, errors: readonly ErrorObject[]): ErrorObject[] {
   const within = errors.filter((error) => isWithin(union, error) && error.instancePath.startsWith(union.instancePath));
   const branchOf = (error: ErrorObject) => error.schemaPath.slice(union.schemaPath.length + 1).split('/', 1)[0];
-  const unfit = new Set(
-    within.filter((error) => error.keyword === 'type' && error.instancePath === union.instancePath).map(branchOf),
+  const without = (all: readonly ErrorObject[], isUnfit: (error: ErrorObject) => boolean) => {
+    const unfit = new Set(all.filter(isUnfit).map(branchOf));
+    return all.filter((error) => !unfit.has(branchOf(error)));
+  };
+  const ofType = without(
+    within,
+    ({ keyword, instancePath }) => keyword === 'type' && instancePath === union.instancePath,
   );
-  return within.filter((error) => !unfit.has(branchOf(error)));
+  const ofKind = without(ofType, (error) => isKindOf(union, error));
+  // No branch has this kind: only that is said.
+  return ofKind.length > 0 ? ofKind : ofType.filter((error) => isKindOf(union, error));
+}
+
+/** True for a field of the union's value that has another constant in this branch, such as `kind`. */
+function isKindOf(union: ErrorObject, error: ErrorObject): boolean {
+  const within = error.schemaPath.slice(union.schemaPath.length);
+  return isWithin(union, error) && /^\/[^/]+\/properties\/[^/]+\/const$/.test(within);
 }
 
 /** The types that a union allows. */

@@ -26,15 +26,15 @@ import { checkListenAddress, withoutKeysAt } from './access/authenticate.js';
 import { HubTokens } from './access/hub-tokens.js';
 import { KeyStore } from './access/key-store.js';
 import { createRegistryClient, registryAt } from './adapters/registry-client.js';
-import { AliasDeliveries, startFollowing } from './aliases/alias-deliveries.js';
+import { startFollowing } from './aliases/alias-deliveries.js';
 import { createApiMetrics } from './api-metrics.js';
 import { buildApp } from './app.js';
+import { type AppDependencies, createAppParts } from './app-parts.js';
 import { startComparisons } from './comparisons/comparison-runner.js';
 import { RowChecks } from './datasets/row-checks.js';
 import { registryFiles } from './deliveries/adapter-source.js';
 import { checkDeliveryConfig } from './deliveries/delivery-kind.js';
 import { deliveryKinds } from './deliveries/delivery-kinds.js';
-import { DeliveryRequests } from './deliveries/delivery-requests.js';
 import { startDeliveries } from './deliveries/delivery-runner.js';
 import { startGradingSender } from './grading/grading-sender.js';
 import { Judges } from './grading/judges.js';
@@ -124,8 +124,7 @@ const models = new ModelDirectory({ adapters, jobs, aliases, baseModels, registr
 const judgeClient = new JudgeClient({ config: config.judges, models, generation, limits: config.generation });
 const judges = new Judges(judgeClient);
 const hubTokens = new HubTokens({ redis, prefix: config.redis.prefix, secretsKey: config.secretsKey });
-const kinds = deliveryKinds({ config: config.deliveries, source: registryFiles(address), hubTokens });
-const app = await buildApp({
+const dependencies: AppDependencies = {
   logger,
   metrics: createApiMetrics({ jobs, generation, redis, dataDir, workerClasses: config.workerClasses }),
   tracing,
@@ -163,7 +162,8 @@ const app = await buildApp({
   trainingSessions,
   snapshots: await stores.open('snapshots'),
   generationLimits: config.generation,
-  deliveryKinds: kinds,
+  deliveryKinds: (names) =>
+    deliveryKinds({ config: config.deliveries, source: registryFiles(address), hubTokens, names }),
   hubTokens,
   webhooks: config.webhooks,
   importUrls: config.importUrls,
@@ -176,7 +176,9 @@ const app = await buildApp({
     ...foldersReady(folders),
     store: () => stores.check(),
   },
-});
+};
+const parts = createAppParts(dependencies);
+const app = await buildApp(dependencies, parts);
 
 /** Null without classes. */
 function largestMemory(classes: readonly { memory: number }[]): number | null {
@@ -196,18 +198,14 @@ const endGradings = startGradingSender({
   clients: { webhook: webhookClient(config.webhooks), judge: judges },
   log: logger,
 });
-const deliveryRequests = new DeliveryRequests({ store: jobs.deliveries, adapters, kinds });
 const endDeliveries = startDeliveries({
   store: jobs.deliveries,
-  requests: deliveryRequests,
+  requests: parts.deliveries,
   adapters,
-  kinds,
+  kinds: parts.deliveryKinds,
   log: logger,
 });
-const endFollowing = startFollowing(
-  new AliasDeliveries({ aliases, requests: deliveryRequests, store: jobs.deliveries, log: logger }),
-  logger,
-);
+const endFollowing = startFollowing(parts.aliasDeliveries, logger);
 const endComparisons = startComparisons({
   store: jobs.comparisons,
   datasets,

@@ -11,7 +11,7 @@ import { AliasDeliveries, startFollowing } from '../src/aliases/alias-deliveries
 import { registryFiles } from '../src/deliveries/adapter-source.js';
 import { NO_DELIVERIES } from '../src/deliveries/delivery-kind.js';
 import { deliveryKinds } from '../src/deliveries/delivery-kinds.js';
-import { DeliveryRequests } from '../src/deliveries/delivery-requests.js';
+import type { DeliveryRequests } from '../src/deliveries/delivery-requests.js';
 import { startDeliveries } from '../src/deliveries/delivery-runner.js';
 import { type RealApi, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';
@@ -45,16 +45,22 @@ beforeAll(async () => {
   const config = { ...NO_DELIVERIES, folder };
   connection = connectRedis({ url: redis.url, whenUnavailable: 'fail-fast', name: 'test', logger: log });
   const hubTokens = new HubTokens({ redis: connection, prefix: redis.prefix, secretsKey: null });
-  const kinds = deliveryKinds({ config, source: registryFiles(started.address), hubTokens });
+  const source = registryFiles(started.address);
   const { adapters, aliases } = places;
   api = await startRealApi({
     redisUrl: redis.url,
     prefix: redis.prefix,
-    changes: { adapters, aliases, registry: started.address, deliveryKinds: kinds },
+    changes: {
+      adapters,
+      aliases,
+      registry: started.address,
+      deliveryKinds: (names) => deliveryKinds({ config, source, hubTokens, names }),
+    },
   });
   for (const id of [ONE, TWO, THREE]) await publishReferenceAdapter(adapters, { id, name: MODEL });
   const store = api.jobs.deliveries;
-  requests = new DeliveryRequests({ store, adapters, kinds });
+  const { deliveryKinds: kinds } = api.parts;
+  requests = api.parts.deliveries;
   following = new AliasDeliveries({ aliases, requests, store, log });
   endDeliveries = startDeliveries({ store, requests, adapters, kinds, log, delaysMs: [1], pollMs: 5 });
 });
@@ -74,7 +80,7 @@ async function call(method: 'GET' | 'PUT' | 'POST' | 'DELETE', url: string, payl
   const answer = await api.app.inject({ method, url, ...(payload === undefined ? {} : { payload }) });
   return {
     status: answer.statusCode,
-    body: (answer.body === '' ? null : answer.json()) as Alias & ErrorBody & { data: Delivery[] },
+    body: (answer.body === '' ? null : answer.json()) as Alias & ErrorBody & { id: string; data: Delivery[] },
   };
 }
 const point = (adapter: string) => call('PUT', `/aliases/${name}`, { adapter });
@@ -189,4 +195,52 @@ test('a place that is not allowed, two that are the same, and a name that does n
     expect((await call('PUT', `/aliases/${encodeURIComponent(of)}/deliveries`, { deliver: [] })).status).toBe(404);
     expect((await call('GET', `/aliases/${encodeURIComponent(of)}/deliveries`)).status).toBe(404);
   }
+});
+
+const toName = (more: object = {}) => ({ kind: 'name', name, ...more });
+const ended = async (id: string) => {
+  const read = async () => (await call('GET', `/deliveries/${id}`)).body as unknown as Delivery;
+  await vi.waitFor(async () => expect((await read()).ended_at).not.toBeNull(), 10_000);
+  return await read();
+};
+
+test('a delivery to a name points it at the adapter, and what follows the name is delivered', async () => {
+  const first = await call('POST', `/adapters/${ONE}/deliveries`, toName());
+  expect(first.status).toBe(202);
+  expect(await ended(first.body.id)).toMatchObject({ status: 'delivered', to: toName(), replaced: null, probe: null });
+  await deliver(toFolder());
+  await untilIn(ONE);
+  const second = await call('POST', `/adapters/${TWO}/deliveries`, toName({ guard: null }));
+  expect(await ended(second.body.id)).toMatchObject({ status: 'delivered', replaced: ONE });
+  expect((await call('GET', `/aliases/${name}`)).body).toMatchObject({ adapter: TWO, version: 2, moved_by: null });
+  await untilIn(TWO);
+  // Nothing is moved twice.
+  const again = await call('POST', `/adapters/${TWO}/deliveries`, toName());
+  expect(await ended(again.body.id)).toMatchObject({ status: 'delivered', replaced: null });
+  expect((await call('GET', `/aliases/${name}`)).body.version).toBe(2);
+});
+
+test('a delivery to a name that could not be made is refused before it is queued, also that of a job', async () => {
+  const guard = { dataset: `ds_${'0'.repeat(24)}`, metric: 'loss', max_worse: 0 };
+  const refusals: [object, number, string, string][] = [
+    [toName({ guard }), 404, 'dataset_not_found', 'guard.dataset'],
+    [{ kind: 'name', name: 'tiny-llama' }, 409, 'conflict', 'name'],
+    [{ kind: 'name', name: 'Not A Name' }, 400, 'invalid_request', 'name'],
+  ];
+  for (const [to, status, code, param] of refusals) {
+    const answer = await call('POST', `/adapters/${ONE}/deliveries`, to);
+    expect([answer.status, answer.body.error.code, answer.body.error.param]).toEqual([status, code, param]);
+  }
+  const unknown = await call('POST', `/adapters/${ONE}/deliveries`, { kind: 'ftp', name });
+  expect(unknown.body.error).toMatchObject({
+    param: 'kind',
+    message: 'kind must be one of: vllm, folder, hub, s3, name.',
+  });
+  await point(ONE);
+  // It would follow itself.
+  expect((await deliver(toName())).status).toBe(400);
+  const { id: dataset } = (await call('POST', '/datasets', { text: 'a row' })).body;
+  const job = { base_model: 'tiny-llama', dataset, deliver: [{ kind: 'name', name: 'tiny-llama' }] };
+  const answer = await call('POST', '/jobs', job);
+  expect([answer.status, answer.body.error]).toMatchObject([422, { code: 'invalid_job', param: 'deliver.0.name' }]);
 });

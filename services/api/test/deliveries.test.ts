@@ -18,8 +18,9 @@ import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from '../
 import { registryFiles } from '../src/deliveries/adapter-source.js';
 import { type DeliveryKinds, NO_DELIVERIES } from '../src/deliveries/delivery-kind.js';
 import { deliveryKinds } from '../src/deliveries/delivery-kinds.js';
-import { DeliveryRequests } from '../src/deliveries/delivery-requests.js';
+
 import { type DeliveryRunnerOptions, startDeliveries } from '../src/deliveries/delivery-runner.js';
+import type { NamedAdapters } from '../src/deliveries/kinds/name.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';
 
@@ -89,12 +90,14 @@ beforeAll(async () => {
     source: registryFiles(started.address),
     hubTokens: places.hubTokens,
   };
-  const kinds = deliveryKinds(options);
-  impatient = deliveryKinds({ ...options, vllmTimeouts: { answerMs: 300, loadMs: 300, probeMs: 300 } });
+  const kindsOf = (names: NamedAdapters) => {
+    impatient = deliveryKinds({ ...options, names, vllmTimeouts: { answerMs: 300, loadMs: 300, probeMs: 300 } });
+    return deliveryKinds({ ...options, names });
+  };
   api = await startRealApi({
     redisUrl: redis.url,
     prefix: redis.prefix,
-    changes: { adapters: places.adapters, registry: started.address, deliveryKinds: kinds },
+    changes: { adapters: places.adapters, registry: started.address, deliveryKinds: kindsOf },
   });
   Object.assign(api, { adapters: places.adapters });
   const log = createLogger({
@@ -105,9 +108,9 @@ beforeAll(async () => {
   run = (changes = {}) => {
     stop = startDeliveries({
       store: api.jobs.deliveries,
-      requests: new DeliveryRequests({ store: api.jobs.deliveries, adapters: places.adapters, kinds }),
+      requests: api.parts.deliveries,
       adapters: places.adapters,
-      kinds,
+      kinds: api.parts.deliveryKinds,
       log,
       delaysMs: [1, 1],
       pollMs: 5,
@@ -408,7 +411,7 @@ test.each<[string, string, () => DeliveryTarget, object]>([
   ['an imported adapter', IMPORTED, () => toServer(), { code: 'invalid_delivery' }],
   ['an adapter that does not exist', adapterId(9), () => toServer(), { code: 'adapter_not_found' }],
   ['a name with a path', ONE, () => toServer({ name: '../up' }), { code: 'invalid_request' }],
-  ['a field with a secret', ONE, () => toServer({ token: 'hf_x' }), { code: 'invalid_request' }],
+  ['a field with a secret', ONE, () => toServer({ token: 'hf_x' }), { code: 'unknown_field' }],
   ['an unknown kind', ONE, () => ({ kind: 'ftp', name: 'x' }) as never, { code: 'invalid_request' }],
 ])('%s is refused before anything is queued', async (_, id, to, error) => {
   await stop();

@@ -7,8 +7,8 @@ import { HubTokens } from '../src/access/hub-tokens.js';
 import { registryFiles } from '../src/deliveries/adapter-source.js';
 import { type DeliveryConfig, NO_DELIVERIES } from '../src/deliveries/delivery-kind.js';
 import { type DeliveryKindsOptions, deliveryKinds } from '../src/deliveries/delivery-kinds.js';
-import { DeliveryRequests } from '../src/deliveries/delivery-requests.js';
 import { type DeliveryRunnerOptions, startDeliveries } from '../src/deliveries/delivery-runner.js';
+import type { NamedAdapters } from '../src/deliveries/kinds/name.js';
 import { type RealApi, type RealApiOptions, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';
 
@@ -20,19 +20,13 @@ export interface DeliveryStandOptions extends Pick<DeliveryKindsOptions, 'hubTim
   access?: NonNullable<RealApiOptions['changes']>['access'];
 }
 
-interface Parts {
-  requests: DeliveryRequests;
-  kinds: ReturnType<typeof deliveryKinds>;
-  ends: (() => unknown)[];
-}
-
 /** The routes and the runner of deliveries with a real Redis, and a real registry with its files. */
 export class DeliveryStand {
   readonly api: RealApi;
   readonly hubTokens: HubTokens;
   /** The lines of the log of the runner. */
   readonly lines: string[] = [];
-  readonly #parts: Parts;
+  readonly #ends: (() => unknown)[];
   #stopRunner = async () => {};
 
   static async start({ config, hubTimeouts, access }: DeliveryStandOptions): Promise<DeliveryStand> {
@@ -43,12 +37,13 @@ export class DeliveryStand {
     const logger = createLogger({ service: 'api', level: 'silent' });
     const connection = connectRedis({ url: redis.url, whenUnavailable: 'fail-fast', name: 'test', logger });
     const hubTokens = new HubTokens({ redis: connection, prefix: redis.prefix, secretsKey: SECRETS_KEY });
-    const kinds = deliveryKinds({
-      config: { ...NO_DELIVERIES, ...config },
-      source: registryFiles(registry.address),
-      hubTokens,
-      ...(hubTimeouts === undefined ? {} : { hubTimeouts }),
-    });
+    const kinds = (names: NamedAdapters) =>
+      deliveryKinds({
+        config: { ...NO_DELIVERIES, ...config },
+        source: registryFiles(registry.address),
+        ...{ hubTokens, names },
+        ...(hubTimeouts === undefined ? {} : { hubTimeouts }),
+      });
     const { adapters } = places;
     const changes = { adapters, registry: registry.address, deliveryKinds: kinds, hubTokens };
     const api = await startRealApi({
@@ -64,25 +59,24 @@ export class DeliveryStand {
       () => connection.disconnect(),
       () => redis.stop(),
     ];
-    const requests = new DeliveryRequests({ store: api.jobs.deliveries, adapters, kinds });
-    return new DeliveryStand(api, hubTokens, { requests, kinds, ends });
+    return new DeliveryStand(api, hubTokens, ends);
   }
 
-  private constructor(api: RealApi, hubTokens: HubTokens, parts: Parts) {
+  private constructor(api: RealApi, hubTokens: HubTokens, ends: (() => unknown)[]) {
     this.api = api;
     this.hubTokens = hubTokens;
-    this.#parts = parts;
+    this.#ends = ends;
   }
 
   async stop(): Promise<void> {
     await this.#stopRunner();
-    for (const end of this.#parts.ends) await end();
+    for (const end of this.#ends) await end();
   }
 
   /** Starts the runner again, with other options. */
   async run(changes: Partial<DeliveryRunnerOptions> = {}): Promise<void> {
     await this.#stopRunner();
-    const { requests, kinds } = this.#parts;
+    const { deliveries: requests, deliveryKinds: kinds } = this.api.parts;
     this.#stopRunner = startDeliveries({
       store: this.api.jobs.deliveries,
       requests,

@@ -14,7 +14,8 @@ import { OPEN_ACCESS } from '../src/access/access.js';
 import { HubTokens } from '../src/access/hub-tokens.js';
 import { createRegistryClient, registryAt } from '../src/adapters/registry-client.js';
 import { type ApiMetricsOptions, createApiMetrics, NO_WORKER_CLASSES } from '../src/api-metrics.js';
-import { type AppDependencies, buildApp } from '../src/app.js';
+import { buildApp } from '../src/app.js';
+import { type AppDependencies, type AppParts, createAppParts } from '../src/app-parts.js';
 import { RowChecks } from '../src/datasets/row-checks.js';
 import { registryFiles } from '../src/deliveries/adapter-source.js';
 import { NO_DELIVERIES } from '../src/deliveries/delivery-kind.js';
@@ -37,6 +38,7 @@ const rowChecks = new RowChecks(CHECK_THREAD);
 
 export interface RealApi {
   app: HttpApp;
+  parts: AppParts;
   jobs: JobStore;
   datasets: BundleStore;
   adapters: BundleStore;
@@ -90,7 +92,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     generation,
     limits: { maxTokens: 100 },
   });
-  const app = await buildApp({
+  const dependencies: AppDependencies = {
     logger,
     metrics: createApiMetrics({
       jobs,
@@ -123,11 +125,10 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     snapshots: await openBundleStore({ root: folder, kind: 'snapshots' }),
     generationLimits: { maxTokens: 100, waitMs: 5_000, queueMs: 5_000 },
     hubTokens,
-    deliveryKinds: deliveryKinds({
-      config: NO_DELIVERIES,
-      hubTokens,
-      source: registryFiles(registryAt('http://127.0.0.1:9', null, folder)),
-    }),
+    deliveryKinds: (names) => {
+      const source = registryFiles(registryAt('http://127.0.0.1:9', null, folder));
+      return deliveryKinds({ config: NO_DELIVERIES, hubTokens, source, names });
+    },
     webhooks: NO_WEBHOOKS,
     judges: new Judges(judgeClient),
     judgeClient,
@@ -137,10 +138,13 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     site: null,
     readyChecks: { redis: () => redis.ping() },
     ...options.changes,
-  });
+  };
+  const parts = createAppParts(dependencies);
+  const app = await buildApp(dependencies, parts);
   await app.ready();
   return {
     app,
+    parts,
     jobs,
     datasets,
     adapters,

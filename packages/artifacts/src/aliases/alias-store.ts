@@ -5,10 +5,10 @@ import {
   AliasName,
   checkNewRecord,
   checkRecordVersion,
-  DeliveryTarget,
   MAX_ALIAS_MOVES,
   MAX_ALIASES_OF_OWNER,
   Nullable,
+  OutsideTarget,
   Owner,
   ProductError,
   RECORD_VERSION,
@@ -28,7 +28,7 @@ const AliasRecord = Type.Object({
   owner: Owner,
   removed_at: Nullable(Type.String()),
   /** The places that follow the name. */
-  deliver: Type.Array(DeliveryTarget),
+  deliver: Type.Array(OutsideTarget),
   /** The newest first. */
   moves: Type.Array(AliasMove, { minItems: 1 }),
 });
@@ -118,7 +118,7 @@ export class AliasStore {
   }
 
   /** Sets the places that follow a name. @throws ProductError `alias_not_found`, `storage_full` */
-  async setDeliveries(of: OwnedName, deliver: readonly DeliveryTarget[]): Promise<Alias> {
+  async setDeliveries(of: OwnedName, deliver: readonly OutsideTarget[]): Promise<Alias> {
     if ((await this.get(of)) === null) throw aliasNotFound(of.name);
     const record = await this.#texts.change(textOf(of), (value): AliasRecord => {
       const before = recordOf(value, of.name);

@@ -1,4 +1,4 @@
-import { type Delivery, type DeliveryTarget, deliveryPlace, type HubToken, ProductError } from '@lorasmith/contracts';
+import { type Delivery, deliveryPlace, type HubToken, type OutsideTarget, ProductError } from '@lorasmith/contracts';
 import { printable } from '../text-output.js';
 import { type Command, type CommandContext, type CommandOptions, print, textTable } from './command.js';
 
@@ -114,7 +114,7 @@ type DeliverOptions = {
 const TARGETS: {
   option: 'vllm' | 'folder' | 'hub' | 's3';
   takes: readonly (keyof DeliverOptions)[];
-  of(values: DeliverOptions): DeliveryTarget;
+  of(values: DeliverOptions): OutsideTarget;
 }[] = [
   {
     option: 'vllm',
@@ -149,7 +149,7 @@ const TARGETS: {
 ];
 
 /** @throws ProductError `invalid_request` for options that name no target, two, or what does not belong to it */
-export function targetOf(values: DeliverOptions): DeliveryTarget {
+export function targetOf(values: DeliverOptions): OutsideTarget {
   const [target, ...more] = TARGETS.filter(({ option }) => values[option] !== undefined);
   if (target === undefined || more.length > 0) {
     throw invalid('A delivery needs one of --vllm URL, --folder, --hub ORG/NAME and --s3 s3://BUCKET/PREFIX.', 'vllm');

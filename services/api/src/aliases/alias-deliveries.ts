@@ -1,6 +1,6 @@
 import { type AliasStore, aliasNotFound, type OwnedName } from '@lorasmith/artifacts';
 import { pause } from '@lorasmith/concurrency';
-import type { Alias, Delivery, DeliveryTarget } from '@lorasmith/contracts';
+import type { Alias, Delivery, OutsideTarget } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/queue';
 import type { Caller } from '@lorasmith/service-kit';
 import type { FastifyBaseLogger } from 'fastify';
@@ -30,7 +30,7 @@ export class AliasDeliveries {
   }
 
   /** Sets the places of a name, and delivers its adapter to those that are new. @throws ProductError `alias_not_found`, `invalid_delivery` */
-  async set(of: OwnedName, targets: readonly DeliveryTarget[], caller: Caller): Promise<Alias> {
+  async set(of: OwnedName, targets: readonly OutsideTarget[], caller: Caller): Promise<Alias> {
     const { aliases, requests } = this.#options;
     if ((await aliases.get(of)) === null) throw aliasNotFound(of.name);
     await requests.checkAll(targets, caller, 'invalid_delivery');

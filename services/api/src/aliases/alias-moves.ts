@@ -68,6 +68,15 @@ export class AliasMoves {
   }
 
   /**
+   * Checks a move before there is an adapter.
+   * @throws ProductError `conflict` for the name of a base model; `dataset_not_found`, `invalid_request` for the dataset of the guard
+   */
+  async check(name: string, guard: AliasGuard | null, caller: Caller): Promise<void> {
+    await this.#refuseModelName(name);
+    if (guard !== null) await this.#options.losses.checkDataset(guard.dataset, caller).catch(atGuard);
+  }
+
+  /**
    * Points a name at an adapter that it pointed to before. It is not moved if another process moves it meanwhile.
    * @throws ProductError `alias_not_found`; `conflict` if there is no such version, or its adapter was deleted; errors of {@link AliasStore.move}
    */

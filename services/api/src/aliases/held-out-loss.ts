@@ -58,7 +58,7 @@ export class HeldOutLoss {
    * job would refuse; `service_unavailable` if no worker answers; the reason of `signal`
    */
   async of({ dataset: id, adapters, caller, signal }: ComparedAdapters): Promise<number[]> {
-    await this.#checkDataset(id, caller);
+    await this.checkDataset(id, caller);
     const { name: baseModel } = adapters[0]!.base_model;
     const sums = adapters.map((): LossSum => ({ sum: 0, tokens: 0 }));
     for (let after: number | null = 0; after !== null; ) {
@@ -83,7 +83,8 @@ export class HeldOutLoss {
     return sums.map(({ sum, tokens }) => sum / tokens);
   }
 
-  async #checkDataset(id: string, caller: Caller): Promise<void> {
+  /** Checks that losses can be compared on a dataset. @throws ProductError `dataset_not_found`, `invalid_request` */
+  async checkDataset(id: string, caller: Caller): Promise<void> {
     const { owner, rows, format } = await this.#options.catalog.uploaded(id);
     if (!mayUse(caller, owner)) throw datasetNotFound(id);
     if (!FORMATS.includes(format)) {

@@ -66,7 +66,7 @@ export interface DeliveryAttempt {
 /** A way in which adapters are delivered. */
 export interface DeliveryKind<Target extends DeliveryTarget = DeliveryTarget> {
   /** The name of what is replaced. Deliveries to the same place run one after the other. */
-  placeOf(target: Target): string;
+  placeOf(target: Target, owner: Owner): string;
   /** Checks that the settings allow such a delivery. @throws ProductError `invalid_delivery` */
   check(target: Target): void;
   /** Checks that the adapter can be delivered so. @throws ProductError `invalid_delivery` */

@@ -5,6 +5,7 @@ import type { DeliveryConfig, DeliveryKinds } from './delivery-kind.js';
 import { bucketKind } from './kinds/bucket.js';
 import { folderKind } from './kinds/folder.js';
 import { type HubKindOptions, hubKind } from './kinds/hub.js';
+import { type NamedAdapters, nameKind } from './kinds/name.js';
 import { vllmKind } from './kinds/vllm.js';
 import type { VllmTimeouts } from './kinds/vllm-server.js';
 
@@ -13,6 +14,7 @@ export interface DeliveryKindsOptions {
   source: AdapterSource;
   /** The tokens with which keys deliver to the hub. */
   hubTokens: HubTokens;
+  names: NamedAdapters;
   /** @defaultValue as in {@link vllmKind} */
   vllmTimeouts?: VllmTimeouts;
   hubTimeouts?: HubKindOptions['timeouts'];
@@ -23,6 +25,7 @@ export function deliveryKinds({
   config,
   source,
   hubTokens: tokens,
+  names,
   vllmTimeouts,
   hubTimeouts,
 }: DeliveryKindsOptions): DeliveryKinds {
@@ -32,5 +35,6 @@ export function deliveryKinds({
     folder: folderKind(folder),
     hub: hubKind({ hub: config.hub, tokens, source, timeouts: hubTimeouts }),
     s3: bucketKind({ config, source }),
+    name: nameKind(names),
   };
 }

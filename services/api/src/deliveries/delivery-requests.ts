@@ -50,7 +50,7 @@ export class DeliveryRequests {
         throw new ProductError(code, error.message, { param: `deliver.${index}${inner}` });
       }
     }
-    const places = targets.map((target) => kindOf(kinds, target).placeOf(target));
+    const places = targets.map((target) => kindOf(kinds, target).placeOf(target, caller.owner));
     const twice = places.findIndex((place, index) => places.indexOf(place) < index);
     if (twice === -1) return;
     const message = 'Two deliveries go to the same place: one would replace the other.';
@@ -68,7 +68,7 @@ export class DeliveryRequests {
     kind.check(to);
     kind.checkAdapter(to, manifest);
     await kind.checkOwner(to, manifest.owner, caller);
-    const place = kind.placeOf(to);
+    const place = kind.placeOf(to, manifest.owner);
     return await store.create({
       adapter: manifest.id,
       owner: manifest.owner,
@@ -88,7 +88,7 @@ export class DeliveryRequests {
   async createOfJob({ job, owner, adapter, webhookUrl, to: targets }: DeliveriesOfJob): Promise<void> {
     const { store, kinds } = this.#options;
     for (const [index, to] of targets.entries()) {
-      const place = kindOf(kinds, to).placeOf(to);
+      const place = kindOf(kinds, to).placeOf(to, owner);
       await store.create({ adapter, owner, to, place, mayReplaceAny: false, ofJob: { job, index, webhookUrl } });
     }
     await store.createdOfJob(job);
@@ -98,7 +98,7 @@ export class DeliveryRequests {
   async createOfMove({ move, owner, adapter, to: targets }: DeliveriesOfMove): Promise<void> {
     const { store, kinds } = this.#options;
     for (const to of targets) {
-      const place = kindOf(kinds, to).placeOf(to);
+      const place = kindOf(kinds, to).placeOf(to, owner);
       await store.create({ adapter, owner, to, place, mayReplaceAny: false, ofMove: move });
     }
     await store.createdOfMove(move, targets);

@@ -9,7 +9,7 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import type { GenerationClient } from '@lorasmith/queue';
-import { type Caller, EVERYTHING, linkSignals } from '@lorasmith/service-kit';
+import { type Caller, callerOfOwner, linkSignals } from '@lorasmith/service-kit';
 import { boundedTextOf } from '../bounded-text.js';
 import { type GenerationLimits, requestOfChat } from '../openai/generation-request.js';
 import type { ModelDirectory } from '../openai/model-directory.js';
@@ -127,12 +127,11 @@ export class JudgeClient {
     signal: AbortSignal,
   ): Promise<Said> {
     const { models, generation, limits } = this.#options;
-    const caller: Caller = owner === null ? EVERYTHING : { sees: 'own', owner };
     const chat: ChatCompletionRequest = {
       ...{ model, messages: [{ role: 'user', content: message }], temperature: 0 },
       max_completion_tokens: Math.min(MAX_TOKENS, limits.maxTokens),
     };
-    const request = requestOfChat(chat, await models.resolve(model, caller), limits);
+    const request = requestOfChat(chat, await models.resolve(model, callerOfOwner(owner)), limits);
     const { text, promptTokens, completionTokens } = await ownAnswer(generation, request, {
       waitMs: timeoutSeconds * 1_000,
       signal,

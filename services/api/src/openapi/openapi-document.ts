@@ -10,6 +10,7 @@ import { HubTokens } from '../access/hub-tokens.js';
 import { registryAt } from '../adapters/registry-client.js';
 import { createApiMetrics, NO_WORKER_CLASSES } from '../api-metrics.js';
 import { buildApp } from '../app.js';
+import { type AppDependencies, createAppParts } from '../app-parts.js';
 import { NO_DELIVERIES } from '../deliveries/delivery-kind.js';
 import { deliveryKinds } from '../deliveries/delivery-kinds.js';
 import { NO_WEBHOOKS } from '../webhooks/webhook-config.js';
@@ -28,7 +29,7 @@ export async function openapiDocument(folder: string): Promise<string> {
   const generation = createGenerationClient({ redis, prefix: '' });
   const trainingSessions = new TrainingSessionStore({ redis, prefix: '' });
   const hubTokens = new HubTokens({ redis, prefix: '', secretsKey: null });
-  const app = await buildApp({
+  const dependencies: AppDependencies = {
     logger: createLogger({ service: 'openapi', level: 'silent' }),
     metrics: createApiMetrics({ jobs, generation, redis, dataDir: folder, workerClasses: NO_WORKER_CLASSES }),
     tracing: NO_TRACING,
@@ -60,7 +61,8 @@ export async function openapiDocument(folder: string): Promise<string> {
     trainingSessions,
     snapshots: await openBundleStore({ root: folder, kind: 'snapshots' }),
     generationLimits: { maxTokens: 1, waitMs: 1, queueMs: 1 },
-    deliveryKinds: deliveryKinds({ config: NO_DELIVERIES, source: { files: absent, read: absent }, hubTokens }),
+    deliveryKinds: (names) =>
+      deliveryKinds({ config: NO_DELIVERIES, source: { files: absent, read: absent }, hubTokens, names }),
     hubTokens,
     webhooks: NO_WEBHOOKS,
     judges: { check: async () => {} },
@@ -70,7 +72,8 @@ export async function openapiDocument(folder: string): Promise<string> {
     dataDir: '.',
     site: null,
     readyChecks: {},
-  });
+  };
+  const app = await buildApp(dependencies, createAppParts(dependencies));
   try {
     await app.ready();
     return `${JSON.stringify(app.swagger(), null, 2)}\n`;
