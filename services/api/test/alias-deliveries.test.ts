@@ -32,6 +32,8 @@ let requests: DeliveryRequests;
 let endDeliveries: () => Promise<void>;
 const log = createLogger({ service: 'api', level: 'info', destination: { write: () => {} } });
 let round = 0;
+/** Of a busy machine. */
+const PATIENCE_MS = 120_000;
 /** The name of a test, and of the folder that follows it. */
 let name: string;
 
@@ -88,7 +90,7 @@ const deliver = (...targets: object[]) => call('PUT', `/aliases/${name}/deliveri
 const toFolder = () => ({ kind: 'folder', name });
 const deliveries = async () => (await call('GET', `/aliases/${name}/deliveries`)).body.data;
 const inFolder = async () => path.basename(await readlink(path.join(folder, 'folders', name)).catch(() => ''));
-const untilIn = (adapter: string) => vi.waitFor(async () => expect(await inFolder()).toBe(adapter), 10_000);
+const untilIn = (adapter: string) => vi.waitFor(async () => expect(await inFolder()).toBe(adapter), PATIENCE_MS);
 /** A move by a process that dies before it creates the deliveries. */
 const pointAndDie = (adapter: string) =>
   places.aliases.move(
@@ -111,7 +113,7 @@ test('the adapter of a name is delivered when a place begins to follow it, at ea
   await untilIn(ONE);
   await point(TWO);
   await untilIn(TWO);
-  await vi.waitFor(async () => expect((await deliveries())[0]?.status).toBe('delivered'));
+  await vi.waitFor(async () => expect((await deliveries())[0]?.status).toBe('delivered'), PATIENCE_MS);
   expect(await deliveries()).toMatchObject([{ adapter: TWO, alias: { name, version: 2 }, job: null, replaced: ONE }]);
   await call('POST', `/aliases/${name}/rollback`, {});
   await untilIn(ONE);
@@ -128,7 +130,7 @@ test('of two moves one after the other, the last one stays, even if the deliveri
   await following.follow(first);
   await untilIn(THREE);
   await expect(following.catchUp()).resolves.toBeUndefined();
-  await vi.waitFor(async () => expect((await deliveries())[0]?.status).toBe('delivered'));
+  await vi.waitFor(async () => expect((await deliveries())[0]?.status).toBe('delivered'), PATIENCE_MS);
   expect(await inFolder()).toBe(THREE);
   expect(
     (await call('GET', `/adapters/${TWO}/deliveries`)).body.data.filter(({ to }) => 'name' in to && to.name === name),
@@ -155,7 +157,7 @@ test('a delivery that fails does not move the name back, and is in its list', as
   await mkdir(path.join(folder, 'folders', name), { recursive: true });
   await point(ONE);
   await deliver(toFolder());
-  await vi.waitFor(async () => expect((await deliveries())[0]?.status).toBe('failed'), 10_000);
+  await vi.waitFor(async () => expect((await deliveries())[0]?.status).toBe('failed'), PATIENCE_MS);
   expect((await deliveries())[0]!.error).toMatchObject({ code: 'invalid_delivery' });
   expect((await call('GET', `/aliases/${name}`)).body).toMatchObject({ adapter: ONE, version: 1 });
 });
@@ -200,7 +202,7 @@ test('a place that is not allowed, two that are the same, and a name that does n
 const toName = (more: object = {}) => ({ kind: 'name', name, ...more });
 const ended = async (id: string) => {
   const read = async () => (await call('GET', `/deliveries/${id}`)).body as unknown as Delivery;
-  await vi.waitFor(async () => expect((await read()).ended_at).not.toBeNull(), 10_000);
+  await vi.waitFor(async () => expect((await read()).ended_at).not.toBeNull(), PATIENCE_MS);
   return await read();
 };
 

@@ -17,6 +17,8 @@ let baseUrl: string;
 let claimed: NonNullable<Awaited<ReturnType<TrainingSessionServer['claim']>>>;
 let session: TrainingSession;
 let round = 0;
+/** Of a busy machine. */
+const PATIENCE = { timeout: 120_000, interval: 20 };
 /** Answers that are lost on their way. */
 let lost: string[] = [];
 
@@ -44,11 +46,7 @@ beforeEach(async () => {
   baseUrl = await api.app.listen({ host: '127.0.0.1', port: 0 });
   const client = createClient({ baseUrl, fetch: unreliable });
   const opening = client.createTrainingSession({ base_model: 'tiny-llama', rank: 4, seed: 1 });
-  claimed = await vi.waitFor(async () => {
-    const found = await worker.claim(null);
-    expect(found).not.toBeNull();
-    return found!;
-  });
+  claimed = await vi.waitUntil(async () => await worker.claim(null), PATIENCE);
   await claimed.end(0, OPENED);
   session = await opening;
 });
@@ -59,11 +57,7 @@ afterEach(async () => {
 });
 
 async function opOf(number: number): Promise<QueuedSessionOp> {
-  return await vi.waitFor(async () => {
-    const op = await claimed.op(number);
-    expect(op).not.toBeNull();
-    return op!;
-  });
+  return await vi.waitUntil(async () => await claimed.op(number), PATIENCE);
 }
 
 /** Does a forward-backward: a loss of 1 and the number of the row as the log-probability of each of its positions. */
