@@ -1,22 +1,26 @@
+import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { createClient } from '../packages/client/src/index.js';
 import { startStack } from '../scripts/stack/start-stack.mjs';
-import { makeDataFolder } from './data-folder.js';
 import { greatestDifference } from './numeric/greatest-difference.js';
 import { writeTinyLlama } from './tiny-llama.js';
 
 // examples/training-loop, with a tiny model, beside the job that trains the same.
 
 const EXAMPLE = new URL('../examples/training-loop/preference-loop.mjs', import.meta.url);
+const WRITE_PROFILE = fileURLToPath(new URL('write-machine-profile.mjs', import.meta.url));
 const PAIRS = new URL('../examples/preferences/pairs.jsonl', import.meta.url);
 const [STEPS, COUNT] = [4, 8];
 
 test('a loop with a loss of its own trains what the job trains', async () => {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-loop-'));
-  await makeDataFolder(path.join(folder, 'data'));
+  // On a made-up machine, both train in float32. In bfloat16, whose rounding is 0.4 %, a loss would differ by about 1 %.
+  await promisify(execFile)(process.execPath, [WRITE_PROFILE, path.join(folder, 'data')]);
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
   const stack = await startStack({
     dataDir: path.join(folder, 'data'),
@@ -58,8 +62,12 @@ test('a loop with a loss of its own trains what the job trains', async () => {
       },
     });
     expect(job.status).toBe('succeeded');
-    for (const [step, { loss }] of ofJob) expect(losses[step - 1], `step ${step}`).toBeCloseTo(loss, 5);
     expect(ofJob.has(STEPS)).toBe(true);
+    for (const [step, { loss }] of ofJob) {
+      const difference = Math.abs((losses[step - 1] ?? NaN) - loss);
+      // Where a gradient is nearly zero, AdamW makes its rounding larger.
+      expect(difference, `step ${step}`).toBeLessThan(step === 1 ? 1e-6 : 2e-3 * loss);
+    }
     const parameters = async (adapter: string) => {
       const downloaded = path.join(folder, adapter);
       await client.downloadAdapter(adapter, { folder: downloaded });
@@ -72,7 +80,7 @@ test('a loop with a loss of its own trains what the job trains', async () => {
     };
     const [ofLoop, trained] = [await parameters(saved.adapter), await parameters(job.adapter!)];
     expect(ofLoop.names).toBe(trained.names);
-    // A twentieth of one step: where a gradient is nearly zero, AdamW makes its rounding larger.
+    // A twentieth of one step.
     expect(greatestDifference(ofLoop.values, trained.values)).toBeLessThan(5e-4);
 
     const continued = await client.createTrainingSession({ from: saved.path, with_optimizer: false });

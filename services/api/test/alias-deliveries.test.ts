@@ -32,7 +32,7 @@ let requests: DeliveryRequests;
 let endDeliveries: () => Promise<void>;
 const log = createLogger({ service: 'api', level: 'info', destination: { write: () => {} } });
 let round = 0;
-/** Of a busy machine. */
+/** Patience with a busy machine. */
 const PATIENCE_MS = 120_000;
 /** The name of a test, and of the folder that follows it. */
 let name: string;

@@ -17,7 +17,7 @@ let baseUrl: string;
 let claimed: NonNullable<Awaited<ReturnType<TrainingSessionServer['claim']>>>;
 let session: TrainingSession;
 let round = 0;
-/** Of a busy machine. */
+/** Patience with a busy machine. */
 const PATIENCE = { timeout: 120_000, interval: 20 };
 /** Answers that are lost on their way. */
 let lost: string[] = [];
